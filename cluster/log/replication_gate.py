@@ -85,7 +85,12 @@ class ReplicationGate:
 
         Raises: `StoreUnavailable`."""
         self._take(await self._statuses.read())
-        self._loops.start(self._read_forever(), self._listen())
+        self._loops.start(
+            self._read_forever(),
+            self._listen(WakeTopic.LED, lambda: True),
+            # At each commit; most processes have let nothing out that rests on it.
+            self._listen(WakeTopic.REPLICATED, lambda: bool(self._waiting)),
+        )
 
     async def stop(self) -> None:
         """Ends the loops; who waits gets no answer."""
@@ -191,9 +196,9 @@ class ReplicationGate:
 
     # --- loops --------------------------------------------------------------------------------------------------------
 
-    async def _listen(self) -> None:
+    async def _listen(self, topic: WakeTopic, concerns: Callable[[], bool]) -> None:
         while True:
-            if await self._doorbell.wait(self._heartbeat_s, (WakeTopic.REPLICATED,)):
+            if await self._doorbell.wait(self._heartbeat_s, (topic,)) and concerns():
                 self._wake.set()
 
     async def _read_forever(self) -> None:

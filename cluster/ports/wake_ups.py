@@ -23,9 +23,15 @@ class WakeTopic(StrEnum):
     CHUNKS = "chunks"
     DELIBERATIONS = "deliberations"
     ACCESS = "access"
-    #: Of one region of several. Somebody waits until what was committed is replicated; and its leader has told something new.
+    #: Of one region of several. Somebody waits until what was committed is replicated; more of it is; and its leader has told
+    #: something else that is new.
     COMMITTED = "committed"
     REPLICATED = "replicated"
+    LED = "led"
+
+
+#: What a region's processes and its leader tell each other, beside what rows of the log tell.
+OF_REGIONS = frozenset((WakeTopic.COMMITTED, WakeTopic.REPLICATED, WakeTopic.LED))
 
 
 def topics_for(items: Sequence[SubmitItem]) -> tuple[WakeTopic, ...]:

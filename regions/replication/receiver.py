@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from cluster.domain.replication.batch import START, CopyProgress, Refusal, ReplicationRefused
 from cluster.ports.replication import Replica, ReplicationLink
-from cluster.ports.wake_ups import Doorbell, WakeTopic
+from cluster.ports.wake_ups import OF_REGIONS, Doorbell, WakeTopic
 
 #: Of a piece: the copy that it belongs to cannot be ended, and another one can be begun.
 _BEGIN_ANEW = (Refusal.FORK, Refusal.LOST, Refusal.EPOCH)
+#: What rows may have changed. The other topics are between a region's own processes and its leader.
+_OF_ROWS = tuple(topic for topic in WakeTopic if topic not in OF_REGIONS)
 
 
 class ReplicationReceiver:
@@ -31,7 +33,7 @@ class ReplicationReceiver:
         # One without rows too: it may bring a later epoch, or be refused.
         head = await self._replica.apply(batch)
         if head.seq > before.head.seq:
-            await self._doorbell.notify(*WakeTopic)
+            await self._doorbell.notify(*_OF_ROWS)
         return head.seq - before.head.seq
 
     async def catch_up(self) -> None:
@@ -62,4 +64,4 @@ class ReplicationReceiver:
         left: CopyProgress | None = progress
         while left is not None:
             left = await self._replica.apply_piece(await self._link.piece(left))
-        await self._doorbell.notify(*WakeTopic)
+        await self._doorbell.notify(*_OF_ROWS)

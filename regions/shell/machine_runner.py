@@ -34,14 +34,18 @@ class MachineRunner:
     def take(self, event: Event) -> None:
         """Makes the machine's step."""
         self.state, effects = step(self.state, event, self.now())
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self.nudge()
         if effects:
             self.loops.start(self._carry_out(effects))
 
     async def _carry_out(self, effects: tuple[Effect, ...]) -> None:
         for effect in effects:
             await self._carried[type(effect)](effect)
+
+    def nudge(self) -> None:
+        """Lets whoever waits for an event look again."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     async def change(self) -> None:
         """Waits for the next event."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.domain.base.errors import Conflict, StoreUnavailable, TryLater
 from cluster.domain.replication.batch import Refusal
@@ -30,7 +30,7 @@ from regions.shell.store_leader import StoreLeader
 from regions.shell.write_gate import WriteGate
 
 #: What tells of a commit. Its own word to the region's processes tells of none.
-_COMMITS = tuple(topic for topic in WakeTopic if topic is not WakeTopic.REPLICATED)
+_COMMITS = tuple(topic for topic in WakeTopic if topic not in (WakeTopic.REPLICATED, WakeTopic.LED))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +148,7 @@ class RegionShell:
     async def _watch_commits(self) -> None:
         while True:
             await self._parts.doorbell.wait(self.state.timers.heartbeat_s, _COMMITS)
-            if self.state.phase is RegionPhase.PRIMARY:
+            if self.state.phase is RegionPhase.PRIMARY and not self.peers.rung():
                 try:
                     self.committed((await self._parts.database.report()).position.seq)
                 except StoreUnavailable:
@@ -168,7 +168,9 @@ class RegionShell:
             except StoreUnavailable:
                 await self._parts.clock.sleep(heartbeat_s)
                 continue
-            if news != told:
+            if told is None or news != replace(told, watermark=news.watermark):
+                await self._parts.doorbell.notify(WakeTopic.REPLICATED, WakeTopic.LED)
+            elif news != told:
                 await self._parts.doorbell.notify(WakeTopic.REPLICATED)
             told, told_at = news, self._runner.now()
 

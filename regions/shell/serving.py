@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from cluster.domain.replication.batch import (
     Batch,
@@ -13,6 +12,7 @@ from cluster.domain.replication.batch import (
     CopyPiece,
     CopyProgress,
     Follower,
+    LogPosition,
     LogRange,
     LogSums,
     PeerReport,
@@ -21,12 +21,24 @@ from cluster.domain.replication.batch import (
 )
 from cluster.ports.replication import RegionDatabase
 from regions.domain import primary
-from regions.domain.leadership import ForkFound, Persisted, PrimaryTerm, RegionPhase
+from regions.domain.leadership import Appended, ForkFound, Persisted, PrimaryTerm, RegionPhase
 from regions.replication.source import ReplicationSource
 from regions.replication.surplus import SurplusFiles
 from regions.shell.machine_runner import MachineRunner
 
 _logger = logging.getLogger(__name__)
+#: How long a watermark waits for rows that bring it to the peers along. Alone it costs a question and an answer of each.
+WATERMARK_S = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sent:
+    """``last``: the row up to which the peer has the log of ``epoch``, if it has taken the answer. ``rings``: how many commits
+    had been told of when that was the log's end; None if it was not."""
+
+    epoch: int
+    last: LogPosition
+    rings: int | None
 
 
 class PeerAnswers:
@@ -45,28 +57,67 @@ class PeerAnswers:
         self._source = source
         self._surplus = surplus
         self._transfer = transfer
+        #: How often a commit was told of.
+        self._rings = 0
+        #: How many questions wait for a commit.
+        self._parked = 0
+        #: By peer, what it was answered last.
+        self._sent: dict[str, _Sent] = {}
+
+    def rung(self) -> bool:
+        """Something was committed. Returns whether a peer waits, for whom the log is read now."""
+        self._rings += 1
+        self._runner.nudge()
+        return self._parked > 0
 
     async def batch(self, peer: str, follower: Follower) -> Batch:
         """Whoever asks confirms; if there is nothing new, it waits for a heartbeat's time.
 
         Raises: `ReplicationRefused`, `StoreUnavailable`."""
-        batch = await self._read_batch(peer, follower)
-        if follower.epoch == batch.epoch:
-            told, seq = self._term(batch.epoch).answered, follower.position.seq
-            self._runner.take(Persisted(region=peer, epoch=batch.epoch, seq=seq, is_whole=follower.is_whole))
-            if not batch.rows:
-                await self._wait_for_news(batch.epoch, seq, told)
-                batch = await self._read_batch(peer, follower)
+        sent = self._sent.pop(peer, None)
+        batch: Batch | None = None
+        if sent is None or (sent.epoch, sent.last) != (follower.epoch, follower.position):
+            rings = self._rings
+            batch = await self._read_batch(peer, follower)
+            sent = _sent(batch, rings)
+        # Else it has just what it was sent, so its log is this one, and what it confirms need not wait for a read.
+        told, seq = self._term(sent.epoch).answered, follower.position.seq
+        if follower.epoch == sent.epoch:
+            self._runner.take(Persisted(region=peer, epoch=sent.epoch, seq=seq, is_whole=follower.is_whole))
+            if batch is None or not batch.rows:
+                batch = await self._news(peer, follower, sent, told)
+            else:
+                self._sent[peer] = sent
+        assert batch is not None
         return replace(batch, watermark=self._term(batch.epoch).answered)
 
-    async def _wait_for_news(self, epoch: int, seq: int, told: int) -> None:
-        """Returns at once if there are rows after ``seq``, or another watermark; else after a heartbeat's time."""
+    async def _news(self, peer: str, follower: Follower, sent: _Sent, told: int) -> Batch:
+        """The next rows as soon as there are any. Without rows after a heartbeat's time, or when there is another watermark and
+        rows do not follow soon, which would bring it along."""
+        until = self._runner.now() + self._runner.state.timers.heartbeat_s
+        rings = sent.rings
+        while True:
+            if rings == self._rings:
+                until = await self._wait_for_ring(sent.epoch, told, until)
+            rings = self._rings
+            batch = await self._read_batch(peer, follower)
+            if batch.rows or batch.epoch != sent.epoch or self._runner.now() >= until:
+                self._sent[peer] = _sent(batch, rings)
+                return batch
+
+    async def _wait_for_ring(self, epoch: int, told: int, until: float) -> float:
+        """Returns until when a peer may be kept waiting: sooner, once there is another watermark."""
+        rings, is_moved = self._rings, False
+        self._parked += 1
         try:
-            async with asyncio.timeout(self._runner.state.timers.heartbeat_s):
-                while (term := self._term(epoch)).head <= seq and term.answered == told:
-                    await self._runner.change()
-        except TimeoutError:
-            return
+            while rings == self._rings and self._runner.now() < until:
+                if self._term(epoch).answered != told and not is_moved:
+                    is_moved, until = True, min(until, self._runner.now() + WATERMARK_S)
+                await self._runner.change_within(until - self._runner.now())
+        finally:
+            self._parked -= 1
+        self._term(epoch)
+        return until
 
     async def _read_batch(self, peer: str, follower: Follower) -> Batch:
         try:
@@ -76,7 +127,9 @@ class PeerAnswers:
             if refused.refusal in (Refusal.FORK, Refusal.LOST):
                 self._check_outside(peer)
             raise
-        self._term(batch.epoch)
+        term = self._term(batch.epoch)
+        if batch.images_at > term.head and not is_draining:
+            self._runner.take(Appended(seq=batch.images_at))
         return batch
 
     def _term(self, epoch: int) -> PrimaryTerm:
@@ -120,3 +173,7 @@ class PeerAnswers:
         """Raises: `Conflict` if this region is not primary, or the peer cannot take over; `TryLater` if it cannot yet."""
         _logger.warning("region %s asks for the zone", peer)
         self._transfer(peer)
+
+
+def _sent(batch: Batch, rings: int) -> _Sent:
+    return _Sent(epoch=batch.epoch, last=batch.last, rings=rings if batch.is_tail else None)

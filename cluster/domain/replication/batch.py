@@ -106,6 +106,11 @@ class Batch:
     watermark: int = 0
 
     @property
+    def is_tail(self) -> bool:
+        """Whether the source had no later rows."""
+        return self.last.seq >= self.images_at
+
+    @property
     def last(self) -> LogPosition:
         return position_of(self.rows[-1]) if self.rows else self.after
 
