@@ -135,9 +135,9 @@ class Replica(Protocol):
     async def state(self) -> ReplicaState:
         """What it is, and how far."""
 
-    async def apply(self, batch: Batch) -> LogPosition:
-        """Applies rows and images in one transaction; returns the log's last row. Of a batch that was applied before, nothing is
-        applied again.
+    async def apply(self, batch: Batch) -> ReplicaState:
+        """Applies rows and images in one transaction; returns what the database is then, without ``rows``. Of a batch that was
+        applied before, nothing is applied again.
 
         Raises: `ReplicationRefused` if it must not be applied."""
 

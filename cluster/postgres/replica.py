@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from cluster.domain.audit.erasure import is_erasure
@@ -65,24 +66,28 @@ class PostgresReplica:
             rows=positions,
         )
 
-    async def apply(self, batch: Batch) -> LogPosition:
+    async def apply(self, batch: Batch) -> ReplicaState:
         """Raises: `ReplicationRefused`, before anything is applied."""
         async with self._locked() as connection:
             state = await self._state(connection, [batch.after.seq, batch.last.seq])
             refusal = batch_refusal(state, batch)
             if refusal is not None:
                 raise ReplicationRefused(refusal)
-            await connection.execute(_SQL["replica_epoch"], self._zone, batch.epoch)
+            if batch.epoch != state.epoch:
+                await connection.execute(_SQL["replica_epoch"], self._zone, batch.epoch)
+            state = replace(state, epoch=batch.epoch, rows={})
             rows = [row for row in batch.rows if position_of(row).seq > state.head.seq]
             if not rows:
-                return state.head
+                return state
             for images in batch.images:
                 await _replace(connection, images)
             await _upsert(connection, LOG, rows)
             if any(is_erasure(named_row(row).kind) for row in rows):
                 await connection.execute(_SQL["follow_erasures"], state.head.seq)
-            await connection.execute(_SQL["replica_images"], self._zone, batch.images_at)
-            return batch.last
+            state = replace(state, head=batch.last, images_at=max(state.images_at, batch.images_at))
+            if not state.is_whole:  # else the last row tells as much
+                await connection.execute(_SQL["replica_images"], self._zone, batch.images_at)
+            return state
 
     async def begin_copy(self, beginning: CopyBeginning) -> None:
         """Raises: `ReplicationRefused`, before anything is applied."""

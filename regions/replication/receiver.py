@@ -1,13 +1,18 @@
 """The receiving end: it asks its database where it is, takes what follows, and wakes the followers of this region's log.
 
-It remembers nothing itself. Whatever interrupts it, also within a transaction, the next step begins where the database is.
+Between two batches it remembers where its database is, which nothing else moves. Whatever interrupts it, also within a
+transaction, the next one begins where the database is.
 """
 
 from __future__ import annotations
 
-from cluster.domain.replication.batch import START, CopyProgress, Refusal, ReplicationRefused
+import asyncio
+from collections.abc import Callable
+
+from cluster.domain.replication.batch import START, CopyProgress, Refusal, ReplicaState, ReplicationRefused
 from cluster.ports.replication import Replica, ReplicationLink
 from cluster.ports.wake_ups import OF_REGIONS, Doorbell, WakeTopic
+from cluster.process.loops import ended
 
 #: Of a piece: the copy that it belongs to cannot be ended, and another one can be begun.
 _BEGIN_ANEW = (Refusal.FORK, Refusal.LOST, Refusal.EPOCH)
@@ -26,15 +31,36 @@ class ReplicationReceiver:
 
         Raises: `ReplicationRefused` if the link's end or this database refuses; nothing was applied then."""
         before = await self._replica.state()
-        if before.copying is not None or before.head == START:
-            await self.copy(before.copying)
-            return (await self._replica.state()).head.seq
-        batch = await self._link.batch(before.as_follower)
-        # One without rows too: it may bring a later epoch, or be refused.
-        head = await self._replica.apply(batch)
-        if head.seq > before.head.seq:
+        after = await self._taken(before)
+        if after.head.seq > before.head.seq:
             await self._doorbell.notify(*_OF_ROWS)
-        return head.seq - before.head.seq
+        return after.head.seq - before.head.seq
+
+    async def follow(self, goes_on: Callable[[], bool]) -> None:
+        """Takes one batch after the other, for as long as ``goes_on`` says so after one. What a batch brought is confirmed by the
+        question for the next one, which does not wait for the doorbell.
+
+        Raises: `ReplicationRefused` as `advance` does."""
+        state = await self._replica.state()
+        ringing: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                before, state = state, await self._taken(state)
+                if state.head.seq > before.head.seq:
+                    task = asyncio.create_task(self._doorbell.notify(*_OF_ROWS))
+                    ringing.add(task)
+                    task.add_done_callback(ringing.discard)
+                if not goes_on():
+                    return
+        finally:
+            await ended(*ringing)
+
+    async def _taken(self, state: ReplicaState) -> ReplicaState:
+        if state.copying is not None or state.head == START:
+            await self.copy(state.copying)
+            return await self._replica.state()
+        # One without rows too: it may bring a later epoch, or be refused.
+        return await self._replica.apply(await self._link.batch(state.as_follower))
 
     async def catch_up(self) -> None:
         """Takes batches until there is nothing left to take.

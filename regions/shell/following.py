@@ -94,13 +94,18 @@ class Following:
         self._logged = why
 
     async def _follow(self, leader: str) -> bool:
-        """Takes what comes next. Returns whether there may be more at once."""
+        """Takes one batch after the other while it is followed. Returns whether there may be more at once."""
+
+        def goes_on() -> bool:
+            self.problem, self._logged = None, ""
+            return self.leader() == leader
+
         if not await self._gate.become_secondary(lambda: self.leader() == leader):
             return False
         link = _LedLink(self._links[leader], leader, self)
         receiver = ReplicationReceiver(self._replica, _HeardLink(link, self), self._doorbell)
         try:
-            await receiver.advance()
+            await receiver.follow(goes_on)
         except ReplicationRefused as refused:
             if refused.refusal is Refusal.IMAGES:
                 await receiver.copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -63,6 +64,8 @@ class PeerAnswers:
         self._parked = 0
         #: By peer, what it was answered last.
         self._sent: dict[str, _Sent] = {}
+        #: What is being read, and after which row, ring and phase. `_read` replaces it.
+        self._reading: tuple[tuple[LogPosition, int, bool], asyncio.Future[Batch]] | None = None
 
     def rung(self) -> bool:
         """Something was committed. Returns whether a peer waits, for whom the log is read now."""
@@ -122,7 +125,7 @@ class PeerAnswers:
     async def _read_batch(self, peer: str, follower: Follower) -> Batch:
         try:
             is_draining = self._runner.state.phase is RegionPhase.DRAINING
-            batch = await self._source.batch(follower.position, is_draining=is_draining)
+            batch = await self._read(follower.position, is_draining)
         except ReplicationRefused as refused:
             if refused.refusal in (Refusal.FORK, Refusal.LOST):
                 self._check_outside(peer)
@@ -131,6 +134,14 @@ class PeerAnswers:
         if batch.images_at > term.head and not is_draining:
             self._runner.take(Appended(seq=batch.images_at))
         return batch
+
+    async def _read(self, position: LogPosition, is_draining: bool) -> Batch:
+        """Peers that are equally far read once: all of them were woken by one commit."""
+        key = position, self._rings, is_draining
+        if self._reading is None or self._reading[0] != key or self._reading[1].done():
+            reading = asyncio.ensure_future(self._source.batch(position, is_draining=is_draining))
+            self._reading = key, reading
+        return await asyncio.shield(self._reading[1])
 
     def _term(self, epoch: int) -> PrimaryTerm:
         """A database that is primary without a term was opened by a process that is no more."""
