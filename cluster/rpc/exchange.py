@@ -269,7 +269,7 @@ class ExchangeClient:
         #: When the actor was last found to be away. While a request waits, a call tries at least every 0.5 s.
         self._away_at = 0.0
         #: Whether the actor was found dead since it is away. Means nothing while ``_away_since`` is None.
-        self._died = False
+        self._dead = False
         #: Set by `close`, for good: no request is accepted and no call is started any more.
         self._closed = False
 
@@ -330,10 +330,10 @@ class ExchangeClient:
 
     def _is_dead(self) -> bool:
         """Whether the actor is away because it died: its successor is on its way, whatever else hangs."""
-        return self._away_since is not None and self._died
+        return self._away_since is not None and self._dead
 
     def _held_too_long(self) -> bool:
-        hold_s = self._hold_s if self._died or self._running_s is None else min(self._hold_s, self._running_s)
+        hold_s = self._hold_s if self._dead or self._running_s is None else min(self._hold_s, self._running_s)
         return self._away_since is not None and self._clock.now() - self._away_since > hold_s
 
     def _holds_no_more(self) -> bool:
@@ -395,7 +395,7 @@ class ExchangeClient:
             self._given_up.clear()
             self._session = None
             away_for = _unavailable(error, self._callee)
-            await self._actor_away(away_for, list(self._waiting), died=isinstance(away_for, ActorUnavailable))
+            await self._actor_away(away_for, list(self._waiting), dead=isinstance(away_for, ActorUnavailable))
             return
         away = {number: answer for number, answer in reply.answers if isinstance(answer, ActorUnavailable)}
         for number, answer in reply.answers:
@@ -425,15 +425,15 @@ class ExchangeClient:
         else:
             self._late_reply(answer)
 
-    async def _actor_away(self, error: TryLater, numbers: Sequence[int], *, died: bool = False) -> None:
+    async def _actor_away(self, error: TryLater, numbers: Sequence[int], *, dead: bool = False) -> None:
         """Queues the requests again that the actor will not answer; if they were held for too long, fails them instead.
 
         Long polls do not fail: only their askers bound them."""
         now = self._away_at = self._clock.now()
         if self._away_since is None:
-            self._away_since, self._died = now, False
-        if died and not self._died:
-            self._died = True
+            self._away_since, self._dead = now, False
+        if dead and not self._dead:
+            self._dead = True
             for waiting in self._waiting.values():
                 _move(waiting)
         held_too_long = self._held_too_long()

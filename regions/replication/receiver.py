@@ -42,18 +42,18 @@ class ReplicationReceiver:
 
         Raises: `ReplicationRefused` as `advance` does."""
         state = await self._replica.state()
-        ringing: set[asyncio.Task[None]] = set()
+        notifying: set[asyncio.Task[None]] = set()
         try:
             while True:
                 before, state = state, await self._taken(state)
                 if state.head.seq > before.head.seq:
                     task = asyncio.create_task(self._doorbell.notify(*_OF_ROWS))
-                    ringing.add(task)
-                    task.add_done_callback(ringing.discard)
+                    notifying.add(task)
+                    task.add_done_callback(notifying.discard)
                 if not goes_on():
                     return
         finally:
-            await ended(*ringing)
+            await ended(*notifying)
 
     async def _taken(self, state: ReplicaState) -> ReplicaState:
         if state.copying is not None or state.head == START:

@@ -148,7 +148,7 @@ class RegionShell:
     async def _watch_commits(self) -> None:
         while True:
             await self._parts.doorbell.wait(self.state.timers.heartbeat_s, _COMMITS)
-            if self.state.phase is RegionPhase.PRIMARY and not self.peers.rung():
+            if self.state.phase is RegionPhase.PRIMARY and not self.peers.committed():
                 try:
                     self.committed((await self._parts.database.report()).position.seq)
                 except StoreUnavailable:

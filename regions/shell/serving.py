@@ -34,12 +34,12 @@ WATERMARK_S = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sent:
-    """``last``: the row up to which the peer has the log of ``epoch``, if it has taken the answer. ``rings``: how many commits
+    """``last``: the row up to which the peer has the log of ``epoch``, if it has taken the answer. ``commits``: how many commits
     had been told of when that was the log's end; None if it was not."""
 
     epoch: int
     last: LogPosition
-    rings: int | None
+    commits: int | None
 
 
 class PeerAnswers:
@@ -59,17 +59,17 @@ class PeerAnswers:
         self._surplus = surplus
         self._transfer = transfer
         #: How often a commit was told of.
-        self._rings = 0
+        self._commits = 0
         #: How many questions wait for a commit.
         self._parked = 0
         #: By peer, what it was answered last.
         self._sent: dict[str, _Sent] = {}
-        #: What is being read, and after which row, ring and phase. `_read` replaces it.
+        #: What is being read, and after which row, commit and in which phase. `_read` replaces it.
         self._reading: tuple[tuple[LogPosition, int, bool], asyncio.Future[Batch]] | None = None
 
-    def rung(self) -> bool:
+    def committed(self) -> bool:
         """Something was committed. Returns whether a peer waits, for whom the log is read now."""
-        self._rings += 1
+        self._commits += 1
         self._runner.nudge()
         return self._parked > 0
 
@@ -80,9 +80,9 @@ class PeerAnswers:
         sent = self._sent.pop(peer, None)
         batch: Batch | None = None
         if sent is None or (sent.epoch, sent.last) != (follower.epoch, follower.position):
-            rings = self._rings
+            commits = self._commits
             batch = await self._read_batch(peer, follower)
-            sent = _sent(batch, rings)
+            sent = _sent(batch, commits)
         # Else it has just what it was sent, so its log is this one, and what it confirms need not wait for a read.
         told, seq = self._term(sent.epoch).answered, follower.position.seq
         if follower.epoch == sent.epoch:
@@ -98,22 +98,22 @@ class PeerAnswers:
         """The next rows as soon as there are any. Without rows after a heartbeat's time, or when there is another watermark and
         rows do not follow soon, which would bring it along."""
         until = self._runner.now() + self._runner.state.timers.heartbeat_s
-        rings = sent.rings
+        commits = sent.commits
         while True:
-            if rings == self._rings:
-                until = await self._wait_for_ring(sent.epoch, told, until)
-            rings = self._rings
+            if commits == self._commits:
+                until = await self._wait_for_commit(sent.epoch, told, until)
+            commits = self._commits
             batch = await self._read_batch(peer, follower)
             if batch.rows or batch.epoch != sent.epoch or self._runner.now() >= until:
-                self._sent[peer] = _sent(batch, rings)
+                self._sent[peer] = _sent(batch, commits)
                 return batch
 
-    async def _wait_for_ring(self, epoch: int, told: int, until: float) -> float:
+    async def _wait_for_commit(self, epoch: int, told: int, until: float) -> float:
         """Returns until when a peer may be kept waiting: sooner, once there is another watermark."""
-        rings, is_moved = self._rings, False
+        commits, is_moved = self._commits, False
         self._parked += 1
         try:
-            while rings == self._rings and self._runner.now() < until:
+            while commits == self._commits and self._runner.now() < until:
                 if self._term(epoch).answered != told and not is_moved:
                     is_moved, until = True, min(until, self._runner.now() + WATERMARK_S)
                 await self._runner.change_within(until - self._runner.now())
@@ -137,7 +137,7 @@ class PeerAnswers:
 
     async def _read(self, position: LogPosition, is_draining: bool) -> Batch:
         """Peers that are equally far read once: all of them were woken by one commit."""
-        key = position, self._rings, is_draining
+        key = position, self._commits, is_draining
         if self._reading is None or self._reading[0] != key or self._reading[1].done():
             reading = asyncio.ensure_future(self._source.batch(position, is_draining=is_draining))
             self._reading = key, reading
@@ -186,5 +186,5 @@ class PeerAnswers:
         self._transfer(peer)
 
 
-def _sent(batch: Batch, rings: int) -> _Sent:
-    return _Sent(epoch=batch.epoch, last=batch.last, rings=rings if batch.is_tail else None)
+def _sent(batch: Batch, commits: int) -> _Sent:
+    return _Sent(epoch=batch.epoch, last=batch.last, commits=commits if batch.is_tail else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import socket
 import ssl
 import struct
 import zlib
@@ -336,6 +337,20 @@ async def test_the_oldest_of_too_many_connections_of_a_peer_is_closed(issuer: Re
         assert len((await opened[-1][1].batch(BEGINNING)).rows) == 1
         for link, _ in opened:
             await link.__aexit__(None, None, None)
+
+
+async def test_no_frame_waits_until_an_earlier_one_is_acknowledged(issuer: RegionIssuer) -> None:
+    """With Nagle's algorithm a small frame waits for 40 ms, which in sync mode each answer would."""
+    end, files = ListEnd(), issuer.files("west")
+    end.add(1)
+    async with serving(end, issuer.files("east")) as server, linked(server.port, files) as link:
+        await link.batch(BEGINNING)
+        kept, opened = link._kept, [connection for found in server._open.values() for connection in found]
+        assert kept is not None
+        assert len(opened) == 1
+        for connection in (kept, *opened):
+            sock = connection._writer.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 # --- certificates that change -----------------------------------------------------------------------------------------

@@ -268,6 +268,23 @@ async def test_a_batch_that_fails_in_its_last_statement_leaves_nothing(primary: 
     await _equal(primary, secondary)
 
 
+async def test_no_batch_waits_for_the_doorbell(primary: Region, secondary: Region) -> None:
+    class Hanging(Bell):
+        async def notify(self, *topics: WakeTopic) -> None:
+            await super().notify(*topics)
+            await asyncio.Event().wait()
+
+    await primary.stores.log.append([system_event("e1")])
+    await secondary.receiver(Link(primary.stores)).catch_up()
+    for name in ("e2", "e3", "e4"):
+        await primary.stores.log.append([system_event(name)])
+    head, secondary.bell = await primary.stores.log.head(), Hanging()
+    link = Link(primary.stores, SourceBounds(rows=1))
+    await secondary.receiver(link).follow(lambda: link.batches[-1].last.seq < head)
+    assert secondary.bell.rung
+    await _equal(primary, secondary)
+
+
 async def test_a_later_epoch_of_the_source_is_the_targets_too(primary: Region, secondary: Region) -> None:
     link = Link(primary.stores)
     await primary.stores.log.append([system_event("e1")])

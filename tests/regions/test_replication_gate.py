@@ -13,12 +13,14 @@ from cluster.domain.base.errors import Fenced, TryLater
 from cluster.domain.replication.batch import CopyBeginning, LogPosition
 from cluster.http.forwarding import RegionForwarding
 from cluster.log.replication_gate import LogReplaced
+from cluster.ports.replication import LeaderStatus
+from cluster.ports.wake_ups import WakeTopic
 from cluster.postgres.replica import PostgresReplica
 from cluster.postgres.stores import Stores, open_stores
 from serve_app.auth.clients import Clients
 from serve_app.http.replicated import ReplicatedAnswers
 from serve_app.http.to_primary import FORWARDED_BY, ToPrimary
-from tests.support.gates import ZONE, GatedRegion, gated
+from tests.support.gates import LONG_S, ZONE, GatedRegion, gated
 from tests.support.probes import eventually
 from tests.support.samples import system_event
 from tests.support.stores import StoreUrls
@@ -58,6 +60,26 @@ async def test_what_others_commit_later_is_not_waited_for(region: GatedRegion) -
     await region.commit()
     await region.tell(2, head)
     await asked
+
+
+async def test_the_status_is_read_for_those_who_wait(stores: Stores) -> None:
+    """A process in which nobody waits reads nothing because of a commit."""
+    async with gated(stores, heartbeat_s=LONG_S) as region:
+        head = await region.becomes_primary(5)
+        await region.bell.notify(WakeTopic.LED)
+        await eventually(lambda: region.gate.is_primary)
+        reads = region.statuses.reads
+        await region.bell.notify(WakeTopic.REPLICATED)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not region.gate._wake.is_set()
+        assert region.statuses.reads == reads
+        waiting = asyncio.create_task(region.gate.passed(None))
+        await eventually(lambda: bool(region.gate._waiting))
+        told = LeaderStatus(epoch=5, watermark=head, primary="east", refusal=None)
+        await region.statuses.tell(told, 0.0)
+        await region.bell.notify(WakeTopic.REPLICATED)
+        await waiting
 
 
 async def test_writes_are_taken_by_a_primary_that_is_not_alone(region: GatedRegion) -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from cluster.domain.base.errors import Fenced, TryLater
-from cluster.domain.replication.batch import Follower, Refusal
+from cluster.domain.replication.batch import Batch, Follower, LogPosition, Refusal
 from cluster.ports.consensus_group import KeyPut
 from cluster.postgres.replica import PostgresReplica
 from cluster.process.clock import SystemClock
+from cluster.process.loops import ended
 from regions.domain.group import MEMBERS_KEY, RegionGroup
 from regions.domain.leadership import RegionPhase
+from regions.shell.serving import _sent
 from tests.regions.simulation.store import MemoryGroup, SimulatedGroup
 from tests.support.etcd import etcd_group, etcd_members, lead_by, needs_etcd
 from tests.support.links import ZONE, RegionIssuer
@@ -285,6 +287,36 @@ async def test_only_whole_followers_of_this_epoch_confirm(world: World) -> None:
     await east.shell.peers.batch("north", Follower(position=position, is_whole=True, epoch=term.epoch))
     assert east.shell.state.term is not None
     assert east.shell.state.term.persisted["north"] == head
+
+
+async def test_what_a_peer_was_sent_is_confirmed_without_a_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    east = await world.primary()
+    world.cut("east", "north")
+    replica = PostgresReplica(east.stores.pool, ZONE)
+    earlier = (await replica.state()).head
+    head = await east.write("t1")
+    assert east.shell.state.term is not None
+    epoch = east.shell.state.term.epoch
+    sent = await east.shell.peers.batch("north", Follower(position=earlier, is_whole=True, epoch=epoch))
+    assert sent.last.seq == head
+
+    def confirmed() -> bool:
+        assert east.shell.state.term is not None
+        return east.shell.state.term.persisted["north"] == head
+
+    async def never(after: LogPosition, *, is_draining: bool = False) -> Batch:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(east.shell.peers._source, "batch", never)
+    peers, asked = east.shell.peers, []
+    for position in (replace(sent.last, digest="of another log"), sent.last):
+        assert not confirmed()
+        peers._sent["north"] = _sent(sent, peers._commits)
+        asked.append(asyncio.create_task(peers.batch("north", Follower(position=position, is_whole=True, epoch=epoch))))
+        await eventually(lambda: "north" not in peers._sent)
+    await eventually(confirmed)
+    await ended(*asked)
 
 
 async def test_a_process_that_starts_closes_what_an_earlier_one_opened(world: World) -> None:

@@ -73,7 +73,9 @@ class GatedRegion:
 
 
 @asynccontextmanager
-async def gated(stores: Stores, urls: Mapping[str, str] = URLS) -> AsyncIterator[GatedRegion]:
+async def gated(
+    stores: Stores, urls: Mapping[str, str] = URLS, heartbeat_s: float = 0.05
+) -> AsyncIterator[GatedRegion]:
     """A region that was never primary. ``urls``: where the APIs of regions are."""
     database = PostgresRegionDatabase(stores.pool, ZONE, "east")
     await database.close_writes()
@@ -84,7 +86,7 @@ async def gated(stores: Stores, urls: Mapping[str, str] = URLS) -> AsyncIterator
         statuses,
         bell,
         SystemClock(),
-        heartbeat_s=0.05,
+        heartbeat_s=heartbeat_s,
         stale_s=30.0,
         urls=urls,
         on_epoch=epochs.append,

@@ -40,18 +40,23 @@ class Bell:
     """The doorbell of one process."""
 
     def __init__(self) -> None:
-        self._rung = asyncio.Event()
+        #: By task, for what it waits again and again, and whether that was notified.
+        self._waiters: dict[asyncio.Task[Any] | None, tuple[Sequence[WakeTopic], asyncio.Event]] = {}
 
     async def notify(self, *topics: WakeTopic) -> None:
-        self._rung.set()
+        for heard, notified in self._waiters.values():
+            if not topics or set(topics) & set(heard):
+                notified.set()
 
-    async def wait(self, timeout_s: float, topics: Sequence[WakeTopic] = ()) -> bool:
+    async def wait(self, timeout_s: float, topics: Sequence[WakeTopic] = tuple(WakeTopic)) -> bool:
+        _, notified = self._waiters.get(asyncio.current_task(), (topics, asyncio.Event()))
+        self._waiters[asyncio.current_task()] = topics, notified
         try:
             async with asyncio.timeout(timeout_s):
-                await self._rung.wait()
+                await notified.wait()
         except TimeoutError:
             return False
-        self._rung.clear()
+        notified.clear()
         return True
 
 

@@ -115,7 +115,7 @@ def test_data_that_the_store_refuses_fails_its_own_caller_only(count: int, data:
     assert {index for index, answer in enumerate(answers) if isinstance(answer, Unstorable)} == refused
 
 
-async def test_a_caller_waits_as_long_as_is_allowed_when_its_time_is_over() -> None:
+async def test_a_caller_may_be_allowed_more_time() -> None:
     released = asyncio.Event()
 
     async def flush(items: Sequence[int]) -> Sequence[int]:

@@ -192,7 +192,7 @@ async def test_an_actor_that_runs_is_waited_for_less_than_a_successor() -> None:
     await client.close()
 
 
-async def test_an_actor_that_lost_its_state_is_not_waited_for_like_one_that_died() -> None:
+async def test_an_actor_without_its_state_is_waited_for_less() -> None:
     actor, clock = Actor(), ManualClock()
     began = clock.now()
     client = ExchangeClient("c", actor.call, clock=clock, hold_s=1000.0, running_s=500.0)
