@@ -22,11 +22,13 @@ URLS = {"west": "https://west.example.com"}
 
 
 class SeenStatuses(PostgresReplicationStatuses):
-    """Counts what was read."""
+    """Counts the reads that have begun, and those that have ended."""
 
+    begun = 0
     reads = 0
 
     async def read(self) -> ReplicationStatus:
+        self.begun += 1
         found = await super().read()
         self.reads += 1
         return found
