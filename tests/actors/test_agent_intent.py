@@ -256,9 +256,9 @@ async def test_a_claim_withdrawn_while_its_rows_are_read_does_not_wait(cluster: 
     async with cluster.shard._state.follower._reading:  # a row takes its time
         await cluster.stores.log.append([system_event("something")])
         asked = asyncio.create_task(cluster.claim("a1", wait=True))
-        await eventually(lambda: cluster.shard._behind)  # type: ignore[union-attr]
+        await eventually(lambda: cluster.shard._answers.behind)  # type: ignore[union-attr]
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
-        await eventually(lambda: not cluster.shard._behind)  # type: ignore[union-attr]
+        await eventually(lambda: not cluster.shard._answers.behind)  # type: ignore[union-attr]
     await eventually(lambda: cluster.shard._work.idle)  # type: ignore[union-attr]
     assert (await cluster.shard.status())["waiting_claims"] == 0

@@ -97,7 +97,7 @@ async def test_a_lease_for_a_replica_that_has_been_forgotten_goes_back(cluster: 
     assert shard is not None
     waiting = asyncio.create_task(cluster.claim("a1", wait=True))
     await eventually(lambda: shard._state is not None and shard._state.core.waiting_claims == 1)
-    shard._exchange._callers.clear()  # as ``hung_up`` does, with the answer on its way
+    shard._answers.exchange._callers.clear()  # as ``hung_up`` does, with the answer on its way
     task_id = await cluster.submit()
 
     async def given_back() -> bool:
@@ -213,9 +213,9 @@ async def test_a_delayed_task_does_not_wait_for_a_later_timer(cluster: Cluster) 
     shard = cluster.shard
     assert shard is not None
     await cluster.clock.advance(1)
-    await eventually(lambda: shard._wakes_at == NOW + TTL_S)
+    await eventually(lambda: shard._alarm.wakes_at == NOW + TTL_S)
     delayed = await cluster.submit(run_at=NOW + 5)
-    await eventually(lambda: shard._wakes_at == NOW + 5)
+    await eventually(lambda: shard._alarm.wakes_at == NOW + 5)
     waiting = asyncio.create_task(cluster.claim("a2", wait=True))
     await cluster.clock.advance(6)
     await eventually(waiting.done)

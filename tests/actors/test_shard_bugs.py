@@ -220,7 +220,7 @@ async def test_no_answer_outlives_the_state_that_it_was_decided_in(cluster: Clus
     assert shard is not None
     state = shard._state
     assert state is not None
-    reads = shard._tasks = SlowReads(cluster.stores.tasks)
+    reads = shard._ended_tasks._tasks = SlowReads(cluster.stores.tasks)
     task = new_task(created_at=cluster.clock.now())
     await cluster.stores.tasks.submit([SubmitItem(task=task)])  # and no ring
     await cluster.stores.tasks.take_generation("scheduler-0", "another")

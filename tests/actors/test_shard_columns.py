@@ -230,7 +230,7 @@ def test_an_odd_request_is_refused_with_nothing_changed_or_committed(
             return (await shard.status())["open_tasks"] == len(asked) + 1
 
         await eventually(all_read)
-        core = shard._serving().core
+        core = shard._generations.serving().core
         before = [core.head(task_id) for task_id, _ in asked]
         stored = [await _task(cluster, task_id) for task_id, _ in asked]
         generation, rows = await _generation(cluster), await cluster.stores.log.head()

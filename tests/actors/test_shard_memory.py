@@ -53,7 +53,7 @@ async def test_earlier_states_do_not_pile_up_when_a_state_is_read_again(
         before: Any = shard._state
         cores.append(weakref.ref(before.core))
         followers.append(weakref.ref(before.follower))
-        shard._fail(before)
+        shard._generations.fail(before)
 
         async def serves() -> bool:
             await cluster.clock.advance(1.0)

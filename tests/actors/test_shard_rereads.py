@@ -13,7 +13,7 @@ async def _read_again(cluster: Cluster, times: int) -> None:
     assert cluster.shard is not None
     for _ in range(times):
         before: Any = cluster.shard._state
-        cluster.shard._fail(before)
+        cluster.shard._generations.fail(before)
         await eventually(lambda before=before: cluster.shard and cluster.shard._state not in (None, before))
 
 

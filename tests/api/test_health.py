@@ -118,7 +118,7 @@ async def test_a_scheduler_that_keeps_reading_its_state_is_said(whole: Api) -> N
 
 
 async def _fail(shard: Any) -> None:
-    shard._fail(shard._state)
+    shard._generations.fail(shard._state)
 
 
 async def test_certificates_that_end_or_are_kept_out_are_told(

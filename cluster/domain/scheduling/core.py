@@ -8,32 +8,32 @@ builds a new one from the store, so memory is ahead of the store by no more than
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.base.compact import evolve as replace
-from cluster.domain.base.errors import ControlPlaneError, NotFound
+from cluster.domain.base.errors import ControlPlaneError
 from cluster.domain.base.ids import process_of
 from cluster.domain.base.log import SYSTEM, LogRow, caused_by_row
 from cluster.domain.scheduling.cancellations import PendingCancellations
 from cluster.domain.scheduling.dependencies import Dependencies
+from cluster.domain.scheduling.dispatch import Dispatch, QueuesOpen
 from cluster.domain.scheduling.eligibility import Profile
 from cluster.domain.scheduling.explain import TaskView, waiting_view
-from cluster.domain.scheduling.last_claims import LastClaims, leaves_out
+from cluster.domain.scheduling.last_claims import LastClaims
 from cluster.domain.scheduling.lease_table import LeaseTable, key_of
-from cluster.domain.scheduling.limits import Control, ControlKind
+from cluster.domain.scheduling.limits import Control
 from cluster.domain.scheduling.ready_queue import ReadyQueue
 from cluster.domain.scheduling.requests import AgentKey, AnsweredClaim, ClaimRequest, Grant
 from cluster.domain.scheduling.timers import ANY_ATTEMPT, Timers
-from cluster.domain.scheduling.waiting_claims import Waiting, WaitingClaims
+from cluster.domain.scheduling.waiting_claims import WaitingClaims
 from cluster.domain.scheduling.workspace_ends import ENDED_APART_S, WorkspaceEnds
 from cluster.domain.tasks.effects import Dequeue, EndLease, Enqueue, StartGrace, StartLease, Transition
 from cluster.domain.tasks.events import (
     AgentLost,
-    CancelDelivered,
     CancelGraceOver,
     CancelRequested,
-    Claim,
     DependencyFailed,
     Event,
     LeaseExpired,
@@ -61,11 +61,6 @@ class Missing(ControlPlaneError):
 
 class _WorkspaceEnds(Event):
     """The kind of a timer whose subject is a workspace that was deleted, and has open tasks left."""
-
-
-class _QueuesOpen(Event):
-    """The kind of a timer whose subject is a workspace and not a task: something there may start again (a rate has a token, or
-    the time in which some regions come first is over)."""
 
 
 class SchedulerCore:
@@ -100,12 +95,9 @@ class SchedulerCore:
         # True while ``_settle`` runs. A task that it ends does not call it again: recursion would be as
         # deep as a chain of tasks is long.
         self._settling = False
-        # Workspace → when the timer is due that waits for a rate's next token there, so that claims that find nothing do not
-        # each arm one. ``_wait_for_tokens`` adds, the workspace's next ``_QueuesOpen`` timer removes.
-        self._opens_at: dict[str, float] = {}
         # Claims that found nothing and wait (long polls), and what they are to be offered.
         self._waiting = WaitingClaims()
-        # What agents' claims leave out, for explanations. ``claim`` notes it, ``_agent_changed`` forgets it.
+        # What agents' claims leave out, for explanations. The dispatch notes it, ``_agent_changed`` forgets it.
         self._last_claims = LastClaims()
         # Everything that time brings: ends of delays, leases, run times, graces, queue times and total times.
         self._timers = Timers()
@@ -113,18 +105,29 @@ class SchedulerCore:
         self._workspace_ends = WorkspaceEnds()
         # Decisions since the last ``take_output``, in the order in which they must be committed.
         self._decisions: list[TaskDecision] = []
-        # Waiting claims answered since the last ``take_output``. Their grants rest on ``_decisions``.
-        self._answered: list[AnsweredClaim] = []
         # One object for each distinct set of required capabilities, shared by all heads that have it: a million tasks have few
         # sets. Only grows; a new core starts without.
         self._sets: dict[frozenset[str], frozenset[str]] = {}
+        # Who gets which task: the part of the core that claims ask. It refers to the core weakly: in a cycle, a million heads of
+        # a state that was dropped would stay until garbage is collected, beside those of the next one.
+        core = weakref.proxy(self)
+        self._dispatch = Dispatch(
+            open_tasks=self._open,
+            queue=self._queue,
+            leases=self._leases,
+            cancellations=self._cancellations,
+            waiting=self._waiting,
+            last_claims=self._last_claims,
+            timers=self._timers,
+            happens=lambda head, event, now: core._happens(head, event, now),
+        )
 
     # --- what comes in ------------------------------------------------------------------------------------------
 
     def load_controls(self, controls: Iterable[Control], now: float) -> None:
         """Puts the stored controls in force. Comes before ``load``, so that tasks get into the right sub-queues."""
         for control in controls:
-            self._control(control, now)
+            self._dispatch.control(control, now)
 
     def load_states(self, closed: Mapping[str, WorkspaceState]) -> None:
         """Notes the workspaces that are not active. Comes before ``load``; then call ``end_deleted``."""
@@ -168,57 +171,24 @@ class SchedulerCore:
             elif row.kind.startswith("agent."):
                 self._agent_changed(row, (row.workspace, row.entity) in unschedulable, now)
             elif row.kind.startswith("control."):
-                self._control(Control.from_log(row.workspace, row.seq, row.at, row.principal, row.data), now)
+                self._dispatch.control(Control.from_log(row.workspace, row.seq, row.at, row.principal, row.data), now)
 
     def claim(self, request: ClaimRequest, ticket: int | None, now: float) -> tuple[Grant, ...] | None:
-        """Leases for an agent; None if there are none and the claim now waits under ``ticket``.
+        """``Dispatch.claim``. Raises: `NotFound` if the agent was deregistered."""
+        return self._dispatch.claim(request, ticket, now)
 
-        A claim without a ticket does not wait: it gets an empty tuple. So does one whose agent has to be told to stop a task.
+    def can_satisfy(self, request: ClaimRequest) -> bool:
+        """Whether newer tasks would change nothing for a claim: memory certainly has as many as it may get."""
+        return self._dispatch.can_satisfy(request)
 
-        Raises: `NotFound` if the agent was deregistered.
-        """
-        agent = request.agent
-        if self._leases.is_deregistered(agent):
-            raise NotFound(f"Agent {request.agent_id} is not registered; register it first.", "agent_not_registered")
-        self._leases.renew(agent, now, process_of(request.claim_id))
-        profile = request.profile
-        self._last_claims.note(agent, profile)
-        if profile.task_types is not None:
-            self._give_own(profile.workspace, profile.task_types)
-        grants = self._redelivered(request, profile, now) or self._grant(request, profile, now)
-        if grants or ticket is None or self._has_news(agent):
-            return grants
-        self._waiting.add(ticket, request, profile)
-        return None
-
-    def _give_own(self, workspace: str, task_types: frozenset[str]) -> None:
-        """Gives the task types that a claim names sub-queues of their own if they have none."""
-        moved = self._queue.give_own(workspace, task_types, lambda: self._waiting.task_types(workspace))
-        if moved:
-            self._move(workspace, moved)
-
-    def _move(self, workspace: str, task_types: Collection[str]) -> None:
-        """Moves the waiting tasks of types that have sub-queues of their own now into these."""
-        for head in self._open.values():
-            if head.task_type in task_types and head.workspace == workspace and head.id in self._queue:
-                self._queue.push(head)
+    def stopping(self, agent: AgentKey, now: float) -> tuple[str, ...]:
+        """Ids of tasks that the agent should stop. The caller must put them into its answer: they count as told from now on."""
+        return self._dispatch.stopping(agent, now)
 
     def doubts(self, agent: AgentKey, unschedulable: bool) -> bool:
         """Whether memory contradicts the asker, who found the agent registered, and schedulable unless ``unschedulable``. Then
         the rows that say so have not been read yet."""
         return self._leases.is_deregistered(agent) or (self._leases.is_unschedulable(agent) and not unschedulable)
-
-    def can_satisfy(self, request: ClaimRequest) -> bool:
-        """Whether memory certainly has as many tasks as a claim may get, so that newer ones change nothing."""
-        most = min(self._slots(request), request.max_tasks or 1)
-        return self._queue.has_for(request.profile, request.agent_id, most)
-
-    def stopping(self, agent: AgentKey, now: float) -> tuple[str, ...]:
-        """Ids of tasks that the agent should stop. The caller must put them into its answer: they count as told from now on."""
-        stopping = self._cancellations.of(agent)
-        for task_id in stopping:
-            self._tell(self._open[task_id], now)
-        return stopping
 
     def withdraw(self, ticket: int) -> bool:
         """Removes a waiting claim; False if none waits under the ticket."""
@@ -295,7 +265,7 @@ class SchedulerCore:
                 head = self._open[task_id]
                 if head.detail is TaskDetail.CANCELLING:
                     cancelling.append((*key, task_id))
-                    self._tell(head, now)
+                    self._dispatch.tell(head, now)
         return cancelling
 
     def head(self, task_id: str) -> TaskHead:
@@ -309,9 +279,8 @@ class SchedulerCore:
             if kind is _WorkspaceEnds:
                 self._end_some(subject, now)
                 continue
-            if kind is _QueuesOpen:
-                self._opens_at.pop(subject, None)
-                self._wake(subject)
+            if kind is QueuesOpen:
+                self._dispatch.opens(subject)
                 continue
             head = self._open.get(subject)
             if head is not None and attempt in (head.attempt, ANY_ATTEMPT):
@@ -330,10 +299,9 @@ class SchedulerCore:
     def take_output(self, now: float) -> tuple[list[TaskDecision], list[AnsweredClaim]]:
         """Serves waiting claims with what became ready, then hands over the decisions and the answers to waiting claims. The
         answers may be given only when the decisions are durable."""
-        self._serve_waiting(now)
+        self._dispatch.serve(now)
         decisions, self._decisions = self._decisions, []
-        answered, self._answered = self._answered, []
-        return decisions, answered
+        return decisions, self._dispatch.take_answers()
 
     def take_unresolved(self) -> dict[str, list[str]]:
         """Workspace → ids of tasks that blocked tasks wait for and that are not open here. The shell must look up how they ended
@@ -467,7 +435,7 @@ class SchedulerCore:
         if rules.queue_timeout_s is not None:
             self._arm(since + rules.queue_timeout_s, QueueTimedOut, head)
         if rules.affinity is Affinity.PREFERRED:
-            self._timers.arm(max(head.created_at, head.run_at) + PREFERENCE_S, _QueuesOpen, head.workspace)
+            self._timers.arm(max(head.created_at, head.run_at) + PREFERENCE_S, QueuesOpen, head.workspace)
 
     def _arm(self, at: float, kind: type[Event], head: TaskHead) -> None:
         self._timers.arm(at, kind, head.id, head.attempt)
@@ -526,16 +494,7 @@ class SchedulerCore:
         its agent waits, that is answered now."""
         self._arm(until, CancelGraceOver, head)
         self._cancellations.ask(key_of(head), head.id)
-        self._ask_again(key_of(head), now)
-
-    def _has_news(self, key: AgentKey) -> bool:
-        """Whether the agent has a task to stop that it has not been told about."""
-        return any(not self._cancellations.is_told(self._open[task_id]) for task_id in self._cancellations.of(key))
-
-    def _tell(self, head: TaskHead, now: float) -> None:
-        """Notes, at the first time, that the holder is told to stop."""
-        if self._cancellations.tell(head):
-            self._happens(head, CancelDelivered(), now)
+        self._dispatch.ask_again(key_of(head), now)
 
     def _agent_changed(self, row: LogRow, is_unschedulable: bool, now: float) -> None:
         key = (row.workspace, row.entity)
@@ -551,21 +510,9 @@ class SchedulerCore:
             self._leases.register(key)
         self._leases.set_unschedulable(key, is_unschedulable and not deregistered)
         if deregistered or is_unschedulable:
-            self._ask_again(key, now)
+            self._dispatch.ask_again(key, now)
         else:
-            self._offer_again(key, now)
-
-    def _ask_again(self, key: AgentKey, now: float) -> None:
-        """Answers an agent's waiting claims without leases, so that it reads what to stop, or asks again as what it is now."""
-        for waiting in self._waiting.take_agent(key):
-            self._answer_waiting(waiting, (), now)
-
-    def _offer_again(self, key: AgentKey, now: float) -> None:
-        """Offers work to an agent that may work (again). A waiting claim that was made while it might not says so in its request
-        and would never be served: it is answered empty, and the agent asks again."""
-        for waiting in [claim for claim in self._waiting.of_agent(key) if claim.request.unschedulable]:
-            self._answer_waiting(waiting, (), now)
-        self._waiting.may_ask(key)
+            self._dispatch.offer_again(key, now)
 
     def _lose(self, key: AgentKey, now: float, cause: str, *, was_deregistered: bool) -> None:
         for task_id in list(self._leases.leases(key)):
@@ -585,7 +532,7 @@ class SchedulerCore:
         if state is WorkspaceState.DELETED:
             self._end_workspace(row.entity, now)
         elif state is WorkspaceState.ACTIVE:
-            self._wake(row.entity)
+            self._dispatch.wake(row.entity)
 
     def _end_workspace(self, workspace: str, now: float) -> None:
         self._workspace_ends.put(workspace, self._open.values())
@@ -604,94 +551,3 @@ class SchedulerCore:
                 self._happens(head, CancelGraceOver(cause=cause), now)
         if more:
             self._timers.arm(now + ENDED_APART_S, _WorkspaceEnds, workspace)
-
-    # --- claims -------------------------------------------------------------------------------------------------
-
-    def _redelivered(self, request: ClaimRequest, profile: Profile, now: float) -> tuple[Grant, ...]:
-        """Leases that the agent holds and may not know of, because an answer was lost.
-
-        These are the ones with the claim's id. The released client chooses no claim ids, so with all its slots leased it gets
-        its oldest lease again: it would not ask for more if it knew of all of them."""
-        held = [self._open[task_id] for task_id in self._leases.leases(request.agent)]
-        again = [head for head in held if head.claim_id == request.claim_id]
-        released_client = request.max_tasks is None and not request.client_claim_id
-        if not again and released_client and len(held) >= request.max_concurrency:
-            again = [head for head in held if not leaves_out(head, profile)][:1]
-        for head in again:
-            if head.detail is TaskDetail.CANCELLING:
-                self._tell(head, now)
-        return tuple(self._granted(head, redelivered=True) for head in again)
-
-    def _granted(self, head: TaskHead, *, redelivered: bool = False) -> Grant:
-        expires_at, delivery = self._leases.shown_expiry(head), self._leases.deliver(head.id)
-        return Grant(head=head, expires_at=expires_at, delivery=delivery, redelivered=redelivered)
-
-    def _grant(self, request: ClaimRequest, profile: Profile, now: float) -> tuple[Grant, ...]:
-        """New leases, as many as the claim asks for and the agent has slots; empty if there is nothing for it."""
-        if self._is_unschedulable(request):
-            return ()
-        grants = []
-        for _ in range(min(self._slots(request), request.max_tasks or 1)):
-            task_id = self._queue.take(profile, request.agent_id, now)
-            if task_id is None:
-                self._wait_for_tokens(request.workspace, now)
-                break
-            event = Claim(
-                agent_id=request.agent_id, claim_id=request.claim_id, principal=request.principal, cause=request.cause
-            )
-            grants.append(self._granted(self._happens(self._open[task_id], event, now)))
-        return tuple(grants)
-
-    def _wait_for_tokens(self, workspace: str, now: float) -> None:
-        """Arms a timer for the next token of a rate in the workspace, unless one is armed that is due no later."""
-        if not self._queue.limits.has_rates:
-            return
-        at, planned = self._queue.next_token(workspace, now), self._opens_at.get(workspace)
-        if at is not None and at > now and (planned is None or at < planned):
-            self._opens_at[workspace] = at
-            self._timers.arm(at, _QueuesOpen, workspace)
-
-    def _wake(self, workspace: str) -> None:
-        """Offers every sub-queue of the workspace to all waiting claims that may have its tasks."""
-        for sub_queue in self._queue.sub_queues_of(workspace):
-            self._waiting.became_ready(sub_queue)
-
-    def _control(self, control: Control, now: float) -> None:
-        """Puts a control in force. At the first control of a task type, its waiting tasks move to sub-queues of their own, which
-        can be paused alone."""
-        own_sub_queue = control.kind is ControlKind.TASK_TYPE and not self._queue.limits.has_type(
-            control.workspace, control.name
-        )
-        if not self._queue.control(control, now):
-            return
-        if own_sub_queue:
-            self._move(control.workspace, (control.name,))
-        self._wake(control.workspace)
-
-    def _answer_waiting(self, waiting: Waiting, grants: tuple[Grant, ...], now: float) -> None:
-        self._waiting.withdraw(waiting.ticket)
-        stopping = self.stopping(waiting.request.agent, now)
-        self._answered.append(AnsweredClaim(ticket=waiting.ticket, grants=grants, stopping=stopping))
-
-    def _serve_waiting(self, now: float) -> None:
-        for sub_queue in self._queue.readmitted():
-            self._waiting.became_ready(sub_queue)
-        if self._waiting.has_offers:
-            self._waiting.serve(lambda waiting: self._offer(waiting, now), self._has_room)
-
-    def _has_room(self, waiting: Waiting) -> bool:
-        return self._slots(waiting.request) > 0 and not self._is_unschedulable(waiting.request)
-
-    def _offer(self, waiting: Waiting, now: float) -> bool:
-        """Answers a waiting claim if there is something for it; True if there is."""
-        grants = self._grant(waiting.request, waiting.profile, now)
-        if grants:
-            self._answer_waiting(waiting, grants, now)
-        return bool(grants)
-
-    def _is_unschedulable(self, request: ClaimRequest) -> bool:
-        return request.unschedulable or self._leases.is_unschedulable(request.agent)
-
-    def _slots(self, request: ClaimRequest) -> int:
-        """How many slots of the agent are free."""
-        return request.max_concurrency - len(self._leases.leases(request.agent))

@@ -621,7 +621,7 @@ def test_a_control_that_is_older_than_what_was_read_changes_nothing() -> None:
     shard.control("queue", "q", NOW, paused=True)
     paused = shard.controls["queue:q"]
     shard.restart(NOW)
-    shard.core._control(replace(paused, paused=False), NOW)
+    shard.core._dispatch.control(replace(paused, paused=False), NOW)
     shard.submit(new_task(id="t", queue="q"), NOW)
     assert shard.claimed("a1", NOW) == []
 
