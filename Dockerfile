@@ -20,19 +20,21 @@ ENV PATH=/opt/aragora/.venv/bin:$PATH \
     ARAGORA_DATA_DIR=/var/lib/aragora
 
 # Dependencies in a layer of their own. What the project needs to run (no embedded servers, no demo, no test tools),
-# each package of the version and with a hash of the lock.
+# each package of the version and with a hash of the lock. The worker kit is of this repository, so no index has it.
 COPY pyproject.toml requirements.lock ./
 RUN python -m venv .venv \
     && pip install --no-cache-dir uv==0.13.9 \
-    && uv pip install --no-cache --python .venv/bin/python --require-hashes \
+    && echo aragora-worker > ours.txt \
+    && uv pip install --no-cache --python .venv/bin/python --require-hashes --excludes ours.txt \
         --constraint requirements.lock --requirement pyproject.toml --extra a2a
 
 COPY README.md LICENSE ./
 COPY actors actors
+COPY clients clients
 COPY cluster cluster
 COPY regions regions
 COPY serve_app serve_app
-RUN uv pip install --no-cache --python .venv/bin/python --no-deps .
+RUN uv pip install --no-cache --python .venv/bin/python --no-deps ./clients/python .
 
 USER 1000:1000
 EXPOSE 8080 9090

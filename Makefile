@@ -33,7 +33,8 @@ lint: setup ## Style and layers
 
 types: setup ## mypy, and what bandit finds that is at least of medium severity and confidence
 	@$(BIN)/mypy
-	@$(BIN)/bandit --quiet --recursive -ll -ii actors cluster regions scripts serve_app
+	@$(BIN)/mypy --config-file clients/python/pyproject.toml
+	@$(BIN)/bandit --quiet --recursive -ll -ii actors clients cluster regions scripts serve_app
 
 audit-dependencies: setup ## Known vulnerabilities of the pinned packages, where the service that knows them answers
 	@$(BIN)/python -m scripts.audit_dependencies requirements.lock
@@ -81,7 +82,7 @@ docs: setup ## Write the generated pages
 	@$(BIN)/python -m scripts.docs.metrics_page > docs/metrics.md
 
 lock: setup ## Write requirements.lock anew
-	@$(BIN)/uv export --quiet --no-emit-project --all-extras --all-groups --no-header --no-annotate --format requirements.txt > requirements.lock
+	@$(BIN)/uv export --quiet --no-emit-project --no-emit-package aragora-worker --all-extras --all-groups --no-header --no-annotate --format requirements.txt > requirements.lock
 
 clean: ## Remove the environment and caches
 	@rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis

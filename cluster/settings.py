@@ -14,7 +14,6 @@ import ipaddress
 import json
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -24,22 +23,21 @@ from urllib.parse import quote, unquote, urlsplit
 from pydantic import AwareDatetime, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from aragora_worker.settings import SettingsError, read_config_file
 from cluster.domain.access.roles import ROLES
 from cluster.domain.access.secret_quality import is_example, weakness
 from cluster.domain.base.urls import LOOPBACK_HOSTS, without_userinfo
 from cluster.region_settings import RegionSettings, regions_do_not_fit
 from cluster.setting_fields import CLIENT, LATER, PROCESS, STARTUP, Words, split_words, variable
 
+#: Workers raise it too.
+__all__ = ["SettingsError"]
 #: Variables of the released client that a process of ours may find in its environment.
 CLIENT_NAMES = ("ARAGORA_TIMEOUT", "ARAGORA_MAX_RETRIES", "ARAGORA_RETRY_DELAY", "ARAGORA_DEMO")
 
 
 #: Schemes of the URLs of stores; all other URLs are http or https.
 SCHEMES = {"database_url": ("postgresql", "postgres"), "redis_url": ("redis", "rediss", "unix")}
-
-
-class SettingsError(Exception):
-    """A setting is not valid. The message says in one sentence which variable, its value and what is accepted."""
 
 
 def _url_problem(value: str, schemes: tuple[str, ...]) -> str | None:
@@ -533,37 +531,13 @@ def _as_text(value: Any) -> str:
 _BY_VARIABLE = {variable_name(name, info): name for name, info in Settings.model_fields.items()}
 
 
-def _config_file(environ: Mapping[str, str]) -> dict[str, str]:
-    name = environ.get("ARAGORA_CONFIG_FILE")
-    if not name:
-        return {}
-    path = Path(name)
-    try:
-        mode = path.stat().st_mode
-        content = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise SettingsError(
-            f"ARAGORA_CONFIG_FILE names {name}, which cannot be read as JSON; mend the file: {error}."
-        ) from error
-    if stat.S_IMODE(mode) & 0o077:
-        raise SettingsError(f"ARAGORA_CONFIG_FILE {name} can be read by others; run chmod 600 on it.")
-    if not isinstance(content, dict):
-        raise SettingsError(f"ARAGORA_CONFIG_FILE {name} must be a JSON object of strings.")
-    odd = next((key for key, value in content.items() if not isinstance(value, str)), None)
-    if odd is not None:
-        raise SettingsError(
-            f"ARAGORA_CONFIG_FILE {name} must be a JSON object of strings; put the value of {odd} in quotes."
-        )
-    return content
-
-
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """The settings of this process.
 
     Raises: `SettingsError` if a variable or the file is not valid; its sentence names the variable.
     """
     environ = os.environ if environ is None else environ
-    merged = {**_config_file(environ), **{name: value for name, value in environ.items() if value != ""}}
+    merged = {**read_config_file(environ), **{name: value for name, value in environ.items() if value != ""}}
     values = {field: merged[variable] for variable, field in _BY_VARIABLE.items() if variable in merged}
     # pydantic fills a field that has an alias by that alias only.
     keyed = {_key(field): value for field, value in values.items()}
@@ -653,7 +627,7 @@ def unknown_names(environ: Mapping[str, str]) -> list[str]:
     known = {*_BY_VARIABLE, *CLIENT_NAMES, "ARAGORA_CONFIG_FILE"}
     of_ours = [name for name in environ if name.startswith("ARAGORA_")]
     warnings = []
-    for names, where in ((of_ours, ""), (_config_file(environ), f" (in {environ.get('ARAGORA_CONFIG_FILE')})")):
+    for names, where in ((of_ours, ""), (read_config_file(environ), f" (in {environ.get('ARAGORA_CONFIG_FILE')})")):
         for name in sorted(set(names) - known):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else "."

@@ -3,6 +3,6 @@
 Users' code contains this name, so it stays, wherever the worker kit itself lives.
 """
 
-from cluster.client.worker import Job, Reject, Worker
+from aragora_worker.worker import Job, Reject, Worker
 
 __all__ = ["Job", "Reject", "Worker"]

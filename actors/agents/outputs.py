@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from cluster.client.api import Patience
-from cluster.client.emitting import Emitter
+from aragora_worker.emitting import Emitter
+from aragora_worker.repeating import Patience
 from cluster.domain.agents.agent import Agent
 from cluster.domain.tasks.chunks import NewChunks, Written, next_number, written_contents
 from cluster.domain.tasks.task import LeaseToken, Task

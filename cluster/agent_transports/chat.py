@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from aragora_worker.reasons import reason
 from cluster.agent_transports.failures import (
     body_words,
     is_unknown,
@@ -29,7 +30,6 @@ from cluster.domain.base.urls import safe_url
 from cluster.domain.deliberation.numbers import exact_float
 from cluster.http.addresses import PinnedBackend, PinnedTransport, Resolve, resolve
 from cluster.http.connections import ConnectionPool
-from cluster.http.reasons import reason
 from cluster.http.sending import BROKEN, CONNECT_TIMEOUT_S, MAX_URLS, TIMED_OUT, HttpAnswer, send
 from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, judged
 from cluster.process.large import in_thread_if_large

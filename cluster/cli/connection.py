@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
+from aragora_worker.api import ControlPlaneClient
+from aragora_worker.tls import ClientTls, client_tls, default_pin, default_url
 from cluster.cli.credentials import kept_session
 from cluster.cli.output import errors, plain
-from cluster.client.api import ControlPlaneClient
-from cluster.client.tls import ClientTls, client_tls, default_pin, default_url
 from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.run_file import RunFile, is_held, read_run_file
 from cluster.settings import Settings, load_settings, unknown_names

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
+from aragora_worker.api import ControlPlaneClient
 from cluster.cli.calls import Json, Words
 from cluster.cli.calls import call as _call
 from cluster.cli.calls import print_json as _print_json
@@ -57,7 +58,6 @@ from cluster.cli.connection import settings as _settings
 from cluster.cli.exit_codes import NO_CONSENSUS, UNREACHABLE, guarded
 from cluster.cli.numbers import amount
 from cluster.cli.output import console, listing, plain, staged, working
-from cluster.client.api import ControlPlaneClient
 from cluster.embedded.layout import Layout
 from cluster.embedded.model_server import MODEL
 from cluster.embedded.run_file import read_run_file

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cluster.client.api import ControlPlaneClient
+from aragora_worker.api import ControlPlaneClient
 from cluster.domain.base.errors import Conflict, ControlPlaneError, InternalError, NotFound, TryLater
 
 #: Asks this region's leader: a command with its arguments.

@@ -19,6 +19,7 @@ import typer
 import yaml
 from pydantic import SecretStr
 
+from aragora_worker import reasons
 from cluster.embedded import model_server
 from cluster.embedded.given_stores import check_given_stores
 from cluster.embedded.layout import EmbeddedError, Layout
@@ -34,7 +35,6 @@ from cluster.embedded.run_file import RunFile, is_held, only_one, read_run_file
 from cluster.embedded.run_logs import Run, begin_run, bound_output, keep_ray_logs, runs, share_log
 from cluster.embedded.safety import checked_tls, sealing_key, with_authentication
 from cluster.embedded.secrets import store_secrets
-from cluster.http import reasons
 from cluster.process.front import FrontTls
 from cluster.process.store_passwords import weak_store_passwords
 from cluster.settings import Settings

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import httpx
 
-from cluster.client.api import API, ApiError
+from aragora_worker.api import API
+from aragora_worker.errors import ApiError
 
 #: By it a region that does not write for the zone names the primary's API.
 PRIMARY_HEADER: Final = "x-aragora-primary"

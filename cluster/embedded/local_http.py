@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from cluster.http.pinned import pinned_context
+from aragora_worker.pinned import pinned_context
 
 
 def local_client(timeout_s: float, certificate: Path | None = None) -> httpx.Client:

@@ -15,13 +15,13 @@ from typing import Any
 import httpx
 
 import cluster
+from aragora_worker.reasons import reason
 from cluster.domain.base.urls import safe_url
 from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.local_http import local_client
 from cluster.embedded.ports import free_window
 from cluster.embedded.processes import ProcessId, end, session_members, spawn, tail, wait_until
 from cluster.embedded.secrets import write_private
-from cluster.http.reasons import reason
 from cluster.process.front import PROOF_FILE, FrontTls
 from cluster.process.haproxy import FILES, bundled_haproxy
 from cluster.process.waits import DRAINING_EMBEDDED_S, HAPROXY_HARD_STOP_S, PROXY_CHECK_S, PROXY_READY_S

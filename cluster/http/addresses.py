@@ -15,12 +15,12 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 import httpcore
 import httpx
 
+from aragora_worker.reasons import reason
 from cluster.domain.base.errors import AgentMalformed, AgentUnavailable, EndpointForbidden, InvalidRequest
 from cluster.domain.base.json_values import MAX_BYTES
 from cluster.domain.base.urls import PASSWORD_FORM, may_have_cut_password
 from cluster.http.connections import ConnectionPool
 from cluster.http.encodings import as_meant
-from cluster.http.reasons import reason
 from cluster.http.sockets import MAX_WIRE_BYTES, connect
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

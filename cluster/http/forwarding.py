@@ -17,10 +17,10 @@ from typing import Final
 import httpcore
 import httpx
 
+from aragora_worker.reasons import reason
 from cluster.domain.base.errors import AgentUnavailable, InvalidRequest, Overloaded, PeerError, TryLater
 from cluster.http.addresses import PinnedBackend, resolve
 from cluster.http.connections import ConnectionPool
-from cluster.http.reasons import reason
 from cluster.http.sending import BROKEN, TIMED_OUT
 
 Headers = Sequence[tuple[bytes, bytes]]

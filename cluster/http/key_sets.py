@@ -10,11 +10,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from aragora_worker.reasons import reason
 from cluster.domain.access.token_keys import Algorithm, KeySet, TokenKey, read_keys
 from cluster.domain.base.errors import ControlPlaneError, StoreUnavailable
 from cluster.domain.base.urls import safe_url
 from cluster.http.connections import ConnectionPool
-from cluster.http.reasons import reason
 from cluster.http.sending import BROKEN, TIMED_OUT, send
 
 _logger = logging.getLogger(__name__)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote_plus, urlencode, urlsplit
 
+from aragora_worker.reasons import reason
 from cluster.domain.access.token_keys import Algorithm, TokenKey
 from cluster.domain.base.errors import CallerError, InvalidRequest, PeerError, TryLater
 from cluster.domain.base.json_values import parse_json
 from cluster.domain.base.urls import LOOPBACK_HOSTS, safe_url
 from cluster.http.connections import ConnectionPool
 from cluster.http.key_sets import IssuerKeys, fetch_from
-from cluster.http.reasons import reason
 from cluster.http.sending import BROKEN, TIMED_OUT, HttpAnswer, send
 
 #: One call; a login makes at most four, one after the other.

@@ -13,7 +13,10 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from aragora_worker.tasks import ended
 from cluster.process.traces import untraced
+
+__all__ = ["ended"]
 
 _logger = logging.getLogger(__name__)
 
@@ -74,13 +77,3 @@ class Loops:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def ended(*tasks: asyncio.Task[Any]) -> None:
-    """Cancels the tasks until all have ended. Cancelling once may not be enough: a library may turn the cancellation into
-    an error of its own, and its caller then tries again."""
-    while pending := [task for task in tasks if not task.done()]:
-        for task in pending:
-            task.cancel()
-        await asyncio.wait(pending, timeout=0.2)
-    await asyncio.gather(*tasks, return_exceptions=True)

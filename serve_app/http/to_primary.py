@@ -15,9 +15,9 @@ from urllib.parse import quote
 import httpcore
 from starlette.types import Receive, Scope, Send
 
+from aragora_worker.reasons import reason
 from cluster.domain.base.errors import AgentMalformed
 from cluster.http.forwarding import ForwardedCall, Headers, RegionForwarding, outcome_unknown, regions_context
-from cluster.http.reasons import reason
 from cluster.http.sending import BROKEN, TIMED_OUT
 from cluster.log.replication_gate import ReplicationGate
 from cluster.process import front

@@ -12,8 +12,9 @@ import pytest
 import websockets
 from fastapi import WebSocket
 
-from cluster.client.api import ApiError, ControlPlaneClient, OutputEvent
-from cluster.client.blocking import BlockingClient
+from aragora_worker.api import ControlPlaneClient, OutputEvent
+from aragora_worker.blocking import BlockingClient
+from aragora_worker.errors import ApiError
 from cluster.domain.base.errors import NotFound
 from serve_app.streams import sending
 from tests.api.test_chunks import write

@@ -14,7 +14,7 @@ import pytest
 import websockets
 
 from actors.roles import SCHEDULER
-from cluster.client.worker import Job, Reject, Worker
+from aragora_worker.worker import Job, Reject, Worker
 from tests.support.api import CP, Api
 from tests.support.endpoints import serving
 from tests.support.odd import no_json, odd_json, odd_texts, odd_values, samples

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cluster.client.api import ControlPlaneClient
-from cluster.client.blocking import BlockingClient
+from aragora_worker.api import ControlPlaneClient
+from aragora_worker.blocking import BlockingClient
 from cluster.domain.access.permissions import ALL, Permission
 from cluster.postgres import task_search
 from tests.support.principals import TokenTable, bearer, principal

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from cluster.client.api import ApiError, ControlPlaneClient, TaskNotCompleted
-from cluster.client.blocking import BlockingClient
+from aragora_worker.api import ControlPlaneClient
+from aragora_worker.blocking import BlockingClient
+from aragora_worker.errors import ApiError, TaskNotCompleted
 from cluster.domain.base.errors import NotFound, StoreUnavailable
 from tests.support.api import STARTED, Api
 from tests.support.authenticated import authenticated

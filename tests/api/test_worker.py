@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cluster.client.worker import Job, Reject, Worker
+from aragora_worker.worker import Job, Reject, Worker
 from cluster.domain.base.errors import ControlPlaneError
 from tests.support.answering import always
 from tests.support.api import Api
@@ -58,7 +58,7 @@ async def test_jobs_are_claimed_in_batches_run_and_reported(api: Api) -> None:
 
     @worker.handles("echo")
     async def echo(job: Job) -> Any:
-        at_once.append(len(worker._jobs))
+        at_once.append(len(worker._session.jobs))
         await asyncio.sleep(0)
         return {"said": job.payload}
 
@@ -355,7 +355,7 @@ async def test_a_job_that_lost_its_lease_is_told_to_stop(api: Api) -> None:
         await eventually(reported.is_set)
         await api.post(f"/tasks/{task_id}/fail", {"lease_token": tokens[0], "requeue": False})
         lost.set()
-        await eventually(lambda: not worker._jobs)
+        await eventually(lambda: not worker._session.jobs)
     assert codes == ["lease_lost"]
 
 

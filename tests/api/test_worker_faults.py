@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from cluster.client.api import ApiError, Patience
-from cluster.client.worker import Job, Worker
+from aragora_worker.errors import ApiError
+from aragora_worker.repeating import Patience
+from aragora_worker.worker import Job, Worker
 from tests.api.test_worker import COMMAND, a_worker, ended, running, submit
 from tests.support.api import Api, api_settings
 from tests.support.odd_proxy import CALLS, CLAIM, HANGS, HEARTBEAT, ODDITIES, REGISTER, REPORT, Odd, OddProxy, http, own
@@ -131,7 +132,7 @@ async def test_an_outage_is_two_lines_however_often_it_is_tried(api: Api, caplog
         out.clear()
         await eventually(lambda: "is back" in caplog.text, 10)
 
-    caplog.set_level(logging.INFO, logger="cluster.client")
+    caplog.set_level(logging.INFO, logger="aragora_worker")
     proxy = OddProxy(api.url, lambda call, number: HTML_502 if out.is_set() else None)
     async with proxy.running():
         worker = behind(proxy)
@@ -140,7 +141,7 @@ async def test_an_outage_is_two_lines_however_often_it_is_tried(api: Api, caplog
             await eventually(lambda: proxy.counts[HEARTBEAT] > 1 and proxy.counts[CLAIM] > 0)
             for _ in range(2):
                 await goes_away_and_comes_back()
-                said = [record.getMessage() for record in caplog.records if record.name.startswith("cluster.client")]
+                said = [record.getMessage() for record in caplog.records if record.name.startswith("aragora_worker")]
                 assert [line.partition(",")[0] for line in said] == [
                     "the control plane is away",
                     "the control plane is back",
@@ -219,7 +220,7 @@ async def test_a_key_that_the_api_refuses_ends_the_worker(api: Api, call: str, s
         counting(worker)
         task_id = await submit(api)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("cluster.client.worker.LAST_REPORTS_S", 0.1)
+            patch.setattr("aragora_worker.jobs_at_hand.LAST_REPORTS_S", 0.1)
             with pytest.raises(ApiError, match="Our own forbidden") as raised:
                 await asyncio.wait_for(worker.run(), 30)
         assert raised.value.status == status
@@ -258,7 +259,7 @@ async def test_a_refused_key_lets_running_jobs_report_first(api: Api) -> None:
         @worker.handles()
         async def run(job: Job) -> str:
             worker_began.set()
-            await eventually(lambda: worker._draining.is_set())
+            await eventually(lambda: worker._session.draining.is_set())
             return "said at the end"
 
         task_id = await submit(api)
@@ -278,7 +279,7 @@ async def test_a_registration_that_the_api_refuses_ends_the_worker_with_its_sent
         options = dict(description)
         concurrency = options.pop("concurrency", 1)
         worker = behind(proxy, **options)
-        worker._description["max_concurrency"] = concurrency
+        worker._session.registration.description["max_concurrency"] = concurrency
         with pytest.raises(ApiError, match=words):
             await asyncio.wait_for(worker.run(), 30)
 
@@ -310,8 +311,8 @@ async def test_a_worker_goes_on_after_a_refused_claim(api: Api) -> None:
 
 
 async def test_a_heartbeat_that_hangs_does_not_hold_up_the_next(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.client.worker.HEARTBEAT_TIMEOUT_S", 0.1)
-    monkeypatch.setattr("cluster.client.api.CONNECT_S", 0.1)
+    monkeypatch.setattr("aragora_worker.session.HEARTBEAT_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("aragora_worker.api.CONNECT_S", 0.1)
     half = Odd(HANGS, http(200, '{"ack', "application/json", length=100))
     proxy = OddProxy(api.url, lambda call, number: half if call == HEARTBEAT else None)
     async with proxy.running(), running(behind(proxy)):
@@ -443,7 +444,7 @@ async def test_leases_of_a_claim_interrupted_by_draining_are_fetched_and_execute
 async def test_a_result_that_no_proxy_lets_through_fails_its_attempt_alone(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.client.reports.TOO_LARGE_S", 0.2)
+    monkeypatch.setattr("aragora_worker.reports.TOO_LARGE_S", 0.2)
     async with OddProxy(api.url, lambda call, number: None, most_bytes=10_000).running() as proxy:
         worker = behind(proxy)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cluster.client import emitting
-from cluster.client.worker import Job
+from aragora_worker import emitting
+from aragora_worker.worker import Job
 from cluster.domain.base.errors import InvalidRequest, TooLarge
 from tests.api.test_worker import a_worker, ended, running, submit
 from tests.support.api import Api, in_thread

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cluster.client.worker import Job
+from aragora_worker.worker import Job
 from serve_app.schemas.tasks import Report
 from tests.api.test_worker import a_worker, ended, running, submit
 from tests.support.api import Api, api_settings
@@ -26,10 +26,11 @@ from tests.support.stores import StoreUrls
 #: Handlers by task type. The payload names a folder in which files tell what has happened and what may happen.
 _PROGRAM = """
 import asyncio, logging, multiprocessing, os, pathlib, signal, sys, threading, time
-import cluster.client.worker as kit
+import aragora_worker.worker as kit
+from aragora_worker import jobs_at_hand, session
 
 logging.basicConfig(level=logging.INFO)
-kit.LAST_REPORTS_S, kit.WATCH_S, kit.BLOCKED_S = 0.5, 0.02, 0.1
+jobs_at_hand.LAST_REPORTS_S, session.WATCH_S, session.BLOCKED_S = 0.5, 0.02, 0.1
 worker = kit.Worker("w9", capabilities=["x"], concurrency=4, base_url=sys.argv[1], heartbeat_s=0.05, drain_s=0.1)
 
 
@@ -273,7 +274,10 @@ async def test_a_process_does_not_deregister_an_agent_that_another_one_uses(
 
     async def other_is_registered() -> bool:
         agent = await api.call("GET", "/agents/w9")
-        return agent.status_code == 200 and agent.json()["metadata"].get("worker_process") == other._process
+        return (
+            agent.status_code == 200
+            and agent.json()["metadata"].get("worker_process") == other._session.registration.process
+        )
 
     if first == "the other":
         async with running(other):
@@ -339,7 +343,7 @@ async def test_a_task_of_a_killed_process_runs_again_though_its_successor_beats(
         async with started(api, tmp_path) as killed:
             task_id = await begun(api, tmp_path, "plain", max_retries=5)
             async with running(successor):
-                await eventually(lambda: successor._unanswered is not None)
+                await eventually(lambda: successor._session._claims._unanswered is not None)
                 killed.kill()
                 await killed.wait()
                 task = await ended(api, task_id)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cluster.client.worker import Job
+from aragora_worker.worker import Job
 from tests.chaos.history import History, WorkerEnd
 from tests.support.system import clean_environment
 

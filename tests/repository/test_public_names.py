@@ -10,8 +10,8 @@ import pytest
 
 import cluster.in_cluster
 import cluster.worker
+from aragora_worker import worker
 from cluster.agent_transports import python_agent
-from cluster.client import worker
 from tests.support.docs import ROOT
 
 
@@ -22,9 +22,12 @@ def test_a_public_name_is_the_object_of_its_module(public: object, home: object)
     assert all(getattr(public, name) is getattr(home, name) for name in names)
 
 
+_PACKAGES = "aragora_worker|cluster|actors|regions|serve_app"
+
+
 def test_every_module_that_the_docs_import_or_run_is_there() -> None:
     pages = "\n".join(page.read_text() for page in [*ROOT.glob("docs/**/*.md"), ROOT / "README.md"])
-    imported = re.findall(r"^\s*from ((?:cluster|actors|regions|serve_app)[\w.]*) import (.+)$", pages, re.MULTILINE)
+    imported = re.findall(rf"^\s*from ((?:{_PACKAGES})[\w.]*) import (.+)$", pages, re.MULTILINE)
     run = re.findall(r"-m ((?:cluster|actors|regions|serve_app|bench|tests|scripts)[\w.]*)", pages)
     assert imported
     assert run
@@ -32,7 +35,7 @@ def test_every_module_that_the_docs_import_or_run_is_there() -> None:
     assert [(m, n) for m, names in imported for n in names.split(", ") if not hasattr(import_module(m), n)] == []
 
 
-_OURS = r"(?:cluster|actors|regions|serve_app|scripts|tests|bench|kuberay)"
+_OURS = r"(?:clients|cluster|actors|regions|serve_app|scripts|tests|bench|kuberay)"
 _FILE = re.compile(rf"`({_OURS}/(?:[\w./-]+\.(?:py|sql|md|ya?ml|json|sh)|(?:[\w-]+/)*))`")
 
 

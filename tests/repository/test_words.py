@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.docs import ROOT
 
-ROOMS = ("actors", "cluster", "regions", "scripts", "serve_app")
+ROOMS = ("actors", "clients", "cluster", "regions", "scripts", "serve_app")
 MOST_WORDS = 12
 #: Word of an earlier build → what is written instead.
 INSTEAD = {

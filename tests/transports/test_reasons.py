@@ -7,11 +7,12 @@ import ssl
 
 import pytest
 
+from aragora_worker.api import ControlPlaneClient
+from aragora_worker.errors import OutcomeUnknown
+from aragora_worker.reasons import reason
 from cluster.agent_transports.a2a import A2ATransport
-from cluster.client.api import ControlPlaneClient, OutcomeUnknown
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentUnavailable
-from cluster.http.reasons import reason
 from tests.support.asking import LOOPBACK, question, transports
 from tests.support.listening import listening, port_of
 

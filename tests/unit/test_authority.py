@@ -13,8 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from cluster.client.api import ApiError, ControlPlaneClient, OutcomeUnknown, Unavailable
-from cluster.client.tls import ClientTls
+from aragora_worker.api import ControlPlaneClient
+from aragora_worker.errors import ApiError, OutcomeUnknown, Unavailable
+from aragora_worker.tls import ClientTls
 from cluster.domain.access.agent_certificates import AgentCertificate, agent_certificate
 from cluster.domain.base.errors import InvalidRequest
 from cluster.embedded.authority import CertificateFiles, DevelopmentAuthority

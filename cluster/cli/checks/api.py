@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import httpx
 
+from aragora_worker.api import ControlPlaneClient
+from aragora_worker.tls import ClientTls
 from cluster.cli.checks.findings import GROUP_S, NOT_TRIED, WARNING, Finding, fine, problem
-from cluster.client.api import ControlPlaneClient
-from cluster.client.tls import ClientTls
 from cluster.domain.base.errors import TryLater
 
 #: How much clocks may differ: leases and deadlines are compared between machines.

@@ -17,9 +17,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from cryptography import x509
 
+from aragora_worker.api import ControlPlaneClient
 from cluster.cli.checks.findings import WARNING, Finding, fine, problem
 from cluster.cli.checks.stores import stores_settings
-from cluster.client.api import ControlPlaneClient
 from cluster.domain.base.errors import ControlPlaneError
 from cluster.http.front_files import UnusableFile, check_front_files, soon_ending
 from cluster.process.front import front_tls

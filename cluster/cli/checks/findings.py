@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cluster.client.api import ApiError
+from aragora_worker.errors import ApiError
 from cluster.domain.base.errors import ControlPlaneError, Forbidden, Unauthenticated
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from aragora_worker.api import ControlPlaneClient, StreamEvent
 from cluster.cli.output import console, plain
-from cluster.client.api import ControlPlaneClient, StreamEvent
 from cluster.domain.base.ids import path_segment
 
 _BEGINS = {

@@ -12,12 +12,12 @@ from typing import Annotated, Any, Final
 import typer
 from pydantic import SecretStr
 
+from aragora_worker.errors import ApiError
 from cluster.cli.calls import Json, call, given, path_segment, print_json, split
 from cluster.cli.checks.stores import stores_settings
 from cluster.cli.connection import client, settings
 from cluster.cli.numbers import amount
 from cluster.cli.output import console, errors, listing, plain
-from cluster.client.api import ApiError
 from cluster.domain.access.api_key import SECRET_BYTES, ApiKey, digest_of, secret_of, token_of
 from cluster.domain.access.workspaces import ALL_WORKSPACES
 from cluster.domain.base.errors import ControlPlaneError, InvalidRequest

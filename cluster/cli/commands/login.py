@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from aragora_worker.api import ControlPlaneClient
+from aragora_worker.errors import ApiError
 from cluster.cli.connection import api_tls, api_url, settings
 from cluster.cli.credentials import keep_session, kept_session
 from cluster.cli.output import console, plain
-from cluster.client.api import ApiError, ControlPlaneClient
 from cluster.domain.base.errors import InvalidRequest, TryLater, Unauthenticated
 from cluster.process.clock import SystemClock
 from cluster.settings import Settings

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-import os
-import sys
 from typing import Annotated, Any
 
 import typer
 
+from aragora_worker.loading import load, register
+from aragora_worker.worker import Worker
 from cluster.cli.commands.agents import split
 from cluster.cli.connection import api_tls, api_url, settings
 from cluster.cli.exit_codes import guarded
 from cluster.cli.numbers import amount
-from cluster.client.worker import Worker
 from cluster.domain.base.errors import InvalidRequest
 
 app = typer.Typer(no_args_is_help=True, help="Workers.")
@@ -25,23 +23,11 @@ def workers() -> None:
     """Workers."""
 
 
-def load(path: str) -> Any:
-    """The function (or ``Worker``) at ``module:name``; modules of the current directory are found too.
-
-    Raises: `BadParameter` if ``path`` has another form, cannot be imported, or is nothing that can be called.
-    """
-    module, _, name = path.partition(":")
-    if not module or not name:
-        raise typer.BadParameter(f"{path} does not name a function; write it as module:name.")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+def _found(target: str) -> Any:
     try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, InvalidRequest) as error:  # InvalidRequest: a Worker with odd options
-        raise typer.BadParameter(f"{path} cannot be loaded: {error}") from None
-    if not isinstance(found, Worker) and not callable(found):
-        raise typer.BadParameter(f"{path} is a {type(found).__name__}; name a function that takes a Job, or a Worker.")
-    return found
+        return load(target)
+    except InvalidRequest as error:
+        raise typer.BadParameter(error.message) from None
 
 
 def _refuse_options(context: typer.Context, target: str) -> None:
@@ -59,7 +45,10 @@ def _refuse_options(context: typer.Context, target: str) -> None:
 @app.command()
 def run(
     context: typer.Context,
-    target: Annotated[str, typer.Argument(help="module:function that takes a Job, or module:name of a Worker.")],
+    target: Annotated[
+        str,
+        typer.Argument(help="module:name of a function that takes a Job, a dict of them by task type, or a Worker."),
+    ],
     capabilities: Annotated[str | None, typer.Option(help="Separated by commas.")] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Jobs at once [ARAGORA_WORKER_CONCURRENCY].")] = None,
     agent_id: Annotated[str | None, typer.Option(help="Default: host name and process id.")] = None,
@@ -74,7 +63,7 @@ def run(
     options, so none may be given with it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    found = load(target)
+    found = _found(target)
     if isinstance(found, Worker):
         _refuse_options(context, target)
         guarded(found.run_forever)
@@ -92,7 +81,7 @@ def run(
             queues=split(queues),
             version=version,
         )
+        register(worker, found, split(task_types))
     except InvalidRequest as error:
         raise typer.BadParameter(error.message) from None
-    worker.handles(*split(task_types))(found)
     guarded(worker.run_forever)

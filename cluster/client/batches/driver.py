@@ -13,7 +13,9 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from cluster.client.api import ApiError, ControlPlaneClient, Patience, RetryDelays
+from aragora_worker.api import ControlPlaneClient
+from aragora_worker.errors import ApiError
+from aragora_worker.repeating import Patience, RetryDelays, until_taken
 from cluster.client.batches.items import Item
 from cluster.domain.base.errors import CallerError, ControlPlaneError, TryLater
 from cluster.domain.base.ids import path_segment
@@ -105,17 +107,12 @@ class Driver:
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeats a call until it is done or refused. Raises: `TryLater` after ``patience_s``."""
         give_up = time.monotonic() + self._limits.patience_s
-        delays = RetryDelays(Patience())
-        while True:
-            try:
-                return await call()
-            except CallerError:
-                raise
-            except ControlPlaneError as error:
-                pause = delays.next_s(error)
-                if time.monotonic() + pause > give_up:
-                    raise TryLater(f"{error.message} What is finished is written; --resume goes on.") from error
-            await asyncio.sleep(pause)
+
+        def failed(error: Exception, pause_s: float) -> None:
+            if time.monotonic() + pause_s > give_up:
+                raise TryLater(f"{error} What is finished is written; --resume goes on.") from error
+
+        return await until_taken(call, RetryDelays(Patience()), failed=failed, over=ControlPlaneError)
 
     async def _listen(self, cursor: int) -> None:
         while True:

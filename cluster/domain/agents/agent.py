@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
+from aragora_worker.base.bounds import MAX_CONCURRENCY
 from cluster.domain.base.log import IDENTITY, LogTexts, Origin
 from cluster.domain.base.versions import is_version
 
-#: The most tasks that an agent may have at a time.
-MAX_CONCURRENCY: Final = 10_000
+#: A worker keeps to it too.
+__all__ = ["MAX_CONCURRENCY"]
 
 
 class Intent(StrEnum):

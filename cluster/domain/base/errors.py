@@ -33,30 +33,10 @@ Positional arguments only, so that every error pickles through Ray unchanged.
 
 from __future__ import annotations
 
+from aragora_worker.base.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound, TooLarge, TryLater
 
-class ControlPlaneError(Exception):
-    """``message`` is one sentence that says what to do, ``code`` a stable code for programs."""
-
-    status = 500
-    default_code = "internal_error"
-
-    def __init__(self, message: str, code: str | None = None) -> None:
-        super().__init__(message, code)
-        self.message = message
-        self.code = code or self.default_code
-
-    def __str__(self) -> str:
-        return self.message
-
-
-class CallerError(ControlPlaneError):
-    status = 400
-    default_code = "invalid_request"
-
-
-class InvalidRequest(CallerError):
-    status = 400
-    default_code = "invalid_request"
+#: Those that clients raise too: they are defined where a client needs nothing else of ours.
+__all__ = ["CallerError", "ControlPlaneError", "InvalidRequest", "NotFound", "TooLarge", "TryLater"]
 
 
 class Unauthenticated(CallerError):
@@ -69,25 +49,9 @@ class Forbidden(CallerError):
     default_code = "forbidden"
 
 
-class NotFound(CallerError):
-    status = 404
-    default_code = "not_found"
-
-
 class Conflict(CallerError):
     status = 409
     default_code = "conflict"
-
-
-class TooLarge(CallerError):
-    status = 413
-    default_code = "too_large"
-
-
-class TryLater(ControlPlaneError):
-    status = 503
-    default_code = "unavailable"
-    retry_after_s = 1
 
 
 class StoreUnavailable(TryLater):

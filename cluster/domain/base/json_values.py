@@ -1,152 +1,66 @@
-"""The one check for values and texts from outside: every store can hold what passes it, and every reader can read it.
-
-All code that lets a value in uses it (routes, frames, agent transports, in-cluster clients), and the shard checks once more
-before it changes its memory. The limits are defined here only.
-"""
+"""JSON and texts from outside: read and written with the one check of values, which clients make too (their package has it)."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
-from cluster.domain.base.errors import InvalidRequest
+from aragora_worker.base.errors import InvalidRequest
+from aragora_worker.base.json_values import (
+    CODE,
+    LONG_NUMBER,
+    MAX_BYTES,
+    MAX_DEPTH,
+    MAX_DIGITS,
+    MAX_ERROR_CHARS,
+    MAX_VALUES,
+    check_json,
+    check_text,
+    encodes,
+    plain_json,
+    refused,
+    shown_error,
+    shown_text,
+    shown_words,
+)
 from cluster.domain.base.json_writing import json_writer
 
-MAX_DEPTH = 64
-#: Digits of an integer. Python neither reads nor prints more by default, and readers in other languages stop far earlier.
-MAX_DIGITS = 4300
-#: Bytes of an agent's answer, counted as they arrive.
-MAX_BYTES = 4_000_000
-#: Values in lists and objects: a JSON text of ``MAX_BYTES`` holds no more, since each takes a character and a comma. It bounds
-#: the walk over a Python value whose parts are shared: lists of the same list twice double the work with each level.
-MAX_VALUES = MAX_BYTES // 2
-#: Characters of an error's text.
-MAX_ERROR_CHARS = 16_384
-CODE = "invalid_json"
+#: What other modules take of the check.
+__all__ = [
+    "CODE",
+    "MAX_BYTES",
+    "MAX_DEPTH",
+    "MAX_DIGITS",
+    "MAX_ERROR_CHARS",
+    "MAX_VALUES",
+    "check_json",
+    "check_text",
+    "plain_json",
+    "shown_error",
+    "shown_text",
+    "shown_words",
+]
+
 #: Stands behind a text that was cut.
 CUT_MARK = " […cut]"
 
+
 _WRITE = json_writer()
-_CONTAINERS = (dict, list, tuple)
-_SHORT = 2**53
-_TOO_LONG = 10**MAX_DIGITS
-_LONG_NUMBER = f"holds a number of more than {MAX_DIGITS} digits"
-_BAD_CHARACTER = "holds a character that cannot be stored (NUL or half a pair)"
 
 
 class NotJson(InvalidRequest):
     """The text is not JSON. JSON that we cannot store is an ``InvalidRequest`` of another kind."""
 
 
-def check_json(value: Any, what: str) -> None:
-    """Checks that every store can hold a value and every reader can read it. ``what`` names the field in the error's text.
-
-    ``value`` is parsed JSON, or anything that ``json`` writes as JSON (tuples). Lists and objects of other types than Python's
-    own are read as what they hold, not by methods of theirs, which may be endless.
-
-    Raises: `InvalidRequest` if the value is nested too deeply, is not JSON, or holds too many values, a key that is no text, or
-    a number or a character that cannot be stored.
-    """
-    if not isinstance(value, _CONTAINERS):
-        _check_scalar(value, what)
-        return
-    stack: list[tuple[Any, int]] = [(value, 1)]
-    count = 0
-    while stack:
-        item, depth = stack.pop()
-        length = _length(item)
-        if not length:
-            continue
-        if depth >= MAX_DEPTH:
-            raise _refused(what, f"is nested deeper than {MAX_DEPTH} levels")
-        count += length
-        if count > MAX_VALUES:
-            raise _refused(what, f"holds more than {MAX_VALUES} values")
-        for inner in _children(item, what):
-            # Most values of a large answer are texts and small numbers: check those here and stack only containers.
-            kind = type(inner)
-            if kind is str:
-                check_text(inner, what)
-            elif kind is int and -_SHORT < inner < _SHORT:
-                continue
-            elif isinstance(inner, _CONTAINERS):
-                stack.append((inner, depth + 1))
-            else:
-                _check_scalar(inner, what)
-
-
-def plain_json(value: Any) -> Any:
-    """A value that `check_json` has passed, with Python's own lists and objects in place of others: a writer of JSON asks an
-    object of another type for its items, which may be endless or others."""
-    if isinstance(value, dict):
-        return {key: plain_json(inner) for key, inner in dict.items(value)}
-    if isinstance(value, list | tuple):
-        return [plain_json(inner) for inner in _members(value)]
-    return value
-
-
-def _length(item: Any) -> int:
-    kind = dict if isinstance(item, dict) else list if isinstance(item, list) else tuple
-    return kind.__len__(item)
-
-
-def _members(item: Any) -> Iterable[Any]:
-    return list.__iter__(item) if isinstance(item, list) else tuple.__iter__(item)
-
-
-def _children(item: Any, what: str) -> Iterable[Any]:
-    if not isinstance(item, dict):
-        return _members(item)
-    for key in dict.__iter__(item):
-        # The writer of JSON would make texts of numbers and None, and of two keys with one text (1 and "1") only one is read.
-        if not isinstance(key, str):
-            raise _refused(what, f"holds a key of the type {type(key).__name__}; JSON has only texts as keys")
-        check_text(key, what)
-    return dict.values(item)
-
-
-def check_text(text: str, what: str) -> None:
-    """Checks that a text can be stored. Raises: `InvalidRequest` if it holds NUL or half a surrogate pair."""
-    if "\x00" in text or not (text.isascii() or _encodes(text)):
-        raise _refused(what, _BAD_CHARACTER)
-
-
 def joined(chunks: Iterable[str]) -> str:
     """The chunks of somebody's text as one. A character outside the BMP that was cut into its two halves is whole again: JSON
     writes it as two escapes, and servers that cut by UTF-16 units send one in each chunk. A lone half stays what it is."""
     text = "".join(chunks)
-    if text.isascii() or _encodes(text):
+    if text.isascii() or encodes(text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
-
-
-def _check_scalar(item: Any, what: str) -> None:
-    if isinstance(item, str):
-        check_text(item, what)
-    elif isinstance(item, float):
-        if not math.isfinite(item):
-            raise _refused(what, "holds a number that JSON does not have (NaN or infinity)")
-    elif isinstance(item, int):
-        if not -_TOO_LONG < item < _TOO_LONG:
-            raise _refused(what, _LONG_NUMBER)
-    elif item is not None:
-        raise _refused(what, f"holds a {type(item).__name__}, which JSON does not have")
-
-
-def _refused(what: str, why: str) -> InvalidRequest:
-    return InvalidRequest(f"{what} {why}.", CODE)
-
-
-def _encodes(text: str) -> bool:
-    """Whether UTF-8 can encode a text; it cannot encode half a surrogate pair."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def parse_json(content: str | bytes, what: str, parse_float: Callable[[str], float] | None = None) -> Any:
@@ -162,7 +76,7 @@ def parse_json(content: str | bytes, what: str, parse_float: Callable[[str], flo
     except (json.JSONDecodeError, UnicodeError):
         raise NotJson(f"{what} is not JSON.", CODE) from None
     except ValueError:  # int() refuses a number with too many digits
-        raise _refused(what, _LONG_NUMBER) from None
+        raise refused(what, LONG_NUMBER) from None
 
 
 def _loads(content: str | bytes, parse_float: Callable[[str], float] | None) -> Any:
@@ -203,13 +117,7 @@ def check_size(text: str, what: str) -> None:
 
     Raises: `InvalidRequest` if the text is larger than ``MAX_BYTES``."""
     if len(text) > MAX_BYTES or (not text.isascii() and len(text.encode(errors="surrogatepass")) > MAX_BYTES):
-        raise _refused(what, f"is larger than {MAX_BYTES} bytes")
-
-
-def shown_text(text: str, limit: int | None = None) -> str:
-    """The beginning of somebody else's text, for an error or a journal. Characters that cannot be stored are replaced."""
-    shown = text[:limit]
-    return (shown if shown.isascii() else shown.encode(errors="replace").decode()).replace("\x00", "\ufffd")
+        raise refused(what, f"is larger than {MAX_BYTES} bytes")
 
 
 def cut_text(text: str, limit: int) -> str:
@@ -217,25 +125,3 @@ def cut_text(text: str, limit: int) -> str:
     if 4 * len(text) <= limit or len(content := text.encode()) <= limit:
         return text
     return content[:limit].decode(errors="ignore") + CUT_MARK
-
-
-def shown_words(error: BaseException, limit: int) -> str:
-    """The text of somebody else's error. Empty if its ``__str__`` raises, since that is their code too.
-
-    Whatever it raises is caught: ``SystemExit``, ``CancelledError`` or ``KeyboardInterrupt`` would end the loop that reports
-    the error. A ``KeyboardInterrupt`` here is theirs as well: our processes handle signals on their event loop, where no
-    signal raises. Rejected: to raise it again for Ctrl-C's sake; whoever pressed that presses it again.
-    """
-    try:
-        return shown_text(str(error), limit)
-    except BaseException:
-        return ""
-
-
-def shown_error(error: BaseException, limit: int) -> str:
-    """The type and text of an error that somebody else's code raised."""
-    try:
-        name = shown_text(str(type(error).__name__), limit)
-    except BaseException:  # a metaclass may compute the name
-        name = "error"
-    return shown_text(f"{name}: {shown_words(error, limit)}", limit)

@@ -11,10 +11,10 @@ import re
 from typing import Final
 from urllib.parse import unquote
 
-#: What stands for a secret.
-MASK: Final = "***"
-#: What to do about a URL that cannot be parsed: most often a password is in it as it is.
-PASSWORD_FORM: Final = "write @ : / # ? % in a user or password as %40 %3A %2F %23 %3F %25"
+from aragora_worker.base.urls import MASK, PASSWORD_FORM, without_userinfo
+
+__all__ = ["MASK", "PASSWORD_FORM", "without_userinfo"]
+
 _SCHEME: Final = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.\-]*://")
 _AUTHORITY: Final = re.compile(r"[^/?#]*")
 #: What follows ``://`` of a URL in a text that other words follow.
@@ -89,13 +89,6 @@ def is_masked(url: str) -> bool:
         parameter.endswith(f"={MASK}") and _SECRET.search(unquote(parameter.partition("=")[0]))
         for parameter in _PARAMETERS.findall(query)
     )
-
-
-def without_userinfo(text: str) -> str:
-    """A text with one URL in it, without the URL's user and password. They may hold any character, since a URL that is shown
-    may be one that was refused: they end at the last @ of the text."""
-    before, separator, rest = text.partition("://")
-    return f"{before}{separator}{MASK}{rest[rest.rfind('@') :]}" if "@" in rest else text
 
 
 def without_userinfos(text: str) -> str:

@@ -14,15 +14,15 @@ from enum import StrEnum
 from math import ceil
 from typing import Any, NamedTuple
 
+from aragora_worker.base.bounds import CALL_CHUNKS, CHUNK_BYTES
 from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound, RateLimited, TooLarge
 from cluster.domain.base.json_values import check_json
 from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.tasks.task import LeaseToken, TaskStatus
 
-#: Bytes of one chunk, written as JSON.
-CHUNK_BYTES = 65_536
-#: Chunks of one call, and their bytes.
-CALL_CHUNKS = 100
+#: A worker keeps to those two.
+__all__ = ["CALL_CHUNKS", "CHUNK_BYTES"]
+#: Bytes of the chunks of one call.
 CALL_BYTES = 1_048_576
 #: Numbers are stored in 32 bits.
 MAX_N = 1_000_000_000

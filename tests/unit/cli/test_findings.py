@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from aragora_worker.errors import ApiError
 from cluster.cli.checks.findings import Finding, run_all
-from cluster.client.api import ApiError
 from cluster.domain.base.errors import ControlPlaneError, StoreUnavailable
 
 

@@ -117,9 +117,9 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No control plane and no stores: whoever asks them ends with another code."""
     (tmp_path / "FILE").write_text("{}")
     (tmp_path / "odd_worker.py").write_text(
-        "from cluster.client.worker import Worker\nworker = Worker('w', drain_s=-1)\n"
+        "from aragora_worker.worker import Worker\nworker = Worker('w', drain_s=-1)\n"
     )
-    (tmp_path / "made_worker.py").write_text("from cluster.client.worker import Worker\nworker = Worker('w')\n")
+    (tmp_path / "made_worker.py").write_text("from aragora_worker.worker import Worker\nworker = Worker('w')\n")
     monkeypatch.setattr("sys.path", list(sys.path))
     monkeypatch.chdir(tmp_path)
     for name, value in {

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from cluster.client.jobs import Job, RunningJob, Stop
+from aragora_worker.jobs import Job, RunningJob, Stop
 from tests.support.docs import ROOT
 from tests.support.probes import eventually
 from tests.unit.client.test_jobs import Loop

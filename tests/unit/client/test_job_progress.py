@@ -6,11 +6,12 @@ import asyncio
 
 import pytest
 
-from cluster.client.api import ApiError, OutcomeUnknown, Patience, Unavailable
-from cluster.client.job_progress import Acknowledgement, JobProgress
-from cluster.client.jobs import Job
-from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.tasks.progress import Progress
+from aragora_worker.base.errors import InvalidRequest
+from aragora_worker.base.progress import Progress
+from aragora_worker.errors import ApiError, OutcomeUnknown, Unavailable
+from aragora_worker.job_progress import Acknowledgement, JobProgress
+from aragora_worker.jobs import Job
+from aragora_worker.repeating import Patience
 
 AT_ONCE = Patience(first_s=0.0, most_s=0.0)
 

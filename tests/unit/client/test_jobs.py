@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.client.jobs import HelperThreads, Job, LoopWatch, Reject, RunningJob, Stop, run_again_until
+from aragora_worker.jobs import HelperThreads, Job, LoopWatch, Reject, RunningJob, Stop, run_again_until
 
 BASES = (
     Exception,

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cluster.client.worker import Worker
-from cluster.domain.agents.agent import MAX_CONCURRENCY
-from cluster.domain.base.errors import InvalidRequest
+from aragora_worker.base.bounds import MAX_CONCURRENCY
+from aragora_worker.base.errors import InvalidRequest
+from aragora_worker.worker import Worker
 
 NO_COUNTS: list[Any] = [0, -1, 1.5, math.nan, math.inf, True, "4", None]
 NO_TIMES: list[Any] = [-1, -0.001, math.nan, math.inf, -math.inf, True, "4", None]

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cluster.client import outage
-from cluster.client.api import Unavailable
-from cluster.client.outage import AGAIN_S, MOST_BEGINNINGS, Outage
-from cluster.domain.base.errors import InvalidRequest, StoreUnavailable
+from aragora_worker import outage
+from aragora_worker.base.errors import InvalidRequest, TryLater
+from aragora_worker.errors import Unavailable
+from aragora_worker.outage import AGAIN_S, MOST_BEGINNINGS, Outage
 
 KINDS = ("a claim", "a heartbeat", "a report")
-AWAY = StoreUnavailable("Nobody answers.")
+AWAY = TryLater("Nobody answers.")
 
 
 class Said:

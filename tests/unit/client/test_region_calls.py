@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cluster.client.api import ApiError
+from aragora_worker.errors import ApiError
 from cluster.client.region_calls import PRIMARY_HEADER, RegionCalls
 from cluster.embedded.ports import free_ports
 

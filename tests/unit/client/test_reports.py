@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.client.api import ApiError, OutcomeUnknown, Patience, RetryDelays, Unavailable
-from cluster.client.reports import LAST_TRY_S, MOST_BYTES, ReportOutcome, ReportQueue, encoded
-from cluster.domain.base.errors import ControlPlaneError
+from aragora_worker.base.errors import ControlPlaneError
+from aragora_worker.errors import ApiError, OutcomeUnknown, Unavailable
+from aragora_worker.repeating import Patience, RetryDelays
+from aragora_worker.reports import LAST_TRY_S, MOST_BYTES, ReportOutcome, ReportQueue, encoded
 from tests.support.probes import eventually
 
 QUICK = Patience(first_s=0.0, most_s=0.0, asked_most_s=0.0)

@@ -12,9 +12,10 @@ from tests.support.system import clean_environment
 
 PROGRAM = """
 import logging
-import cluster.client.worker as kit
+import aragora_worker.worker as kit
+from aragora_worker import session
 %s
-kit.ANNOUNCE_S = 0.05
+session.ANNOUNCE_S = 0.05
 worker = kit.Worker("w1", base_url="http://127.0.0.1:1")
 worker.drain()
 worker.run_forever()

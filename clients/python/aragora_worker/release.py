@@ -1,4 +1,4 @@
-"""Gives tasks back after the worker that held them has ended: ``python -m cluster.client.release``.
+"""Gives tasks back after the worker that held them has ended: ``python -m aragora_worker.release``.
 
 A job that cannot be ended (a plain function, a coroutine that swallows its cancellation) ends with its process, so the
 process itself cannot give its task back: another worker might start it while it still runs. So the worker starts this one
@@ -17,9 +17,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from cluster.client.api import ControlPlaneClient, Patience
-from cluster.client.reports import Report, ReportQueue, encoded
-from cluster.client.tls import ClientTls
+from aragora_worker.api import ControlPlaneClient
+from aragora_worker.repeating import Patience
+from aragora_worker.reports import Report, ReportQueue, encoded
+from aragora_worker.tls import ClientTls
 
 _logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from cluster.domain.base.errors import InvalidRequest
-from cluster.http.pinned import pinned_context
-from cluster.settings import Settings
+from aragora_worker.base.errors import InvalidRequest
+from aragora_worker.pinned import pinned_context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,24 @@ class ClientTls:
         return tuple(found)
 
 
-def client_tls(settings: Settings, pinned: str | None = None) -> ClientTls:
+class ApiSettings(Protocol):
+    """The settings that say where the API is and how it is called, whoever has read them."""
+
+    @property
+    def client_ca_file(self) -> Path | None: ...
+    @property
+    def client_cert_file(self) -> Path | None: ...
+    @property
+    def client_key_file(self) -> Path | None: ...
+    @property
+    def http_port(self) -> int: ...
+    @property
+    def tls_enabled(self) -> bool: ...
+    @property
+    def tls_cert_file(self) -> Path | None: ...
+
+
+def client_tls(settings: ApiSettings, pinned: str | None = None) -> ClientTls:
     """What the settings say. An authority that they name wins over ``pinned``."""
     authority = settings.client_ca_file
     return ClientTls(
@@ -76,13 +93,13 @@ def client_tls(settings: Settings, pinned: str | None = None) -> ClientTls:
     )
 
 
-def default_url(settings: Settings, host: str = "127.0.0.1") -> str:
+def default_url(settings: ApiSettings, host: str = "127.0.0.1") -> str:
     """The API of this machine's settings."""
     scheme = "https" if settings.tls_enabled else "http"
     return f"{scheme}://{host}:{settings.http_port}"
 
 
-def default_pin(settings: Settings) -> str | None:
+def default_pin(settings: ApiSettings) -> str | None:
     """The certificate of the API at `default_url`."""
     return str(settings.tls_cert_file) if settings.tls_enabled and settings.tls_cert_file is not None else None
 

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from cluster.client.api import ApiError, OutcomeUnknown, Patience, RetryDelays, is_for_later
-from cluster.client.outage import Outage
-from cluster.domain.base.json_values import MAX_ERROR_CHARS, shown_error, shown_text
-from cluster.domain.tasks.retries import ErrorClass
-from cluster.process.loops import ended
+from aragora_worker.base.json_values import MAX_ERROR_CHARS, compact_json, shown_error, shown_text
+from aragora_worker.errors import ApiError, OutcomeUnknown, is_for_later
+from aragora_worker.outage import Outage
+from aragora_worker.repeating import Patience, RetryDelays
+from aragora_worker.tasks import ended, timeout
 
 Report = Mapping[str, Any]
 #: A report and its JSON.
@@ -31,8 +30,10 @@ ReportOutcome = Mapping[str, Any]
 #: Sends reports that are JSON already; returns one outcome per report, in order. Raises what the client raises.
 Send = Callable[[Sequence[bytes]], Awaitable[Sequence[ReportOutcome]]]
 
-#: The kind of its calls (`cluster.client.outage`).
+#: The kind of its calls (`aragora_worker.outage`).
 REPORT = "a report"
+#: The class of failures whose result cannot be stored or read.
+MALFORMED = "malformed"
 MOST_REPORTS = 500
 MOST_BYTES = 500_000
 #: Statuses by which the server refuses a whole batch. 404 and the like say nothing about a report: the API is not there.
@@ -49,14 +50,14 @@ def failure(report: Report, reason: str) -> dict[str, Any]:
     """The report that is sent instead of a result that cannot be sent: it says that the attempt failed."""
     kept = {name: report[name] for name in ("task_id", "agent_id", "lease_token") if name in report}
     error = shown_text(f"the result cannot be reported: {reason}", MAX_ERROR_CHARS)
-    return {**kept, "error": error, "requeue": True, "error_class": ErrorClass.MALFORMED.value}
+    return {**kept, "error": error, "requeue": True, "error_class": MALFORMED}
 
 
 def encoded(report: Report) -> EncodedReport:
     """A report and its JSON; if it cannot be JSON, the failure instead. Encoded once, when the handler has ended: it may later
     change what it returned."""
     try:
-        return report, json.dumps(report, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return report, compact_json(report).encode()
     except BaseException as error:  # objects of the handler's may raise anything
         return encoded(failure(report, shown_error(error, MAX_ERROR_CHARS)))
 
@@ -210,7 +211,7 @@ class ReportQueue:
             while not self._leaving:
                 self._news.clear()
                 until = begun + max(own_s, min(asked_s, self._last_try() - begun))
-                async with asyncio.timeout(until - time.monotonic()):
+                async with timeout(until - time.monotonic()):
                     await self._news.wait()
 
     def _last_try(self) -> float:

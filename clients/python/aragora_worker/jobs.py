@@ -20,13 +20,12 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from cluster.client.emitting import Emitter
-from cluster.client.job_progress import Acknowledgement, acknowledged
-from cluster.client.reports import EncodedReport, Report, encoded
-from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_json, plain_json, shown_error, shown_words
-from cluster.domain.tasks.progress import Progress, checked_progress
-from cluster.domain.tasks.retries import ErrorClass
+from aragora_worker.base.errors import InvalidRequest
+from aragora_worker.base.json_values import MAX_ERROR_CHARS, check_json, plain_json, shown_error, shown_words
+from aragora_worker.base.progress import Progress, checked_progress
+from aragora_worker.emitting import Emitter
+from aragora_worker.job_progress import Acknowledgement, acknowledged
+from aragora_worker.reports import MALFORMED, EncodedReport, Report, encoded
 
 _logger = logging.getLogger(__name__)
 
@@ -230,7 +229,7 @@ class RunningJob:
             check_json(result, "The result")
         except InvalidRequest as odd:
             error = f"Agent {self._agent_id}: {odd.message}"
-            return self._encoded({"error": error, "requeue": True, "error_class": ErrorClass.MALFORMED.value})
+            return self._encoded({"error": error, "requeue": True, "error_class": MALFORMED})
         return self._encoded({"result": plain_json(result)})
 
     def _failed(self, error: BaseException) -> EncodedReport:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TypeGuard
 
-from cluster.domain.agents.agent import MAX_CONCURRENCY
-from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.base.ids import check_id
+from aragora_worker.base.bounds import MAX_CONCURRENCY
+from aragora_worker.base.errors import InvalidRequest
+from aragora_worker.base.ids import check_id
 
 
 def check_options(

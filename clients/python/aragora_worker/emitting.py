@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from cluster.client.api import Patience, RetryDelays
-from cluster.domain.base.errors import CallerError, TooLarge
-from cluster.domain.base.json_values import check_json, plain_json
-from cluster.domain.base.json_writing import canonical_json
-from cluster.domain.tasks.chunks import CALL_CHUNKS, CHUNK_BYTES
+from aragora_worker.base.bounds import CALL_CHUNKS, CHUNK_BYTES
+from aragora_worker.base.errors import CallerError, TooLarge
+from aragora_worker.base.json_values import check_json, compact_json, plain_json
+from aragora_worker.repeating import Patience, RetryDelays, until_taken
+from aragora_worker.sending import Sender
 
 _logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Emitter:
         self._task_id = task_id
         self._send = send
         self._patience = patience
-        self._session = asyncio.get_running_loop()
+        self._sender = Sender(self._send_all, lambda: bool(self._pending) and not self._over)
         self._lock = threading.Lock()
         #: Values that no call has taken yet, each with its bytes as JSON, and the bytes of all that were not sent yet.
         self._pending: list[tuple[Any, int]] = []
@@ -52,10 +52,8 @@ class Emitter:
         self._waiting: list[Future[None]] = []
         #: Set by a refusal, and at the end of the job: what comes later is dropped.
         self._over = False
-        #: The number of the next chunk, and what sends it; None while there is nothing to send. Only the session's loop changes
-        #: them.
+        #: The number of the next chunk. Only the session's loop changes it.
         self._next = 1
-        self._sending: asyncio.Task[None] | None = None
 
     async def emit(self, value: Any) -> None:
         """Puts in a value; waits while too much waits to be sent. Raises: as `_checked`."""
@@ -78,13 +76,9 @@ class Emitter:
 
     async def flush(self) -> None:
         """Sends what was put in, for ``FLUSH_S`` at most. The last call: what comes later is dropped."""
-        self._wake()
-        sending = self._sending
-        if sending is not None:
-            await asyncio.wait({sending}, timeout=FLUSH_S)
-            if not sending.done():
-                _logger.warning("task %s: its last chunks could not be sent in time", self._task_id)
-                sending.cancel()
+        if not await self._sender.settle(FLUSH_S):
+            _logger.warning("task %s: its last chunks could not be sent in time", self._task_id)
+            await self._sender.stop()
         self._end()
 
     def _put(self, checked: tuple[Any, int]) -> Future[None] | None:
@@ -108,17 +102,11 @@ class Emitter:
             else:
                 self._pending.append(checked)
             self._bytes += size
-        try:
-            self._session.call_soon_threadsafe(self._wake)
-        except RuntimeError:  # the session has ended
+        if not self._sender.wake():
             self._end()
         return None
 
-    def _wake(self) -> None:
-        if self._pending and self._sending is None and not self._over:
-            self._sending = asyncio.create_task(self._run())
-
-    async def _run(self) -> None:
+    async def _send_all(self) -> None:
         try:
             while batch := self._taken():
                 await self._sent([value for value, _ in batch])
@@ -127,8 +115,6 @@ class Emitter:
         except CallerError as refused:
             _logger.warning("task %s: its chunks are refused: %s", self._task_id, refused)
             self._end()
-        finally:
-            self._sending = None
 
     def _taken(self) -> Sequence[tuple[Any, int]]:
         with self._lock:
@@ -137,18 +123,15 @@ class Emitter:
 
     async def _sent(self, values: Sequence[Any]) -> None:
         """Repeats a call until it is taken. Raises: `CallerError` if it is refused."""
-        delays, body = RetryDelays(self._patience), {"first": self._next, "chunks": values}
-        while True:
-            try:
-                await self._send(body)
-                self._next += len(values)
-                return
-            except CallerError as refused:
-                if refused.code != "chunk_gap" or "skip" in body:
-                    raise
-                body["skip"] = True  # another region answers now, which has not got the former ones
-            except Exception as error:
-                await asyncio.sleep(delays.next_s(error))
+        body = {"first": self._next, "chunks": values}
+        try:
+            await until_taken(lambda: self._send(body), RetryDelays(self._patience))
+        except CallerError as refused:
+            if refused.code != "chunk_gap":
+                raise
+            # Another region answers now, which has not got the former ones.
+            await until_taken(lambda: self._send({**body, "skip": True}), RetryDelays(self._patience))
+        self._next += len(values)
 
     def _make_room(self, size: int) -> None:
         with self._lock:
@@ -169,7 +152,7 @@ def _checked(value: Any) -> tuple[Any, int]:
     Raises: `InvalidRequest` if it is no JSON, `TooLarge` if it is longer than a chunk may be."""
     check_json(value, "What is emitted")
     plain = plain_json(value)
-    size = len(canonical_json(plain).encode())
+    size = len(compact_json(plain).encode())
     if size > CHUNK_BYTES:
         raise TooLarge(f"A chunk has at most {CHUNK_BYTES} bytes as JSON; emit it in parts.", "chunk_too_large")
     return plain, size

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from cluster.domain.base.errors import CallerError, ControlPlaneError
+from aragora_worker.base.errors import CallerError, ControlPlaneError
 
 _logger = logging.getLogger(__name__)
 

@@ -7,16 +7,18 @@ threads and loop put reports, the worker's session sends them.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import concurrent.futures
+import functools
 import threading
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future
 from typing import Any
 
-from cluster.client.api import Patience, RetryDelays, Unavailable
-from cluster.domain.base.errors import CallerError
-from cluster.domain.tasks.progress import Progress
-from cluster.process.loops import ended
+from aragora_worker.base.errors import CallerError
+from aragora_worker.base.progress import Progress
+from aragora_worker.errors import Unavailable
+from aragora_worker.repeating import Patience, RetryDelays, until_taken
+from aragora_worker.sending import Sender
 
 #: Sends a report; returns when it is durable. Raises what the client raises.
 Send = Callable[[Progress], Awaitable[None]]
@@ -36,7 +38,10 @@ class Acknowledgement:
 
         Raises: `TimeoutError` after ``timeout_s`` seconds; `CallerError` if the control plane refused it, ``lease_lost`` if the
         attempt is over; `Unavailable` if the job ended before."""
-        self._done.result(timeout_s)
+        try:
+            self._done.result(timeout_s)
+        except concurrent.futures.TimeoutError as late:  # another class than the built-in one before Python 3.11
+            raise TimeoutError from late
 
     def __await__(self) -> Generator[Any, None, None]:
         """As `wait`, on the loop."""
@@ -63,14 +68,12 @@ class JobProgress:
     def __init__(self, send: Send, patience: Patience) -> None:
         self._send = send
         self._patience = patience
-        self._loop = asyncio.get_running_loop()
-        # Guards the fields below but ``_runner``.
+        self._sender = Sender(self._send_all, lambda: self._unsent is not None)
+        # Guards the fields below.
         self._lock = threading.Lock()
         # What no call has taken yet, and who is told when it is durable. ``put`` adds, ``_take`` takes.
         self._unsent: tuple[Progress, Future[None]] | None = None
         self._closed = False
-        # The task that sends; None while there is nothing to send.
-        self._runner: asyncio.Task[None] | None = None
 
     def put(self, progress: Progress) -> Acknowledgement:
         """Queues a report, in the place of what waits."""
@@ -80,59 +83,37 @@ class JobProgress:
                 done.set_exception(Unavailable(_OVER))
                 return Acknowledgement(done)
             self._unsent = older.followed_by(progress), done
-        with contextlib.suppress(RuntimeError):  # the session has just ended
-            self._loop.call_soon_threadsafe(self._start)
+        self._sender.wake()
         return Acknowledgement(done)
 
     async def settle(self, within_s: float) -> None:
         """Waits until all is acknowledged or refused, ``within_s`` seconds at most."""
-        self._start()
-        if self._runner is not None:
-            await asyncio.wait({self._runner}, timeout=within_s)
+        await self._sender.settle(within_s)
 
     async def close(self) -> None:
         """Gives up what is not acknowledged."""
         with self._lock:
             self._closed = True
             left, self._unsent = self._unsent, None
-        if self._runner is not None:
-            await ended(self._runner)
+        await self._sender.stop()
         if left is not None:
             left[1].set_exception(Unavailable(_OVER))
-
-    def _start(self) -> None:
-        if self._runner is None and self._unsent is not None:
-            self._runner = asyncio.create_task(self._run())
 
     def _take(self) -> tuple[Progress, Future[None]] | None:
         with self._lock:
             taken, self._unsent = self._unsent, None
         return taken
 
-    async def _run(self) -> None:
-        try:
-            while (taken := self._take()) is not None:
-                progress, done = taken
-                try:
-                    await self._sent(progress)
-                except CallerError as refused:
-                    done.set_exception(refused)
-                except BaseException:
-                    done.set_exception(Unavailable(_OVER))
-                    raise
-                else:
-                    done.set_result(None)
-        finally:
-            self._runner = None
-
-    async def _sent(self, progress: Progress) -> None:
-        """Repeats the call over outages. Its lease goes on by heartbeats meanwhile."""
-        delays = RetryDelays(self._patience)
-        while True:
+    async def _send_all(self) -> None:
+        """Repeats each call over outages. Its lease goes on by heartbeats meanwhile."""
+        while (taken := self._take()) is not None:
+            progress, done = taken
             try:
-                await self._send(progress)
-                return
-            except CallerError:
+                await until_taken(functools.partial(self._send, progress), RetryDelays(self._patience))
+            except CallerError as refused:
+                done.set_exception(refused)
+            except BaseException:
+                done.set_exception(Unavailable(_OVER))
                 raise
-            except Exception as error:
-                await asyncio.sleep(delays.next_s(error))
+            else:
+                done.set_result(None)

@@ -1,0 +1,5 @@
+"""``python -m aragora_worker``."""
+
+from aragora_worker.command import main
+
+main()

@@ -1,0 +1,87 @@
+"""The HTTP client for code without an event loop: scripts, notebooks, threads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aragora_worker.api import ControlPlaneClient, OutputEvent
+from aragora_worker.tasks import ended
+from aragora_worker.tls import ClientTls
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+T = TypeVar("T")
+
+
+class BlockingClient:
+    """`ControlPlaneClient`, whose calls return when they are done. For one thread, which runs no event loop.
+
+    Raises: `InvalidRequest` if the URL or the key cannot be used, or ``workspace`` is no id."""
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        timeout_s: float = 30.0,
+        tls: ClientTls | None = None,
+        workspace: str | None = None,
+    ) -> None:
+        self._client = ControlPlaneClient(base_url, api_key, timeout_s, tls, workspace)
+        self._loop = asyncio.new_event_loop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._run(self._client.__aexit__(kind, error, trace))
+            self._run(self._loop.shutdown_asyncgens())
+        finally:
+            self._loop.close()
+
+    def _run(self, call: Coroutine[Any, Any, T]) -> T:
+        """Runs a call to its end. (`asyncio.Runner` does, from Python 3.11 on.)"""
+        task = self._loop.create_task(call)
+        try:
+            return self._loop.run_until_complete(task)
+        finally:
+            if not task.done():  # interrupted by Ctrl-C
+                self._loop.run_until_complete(ended(task))
+
+    def get(self, path: str, **params: Any) -> Any:
+        """`ControlPlaneClient.get`. Raises: the same."""
+        return self._run(self._client.get(path, **params))
+
+    def post(self, path: str, body: Any = None, *, idempotency_key: str | None = None) -> Any:
+        """`ControlPlaneClient.post`. Raises: the same."""
+        return self._run(self._client.post(path, body, idempotency_key=idempotency_key))
+
+    def tasks(self, *where: str, **filters: Any) -> Iterator[Mapping[str, Any]]:
+        """`ControlPlaneClient.tasks`. Raises: the same."""
+        return self._each(self._client.tasks(*where, **filters))
+
+    def result(self, task_id: str, *, timeout_s: float | None = None) -> Any:
+        """`ControlPlaneClient.result`. Raises: the same."""
+        return self._run(self._client.result(task_id, timeout_s=timeout_s))
+
+    def output(self, task_id: str, *, after: str | None = None) -> Iterator[OutputEvent]:
+        """`ControlPlaneClient.output`. Raises: the same."""
+        return self._each(self._client.output(task_id, after=after))
+
+    def _each(self, values: AsyncGenerator[T, None]) -> Iterator[T]:
+        async def following() -> tuple[T, ...]:
+            async for value in values:
+                return (value,)
+            return ()
+
+        try:
+            while found := self._run(following()):
+                yield found[0]
+        finally:
+            self._run(values.aclose())
