@@ -14,12 +14,14 @@ from typer.testing import CliRunner
 
 from actors.roles import AGENT_HOST
 from cluster.cli.main import app
+from cluster.domain.access.permissions import ALL, Permission
 from cluster.domain.access.sealing import Sealer
 from cluster.postgres.secrets import PostgresSecrets
 from cluster.telemetry.log_files import API, begin_logging, end_logging
 from tests.support.api import Api, in_thread
 from tests.support.called_agents import ended_task
 from tests.support.endpoints import completion, serving
+from tests.support.principals import TokenTable, bearer, principal
 
 ROOT = Path(__file__).parents[2]
 SECRET = "planted-0123-in-a-credential"
@@ -148,6 +150,24 @@ async def test_a_choice_that_does_not_fit_is_refused(api: Api) -> None:
         assert (answer.status_code, answer.json()["code"]) == (400, code), choice
     pull = await api.call("POST", "/agents", {"agent_id": "p", "credential": {"name": "c1"}})
     assert (pull.status_code, pull.json()["code"]) == (400, "invalid_credential")
+
+
+async def test_who_may_not_use_a_credential_leads_it_nowhere(api: Api) -> None:
+    await api.post("/credentials", {"name": "c1", "secret": SECRET})
+    await api.post("/agents", _agent("http://127.0.0.1:9/v1"))
+    limited = principal("limited", permissions=ALL - {Permission.CREDENTIALS_USE, Permission.CREDENTIALS_WRITE})
+    api.app.state.resolver = TokenTable({"limited": limited})
+    by = bearer("limited")
+    for path, body in (
+        ("/agents", _agent("http://127.0.0.1:8/v1")),
+        ("/agents/batch", {"agents": [_agent("http://127.0.0.1:8/v1")]}),
+        ("/credentials", {"name": "c2", "secret": SECRET}),
+    ):
+        assert (await api.call("POST", path, body, headers=by)).status_code == 403, path
+    known = (await api.call("GET", "/agents/m", headers=by)).json()
+    assert (known["endpoint"], known["credential"]["name"]) == ("http://127.0.0.1:9/v1", "c1")
+    plain = _agent("http://127.0.0.1:8/v1", credential=None)
+    assert (await api.call("POST", "/agents", plain, headers=by)).json()["credential"] is None
 
 
 async def test_an_origin_is_a_scheme_a_host_and_a_port(api: Api) -> None:

@@ -20,7 +20,7 @@ from cluster.domain.base.log import IDENTITY, LogTexts
 
 #: A workspace's credentials, and the characters of one: a chain of certificates with its key has some thousand.
 MOST_CREDENTIALS: Final = 1_000
-MOST_CHARS: Final = 65_536
+MOST_CHARS: Final = 16_384
 #: What is shorter is no secret, and would be struck out of answers where it is an ordinary word.
 LEAST_CHARS: Final = 8
 LOG_TEXTS: LogTexts = {"credential": IDENTITY}
@@ -32,7 +32,7 @@ _KEY_ID: Final = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]{1,256}")
 #: Headers that say how a call travels or what its body is.
 _OURS: Final = re.compile(
     r"(host|connection|content-.*|transfer-encoding|te|trailer|upgrade|expect|keep-alive|proxy-.*|accept|accept-.*|"
-    r"user-agent|signature|signature-input)",
+    r"user-agent|signature|signature-input|idempotency-key|traceparent|tracestate|x-aragora-.*)",
     re.IGNORECASE,
 )
 
