@@ -33,6 +33,7 @@ from cluster.ports.audit import WorkspaceAudit
 from cluster.ports.breakers import WorkspaceBreakers
 from cluster.ports.chunks import Chunks
 from cluster.ports.clock import Clock
+from cluster.ports.credentials import WorkspaceCredentials
 from cluster.ports.deliberations import WorkspaceDeliberations
 from cluster.ports.erasure import Erasures
 from cluster.ports.idempotency import Answers
@@ -78,6 +79,7 @@ class Gateway:
     answers: Answers
     agents: WorkspaceAgents
     deliberations: WorkspaceDeliberations
+    credentials: WorkspaceCredentials
     signing: ReceiptSigner
     schedules: WorkspaceSchedules
     outcomes: OutcomeStore

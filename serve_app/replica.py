@@ -173,6 +173,7 @@ class Replica:
             agents=resources.stores.agents,
             deliberations=resources.stores.deliberations,
             outcomes=resources.stores.outcomes,
+            credentials=resources.stores.credentials(settings.sealing_keys()),
             signing=ReceiptSigner(resources.stores.signing_keys(settings.sealing_keys()), settings.receipt_signing_key),
             heartbeats=BestEffortHeartbeats(resources.heartbeats),
             doorbell=resources.doorbell,

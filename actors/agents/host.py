@@ -620,4 +620,5 @@ def _ask_of(agent: Agent, key: str, timeout_s: float) -> Ask:
         agent_id=agent.agent_id,
         options=agent.options,
         revision=agent.updated_at,
+        credential=agent.credential,
     )

@@ -31,7 +31,7 @@ def make(it: Context) -> Any:
     python = PythonTransport(may_import=it.resources.settings.may_import)
     others: Mapping[TransportKind, AgentTransport] = {
         TransportKind.IMPORT: python,
-        TransportKind.A2A: A2ATransport(transports.client),
+        TransportKind.A2A: A2ATransport(transports.client, client_for=transports.client_for),
     }
     shard = ExchangeClient(
         it.owner,

@@ -22,7 +22,7 @@ def make(it: Context) -> Any:
     async def probe(agent: Agent) -> float:
         assert agent.endpoint is not None
         started = time.perf_counter()
-        await transports.probe(probe_url(agent.transport, agent.endpoint))
+        await transports.probe(probe_url(agent.transport, agent.endpoint), agent.credential)
         return time.perf_counter() - started
 
     async def push(increments: Any) -> None:

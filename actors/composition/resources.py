@@ -163,6 +163,7 @@ class Resources:
         """HTTP to agents, made only in the actors that call some."""
         from actors.health_monitor import PROBES_AT_ONCE
         from cluster.agent_transports.chat import HttpTransports, Provider
+        from cluster.agent_transports.credentials import AgentCredentials
 
         settings = self.settings
         providers = []
@@ -178,6 +179,7 @@ class Resources:
             timeout_s=settings.http_timeout,
             providers=providers,
             probe_connections=PROBES_AT_ONCE,
+            credentials=AgentCredentials(self.stores.credentials(settings.sealing_keys()).read),
         )
 
 

@@ -21,6 +21,7 @@ import httpx
 from aragora_worker.reasons import reason
 from cluster.agent_transports.failures import refused_by_status, reported, told, words_of
 from cluster.agent_transports.wire_formats import CARD_PATH, url_of
+from cluster.domain.agents.credential_use import CredentialUse
 from cluster.domain.base.errors import (
     AgentFailed,
     AgentMalformed,
@@ -82,13 +83,21 @@ class _Known:
 
 
 class A2ATransport:
-    """``client`` is the HTTP client that the SDK has to use, and nobody else uses it; ``clock`` gives seconds."""
+    """``client`` is the HTTP client that the SDK has to use, and nobody else uses it; ``client_for`` makes one for an agent with
+    a credential. ``clock`` gives seconds."""
 
-    def __init__(self, client: httpx.AsyncClient, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        clock: Callable[[], float] = time.monotonic,
+        client_for: Callable[[CredentialUse], Awaitable[httpx.AsyncClient]] | None = None,
+    ) -> None:
         client.event_hooks["response"] = [_keep_large]
         self._http = client
+        self._client_for = client_for
         self._clock = clock
-        self._known: dict[str, _Known] = {}
+        #: By endpoint and credential: an agent may show a card of its own to whom it knows.
+        self._known: dict[tuple[str, CredentialUse | None], _Known] = {}
 
     async def ask(self, ask: Ask) -> Reply:
         """Returns the agent's answer. Raises: `AgentTimeout` if it does not answer in time; another `PeerError` if it cannot
@@ -107,60 +116,74 @@ class A2ATransport:
         with judged():
             return await in_thread_if_large(len(text), _reply, ask, text, finish)
 
-    async def _by_the_sdk(self, use: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T:
+    async def _client_of(self, ask: Ask) -> httpx.AsyncClient:
+        """Raises: `AgentRefused` if the agent's credential cannot be had, `AgentNotCalled` if not now."""
+        if ask.credential is None:
+            return self._http
+        if self._client_for is None:
+            raise AgentRefused(f"The credential {ask.credential.name} cannot be read here.", "credential_missing")
+        client = await self._client_for(ask.credential)
+        client.event_hooks["response"] = [_keep_large]
+        return client
+
+    async def _by_the_sdk(self, http: httpx.AsyncClient, use: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T:
         """What the SDK reads over a client with one call. A large answer stays here and is read in a thread, where the SDK makes
         the same call once more, over a client that has the answer. Raises what ``use`` raises."""
         try:
-            return await use(self._http)
+            return await use(http)
         except _Large as large:
             answer = large.answer
         return await asyncio.to_thread(lambda: asyncio.run(_again(use, answer)))
 
-    async def _card(self, ask: Ask) -> _Known:
+    async def _card(self, ask: Ask, http: httpx.AsyncClient) -> _Known:
         """The agent's card. It is read if it never was, the agent has registered again, or an hour has passed."""
-        known, now = self._known.get(ask.endpoint), self._clock()
+        whose = (ask.endpoint, ask.credential)
+        known, now = self._known.get(whose), self._clock()
         if known is None or known.revision != ask.revision or now - known.read_at >= CARD_S:
             if known is None and len(self._known) >= MAX_CLIENTS:
                 self._known.clear()
-            known = self._known[ask.endpoint] = await self._read(ask)
+            known = self._known[whose] = await self._read(ask, http)
         return known
 
-    async def _read(self, ask: Ask) -> _Known:
+    async def _read(self, ask: Ask, http: httpx.AsyncClient) -> _Known:
         try:
             sdk = await asyncio.to_thread(importlib.import_module, "a2a.client")  # most of a second
         except ImportError:
             raise AgentUnavailable("A2A agents need: pip install 'aragora-control-plane[a2a]'.") from None
         base, _, query = url_of(ask.endpoint, CARD_PATH).partition(CARD_PATH)
-        card = await self._by_the_sdk(lambda http: sdk.A2ACardResolver(http, base, CARD_PATH + query).get_agent_card())
+        card = await self._by_the_sdk(
+            http, lambda http: sdk.A2ACardResolver(http, base, CARD_PATH + query).get_agent_card()
+        )
         return _Known(card, str(card.supported_interfaces), ask.revision, self._clock())
 
     async def _ask(self, ask: Ask) -> tuple[str, str]:
         """The text, and how the task ended. Asks again only if the agent has moved, so that it was not asked."""
         from a2a.types import GetTaskRequest
 
-        known = await self._card(ask)
+        http = await self._client_of(ask)
+        known = await self._card(ask, http)
         try:
-            answer = await self._by_the_sdk(partial(_send, known, ask))
+            answer = await self._by_the_sdk(http, partial(_send, known, ask))
         except Exception as error:
-            moved = await self._moved(ask, known) if _misses(error) else None
+            moved = await self._moved(ask, http, known) if _misses(error) else None
             if moved is None:
                 raise
             known = moved
-            answer = await self._by_the_sdk(partial(_send, known, ask))
+            answer = await self._by_the_sdk(http, partial(_send, known, ask))
         if answer.HasField("message"):
             message = answer.message
             return await in_thread_if_large(message.ByteSize(), _parts, message.parts), ""
         task = answer.task
         while not _ended(task):
             await asyncio.sleep(_POLL_S)
-            task = await self._by_the_sdk(partial(_task, known, GetTaskRequest(id=task.id)))
+            task = await self._by_the_sdk(http, partial(_task, known, GetTaskRequest(id=task.id)))
         return await in_thread_if_large(task.ByteSize(), _of_task, task, safe_url(ask.endpoint))
 
-    async def _moved(self, ask: Ask, known: _Known) -> _Known | None:
+    async def _moved(self, ask: Ask, http: httpx.AsyncClient, known: _Known) -> _Known | None:
         """Reads the card again; None if it says the same or cannot be read."""
-        self._known.pop(ask.endpoint, None)
+        self._known.pop((ask.endpoint, ask.credential), None)
         try:
-            again = await self._card(ask)
+            again = await self._card(ask, http)
         except Exception:  # the error of the call itself says more
             return None
         return again if again.addresses != known.addresses else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 import json
 import ssl
 import time
@@ -14,6 +15,13 @@ from typing import Any
 import httpx
 
 from aragora_worker.reasons import reason
+from cluster.agent_transports.credentials import (
+    UNAUTHENTICATED,
+    AgentCredentials,
+    Proof,
+    ProvingTransport,
+    client_context,
+)
 from cluster.agent_transports.failures import (
     body_words,
     is_unknown,
@@ -24,7 +32,8 @@ from cluster.agent_transports.failures import (
 )
 from cluster.agent_transports.pieces import Pieces
 from cluster.agent_transports.wire_formats import FORMATS, WireFormat, is_stream, sse_events
-from cluster.domain.base.errors import AgentFailed, AgentTimeout, AgentUnavailable, PeerError
+from cluster.domain.agents.credential_use import CredentialUse, Sending
+from cluster.domain.base.errors import AgentFailed, AgentRefused, AgentTimeout, AgentUnavailable, PeerError
 from cluster.domain.base.json_values import parse_json
 from cluster.domain.base.urls import safe_url
 from cluster.domain.deliberation.numbers import exact_float
@@ -40,6 +49,8 @@ _PROBE_TIMEOUT_S = 10.0
 #: How many refused parameters are remembered, and for how long: servers and the models behind a name change.
 MAX_REFUSED = 1000
 REFUSED_S = 3600.0
+#: Client certificates whose connections are kept at a time.
+MAX_CERTIFICATES = 100
 #: Parameters that hold a schema of the caller's, about which a server may complain. The others are ours alone.
 _OF_CALLER = frozenset({"response_format", "tools", "tool_choice"})
 
@@ -99,7 +110,8 @@ def _trusted() -> ssl.SSLContext:
 class HttpTransports:
     """Has a pool for calls, which bounds the connections to each server by ``pool_size``, and one for probes.
     ``probe_connections`` has to be the number of probes that are made at once, so that no probe waits for an endpoint that
-    hangs. ``timeout_s`` bounds a whole call; ``providers`` say which key belongs to which URL."""
+    hangs. ``timeout_s`` bounds a whole call; ``providers`` say which key belongs to which URL. ``credentials`` are those that
+    agents registered with: such an agent gets its own, and no provider's."""
 
     def __init__(
         self,
@@ -110,26 +122,28 @@ class HttpTransports:
         providers: Sequence[Provider] = (),
         resolver: Resolve = resolve,
         probe_connections: int = 1,
+        credentials: AgentCredentials | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        backend = PinnedBackend(allowed_networks, resolver)
+        backend = self._backend = PinnedBackend(allowed_networks, resolver)
         self._providers = providers
+        self._credentials = credentials
+        self._pool_size = pool_size
+        #: Connections that show a client certificate, by its digest: they are nobody else's. The oldest is first.
+        self._certified: dict[bytes, ConnectionPool] = {}
         self._timeout_s = timeout_s
         self._calls = ConnectionPool(size=pool_size, tls=_trusted(), backend=backend)
         self._probes = ConnectionPool(size=probe_connections, tls=_trusted(), backend=backend)
         #: An httpx client over the connections of calls, for libraries that need one.
-        self.client = httpx.AsyncClient(
-            transport=PinnedTransport(self._calls, timeout_s),
-            timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
-            follow_redirects=False,
-            trust_env=False,
-        )
+        self.client = self._client(PinnedTransport(self._calls, timeout_s))
         self._refused = _RefusedParameters(clock)
 
     async def close(self) -> None:
         """Closes all connections."""
         await self.client.aclose()
         await self._probes.aclose()
+        for pool in self._certified.values():
+            await pool.aclose()
 
     async def ask(self, ask: Ask) -> Reply:
         """Returns the agent's answer. Asks an agent that is unavailable up to ``ask.tries`` times within the time.
@@ -142,15 +156,20 @@ class HttpTransports:
         except TimeoutError:
             raise AgentTimeout(f"{safe_url(ask.endpoint)} did not answer within {ask.timeout_s:.1f} s.") from None
 
-    async def probe(self, endpoint: str) -> None:
+    async def probe(self, endpoint: str, credential: CredentialUse | None = None) -> None:
         """Returns if the endpoint answers with a status below 500; the body need not end.
 
         Raises: `AgentTimeout` if it does not answer in time; `AgentUnavailable` if it cannot be reached or answers 5xx;
-        `AgentMalformed` if its answer is not HTTP; `EndpointForbidden` if its address is forbidden."""
+        `AgentMalformed` if its answer is not HTTP; `EndpointForbidden` if its address is forbidden; `AgentRefused` if there is no
+        such credential."""
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
-                headers = self._headers(endpoint)
-                answer = await send(self._probes, self._timeout_s, "GET", endpoint, headers, None, only_head=True)
+                headers, pool = self._headers(endpoint), self._probes
+                if credential is not None:
+                    proof = (await self._proofs(credential))[0]
+                    headers = proof.headers("GET", endpoint, None, {}, self._now())
+                    pool = await self._pool_of(proof, self._probes)
+                answer = await send(pool, self._timeout_s, "GET", endpoint, headers, None, only_head=True)
         except (TIMED_OUT, TimeoutError):
             raise AgentTimeout(f"{safe_url(endpoint)} did not answer the probe.") from None
         except BROKEN as error:
@@ -183,7 +202,7 @@ class HttpTransports:
             sent = tuple(name for name in wire.optional if name in body)
             received = Pieces(ask.told).feed if ask.told is not None and "stream" in sent else None
             try:
-                answer = await self._post(ask.endpoint, url, body, headers, received)
+                answer = await self._post(ask, url, body, headers, received)
                 size = len(answer.content)
                 if 200 <= answer.status < 300:
                     self._refused.remember(ask, unknown)
@@ -201,25 +220,93 @@ class HttpTransports:
                 complaint = complaint or await in_thread_if_large(size, _complaint, odd, answer)
             without = without | {odd}
 
+    def _now(self) -> float:
+        return time.time() if self._credentials is None else self._credentials.now()
+
+    async def _proofs(self, use: CredentialUse) -> list[Proof]:
+        """Raises: `AgentRefused`, `AgentNotCalled` as `AgentCredentials.proofs`; here also if there is nothing to read from."""
+        if self._credentials is None:
+            raise AgentRefused(f"The credential {use.name} cannot be read here.", "credential_missing")
+        return await self._credentials.proofs(use)
+
+    async def _pool_of(self, proof: Proof, shared: ConnectionPool) -> ConnectionPool:
+        """The connections that calls with this secret use: ``shared``, unless they show a certificate.
+
+        Raises: `AgentRefused` if it is none."""
+        if proof.use.send is not Sending.CERTIFICATE:
+            return shared
+        digest = hashlib.sha256(proof.secret.encode()).digest()
+        pool = self._certified.pop(digest, None)
+        if pool is None:
+            try:
+                context = await asyncio.to_thread(client_context, proof.secret)
+            except ssl.SSLError:
+                raise AgentRefused(
+                    f"The certificate and the key of the credential {proof.use.name} do not belong together; set it anew.",
+                    "invalid_credential",
+                ) from None
+            pool = ConnectionPool(size=self._pool_size, tls=context, backend=self._backend)
+        replaced = self._certified.pop(digest, None)  # by a call that came meanwhile
+        self._certified[digest] = pool = replaced or pool
+        if len(self._certified) > MAX_CERTIFICATES:
+            await self._certified.pop(next(iter(self._certified))).aclose()
+        return pool
+
+    async def client_for(self, use: CredentialUse) -> httpx.AsyncClient:
+        """An httpx client of one question to an agent with a credential; it need not be closed, for the connections are kept.
+
+        Raises: `AgentRefused`, `AgentNotCalled` as `AgentCredentials.proofs`."""
+        proofs = await self._proofs(use)
+        inner = PinnedTransport(await self._pool_of(proofs[0], self._calls), self._timeout_s)
+        return self._client(ProvingTransport(inner, proofs, self._now))
+
+    def _client(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            transport=transport,
+            timeout=httpx.Timeout(self._timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
+            follow_redirects=False,
+            trust_env=False,
+        )
+
     def _headers(self, endpoint: str) -> Mapping[str, str]:
         return next((provider.headers for provider in self._providers if provider.owns(endpoint)), {})
 
     async def _post(
         self,
-        endpoint: str,
+        ask: Ask,
         url: str,
         body: Mapping[str, Any],
         headers: Mapping[str, str],
         received: Callable[[bytes], None] | None,
     ) -> HttpAnswer:
+        """The answer, without the secret that was sent for it. A secret that is not known yet is followed by the one before."""
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        given = {"content-type": "application/json", **headers, **self._headers(endpoint)}
+        given = {"content-type": "application/json", **headers}
+        if ask.credential is None:
+            return await self._sent(self._calls, ask, url, given | dict(self._headers(ask.endpoint)), content, received)
+        for proof in (proofs := await self._proofs(ask.credential)):
+            proven = given | proof.headers("POST", url, content, given, self._now())
+            pool = await self._pool_of(proof, self._calls)
+            answer = await self._sent(pool, ask, url, proven, content, received)
+            if answer.status != UNAUTHENTICATED or proof is proofs[-1]:
+                break
+        return replace(answer, content=proof.hidden(answer.content))
+
+    async def _sent(
+        self,
+        pool: ConnectionPool,
+        ask: Ask,
+        url: str,
+        headers: Mapping[str, str],
+        content: bytes,
+        received: Callable[[bytes], None] | None,
+    ) -> HttpAnswer:
         try:
-            return await send(self._calls, self._timeout_s, "POST", url, given, content, received=received)
+            return await send(pool, self._timeout_s, "POST", url, headers, content, received=received)
         except TIMED_OUT:
-            raise AgentTimeout(f"{safe_url(endpoint)} did not answer within {self._timeout_s:g} s.") from None
+            raise AgentTimeout(f"{safe_url(ask.endpoint)} did not answer within {self._timeout_s:g} s.") from None
         except BROKEN as error:
-            message = f"{safe_url(endpoint)} cannot be reached: {reason(error)}."
+            message = f"{safe_url(ask.endpoint)} cannot be reached: {reason(error)}."
             raise AgentUnavailable(message) from error
 
 

@@ -29,6 +29,7 @@ from cluster.cli.commands import (
     audit,
     batch,
     ca,
+    credentials,
     deliberations,
     dlq,
     doctor,
@@ -79,6 +80,7 @@ app.add_typer(tasks.app, name="tasks")
 app.command()(story.story)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(queue.app, name="queue")
+app.add_typer(credentials.app, name="credentials")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(batch.app, name="batch")
 app.add_typer(deliberations.app, name="deliberations")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cluster.domain.agents.agent import TransportKind
+from cluster.domain.agents.credential_use import CredentialUse
 from cluster.domain.base.errors import AgentMalformed, InvalidRequest
 from cluster.domain.base.json_in_text import has_answer
 from cluster.domain.base.json_values import check_text, shown_text, write_json
@@ -51,6 +52,8 @@ class Ask:
     tries: int = 1
     allow_incomplete: bool = False
     revision: float = 0.0
+    #: What is sent with the call, read when it is made.
+    credential: CredentialUse | None = None
     #: Takes the reports of progress of who works on the task in this process; None if nobody keeps them.
     report: Callable[[Progress], Awaitable[None]] | None = None
     #: Gets pieces of the answer's text as they come, if the server streams them.

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cluster.domain.agents.agent import Agent, Dedicated, Health, Intent, IntentBy, Liveness, TransportKind
+from cluster.domain.agents.credential_use import use_of
 from cluster.domain.base.log import LogRecord
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.ports.agents import AgentChange, DedicatedAgent, Registered, RegisterItem
@@ -58,6 +59,7 @@ class PostgresAgents:
             [agent.max_concurrency for agent in agents],
             [_json(agent.options) for agent in agents],
             [agent.dedicated and _json(asdict(agent.dedicated)) for agent in agents],
+            [agent.credential and _json(agent.credential.stored()) for agent in agents],
             [key and key.route for key in keys],
             [key and key.key for key in keys],
             [key and key.body_digest for key in keys],
@@ -199,4 +201,5 @@ def _agent(row: Any) -> Agent:
         latency_ms_sum=row["latency_ms_sum"],
         running_task_ids=tuple(row["running"] or ()),
         dedicated=Dedicated(**json.loads(row["dedicated_text"])) if row["dedicated_text"] else None,
+        credential=use_of(row["workspace"], json.loads(row["credential_text"])) if row["credential_text"] else None,
     )

@@ -15,6 +15,7 @@ COMMITS: Final = (
     *("put_workspace", "put_binding", "remove_binding", "put_role", "remove_role", "create_key", "change_key"),
     *("erase_tasks", "erase_deliberation", "erase_outcomes", "erase_log_words"),
     *("create_schedule", "change_schedules", "remove_schedules"),
+    *("put_credential", "remove_credential"),
     *("begin_session", "end_session", "revoke_access", "log_append", "raise_epoch", "publish_signing_key"),
 )
 _COMMIT: Final = re.compile(rf"\b(?:{'|'.join(COMMITS)})\(")

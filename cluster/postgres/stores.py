@@ -27,6 +27,7 @@ from cluster.postgres.telemetry import PostgresTelemetry
 
 if TYPE_CHECKING:
     from cluster.postgres.audit import PostgresAudit, PostgresSeals
+    from cluster.postgres.credentials import PostgresCredentials
     from cluster.postgres.deliberations import PostgresDeliberations
     from cluster.postgres.erasure import PostgresErasures
     from cluster.postgres.keys import PostgresSigningKeys
@@ -104,6 +105,12 @@ class Stores:
         from cluster.postgres.secrets import PostgresSecrets
 
         return PostgresSecrets(self.pool, Sealer(keys))
+
+    def credentials(self, keys: Sequence[bytes]) -> PostgresCredentials:
+        """Credentials of workspaces, and the keys that open them."""
+        from cluster.postgres.credentials import PostgresCredentials
+
+        return PostgresCredentials(self.pool, self.epoch, keys)
 
     async def close(self) -> None:
         """Closes the pool."""

@@ -100,6 +100,12 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
             refused_opt=listed(fields(index=COUNT, agent_id=nullable(TEXT), error=TEXT, code=TEXT)),
         )
     },
+    # credentials
+    ("GET", "/credentials"): {200: fields(credentials=listed(ref("Credential")), total=COUNT)},
+    ("GET", "/credentials/{credential_name}"): {200: ref("Credential")},
+    ("POST", "/credentials"): {201: ref("Credential")},
+    ("POST", "/credentials/{credential_name}/rotate"): {200: ref("Credential")},
+    ("DELETE", "/credentials/{credential_name}"): {200: fields(deleted=YES_OR_NO)},
     # schedules
     ("GET", "/schedules"): {
         200: fields(schedules=listed(_SCHEDULE), total=COUNT, total_exact=YES_OR_NO, limit=COUNT, offset=COUNT)

@@ -46,8 +46,9 @@ SHOWN: Mapping[str, str] = {
     # An agent's metadata describe it, and its worker reads them to know its own registration.
     "Agent": (
         "capabilities model provider metadata tags region_id available_regions region_latency_ms endpoint price owner rate "
-        "resources status_detail notice version"
+        "resources status_detail notice version credential"
     ),
+    "Credential": "origins created_by changed_by",
     "POST /agents/heartbeats.refused": "agent_id error code",
     "Job": "type",
     "Control": "kind name changed_by",

@@ -111,7 +111,8 @@ def _errors(operation: Mapping[str, Any], method: str, path: str, permission: Pe
         yield 415
     if "{" in path or (method, path) in MAY_MISS:
         yield 404
-    if path.endswith("/receipt"):  # a deliberation that has not ended has none yet
+    # A deliberation that has not ended has no receipt yet; what was sealed with another key cannot be shown.
+    if path.endswith("/receipt") or (method == "GET" and path.startswith("/credentials")):
         yield 409
 
 

@@ -178,8 +178,13 @@ SHAPES["Agent"] = fields(
     last_heartbeat_by_region={"type": "object", "additionalProperties": EPOCH}, transport=words(TransportKind),
     endpoint=nullable(TEXT), max_concurrency=COUNT, version=nullable(TEXT), running_tasks=COUNT, intent=words(Intent),
     left_out_opt=listed(words(AgentBody)), intent_by=nullable(words(IntentBy)), liveness=words(Liveness), health=words(Health),
+    credential=nullable(MAP),
     price=nullable(MAP), owner=nullable(TEXT), rate=nullable(MAP), options=MAP, dedicated=YES_OR_NO, num_cpus_opt=NUMBER,
     num_gpus_opt=NUMBER, memory_opt=COUNT, resources_opt=MAP, status_detail_opt=TEXT, notice_opt=TEXT,
+)  # fmt: skip
+SHAPES["Credential"] = fields(
+    name=ID, origins=listed(TEXT), revision=COUNT, created_at=EPOCH, created_by=TEXT, changed_at=EPOCH, changed_by=TEXT,
+    overlap_until=nullable(EPOCH),
 )  # fmt: skip
 SHAPES["HealthCheck"] = fields(
     agent_id=ID, status=TEXT, latency_ms=nullable(NUMBER), timestamp=EPOCH, error=nullable(TEXT), metadata=MAP

@@ -12,6 +12,7 @@ from actors.agents.membership import PREFIX, dedicated_slot, held_slots
 from actors.composition.resources import allowed_networks
 from cluster.domain.access.permissions import Permission
 from cluster.domain.agents.agent import Agent, AgentStatus, Dedicated, Intent, IntentBy, NewAgent, TransportKind
+from cluster.domain.agents.credential_use import CredentialUse
 from cluster.domain.base.errors import Conflict, EndpointForbidden, InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json
@@ -28,6 +29,7 @@ from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency
 from serve_app.in_cluster_classes import check_class, installed
+from serve_app.routes.chosen_credentials import credential_uses
 from serve_app.routes.whole_endpoints import with_whole_endpoints
 from serve_app.schemas.agents import RegisterAgent, RegisterAgents, agent_wire, last_activity, leave_out, shown_status
 from serve_app.schemas.fields import Offset, Word
@@ -102,7 +104,9 @@ def _dedicated(body: RegisterAgent, transport: TransportKind) -> Dedicated | Non
     return needs
 
 
-def _new_agent(gate: Gateway, body: RegisterAgent, asker: Origin, now: float) -> NewAgent:
+def _new_agent(
+    gate: Gateway, body: RegisterAgent, asker: Origin, now: float, credential: CredentialUse | None
+) -> NewAgent:
     transport = _transport(body)
     _check_callable(gate, body, transport)
     if body.model:  # here, since a blank one is none to the transports that need it, which say more
@@ -126,13 +130,16 @@ def _new_agent(gate: Gateway, body: RegisterAgent, asker: Origin, now: float) ->
         max_concurrency=body.max_concurrency,
         options=options,
         dedicated=_dedicated(body, transport),
+        credential=credential,
     )
 
 
-def _named(gate: Gateway, body: RegisterAgent, asker: Origin, now: float, *, alone: bool) -> NewAgent:
+def _named(
+    gate: Gateway, body: RegisterAgent, asker: Origin, now: float, credential: CredentialUse | None, *, alone: bool
+) -> NewAgent:
     """The agent. An error about one of several agents names it."""
     try:
-        return _new_agent(gate, body, asker, now)
+        return _new_agent(gate, body, asker, now, credential)
     except (InvalidRequest, EndpointForbidden) as error:
         if alone:
             raise
@@ -141,18 +148,22 @@ def _named(gate: Gateway, body: RegisterAgent, asker: Origin, now: float, *, alo
 
 async def _check_kind(request: Request, bodies: Sequence[RegisterAgent]) -> None:
     """A worker's permission registers what pulls its work, with a certificate only itself. What the control plane calls or runs
-    itself takes an operator's."""
+    itself takes an operator's, and what it sends a credential to, the permission to use credentials."""
     caller = await principal_of(request)
     for body in bodies:
         check_managed(request, caller, body.agent_id)
     if any(_transport(body) is not TransportKind.PULL or body.dedicated for body in bodies):
         await admit(request, Permission.AGENTS_WRITE)
+    if any(body.credential is not None for body in bodies):
+        await admit(request, Permission.CREDENTIALS_USE)
 
 
 async def _register(gate: Gateway, bodies: Sequence[RegisterAgent], asker: Origin, key: str | None) -> list[Agent]:
     now = gate.clock.now()
     whole = await with_whole_endpoints(gate, asker.workspace, bodies)
-    agents = [_named(gate, body, asker, now, alone=len(bodies) == 1) for body in whole]
+    alone = len(bodies) == 1
+    uses = await credential_uses(gate, asker.workspace, [(body, _transport(body)) for body in whole])
+    agents = [_named(gate, body, asker, now, uses.get(body.agent_id), alone=alone) for body in whole]
     digest = body_digest([body.for_digest() for body in bodies]) if key else b""
     items = []
     for index, agent in enumerate(agents):
@@ -162,6 +173,8 @@ async def _register(gate: Gateway, bodies: Sequence[RegisterAgent], asker: Origi
             "model": agent.model,
             "provider": agent.provider,
         }
+        if agent.credential is not None:
+            data["credential"] = agent.credential.name
         idem = IdempotencyKey(route="agents", key=f"{key}#{index}", body_digest=digest) if key else None
         record = record_for(asker, now, "agent.registered", agent.agent_id, data)
         items.append(RegisterItem(agent=agent, record=record, idempotency=idem))

@@ -16,6 +16,7 @@ from pydantic import (
 from cluster.domain.agents.agent import MAX_CONCURRENCY, Agent, AgentBody, AgentStatus, TransportKind
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.urls import shown_url
+from serve_app.schemas.credentials import CredentialChoice
 from serve_app.schemas.entries import entry_or_refusal
 from serve_app.schemas.fields import MAX_BATCH, ExactBody, Named, Names, RequestBody, Text, Version, agent_name
 
@@ -61,7 +62,7 @@ class RegisterAgent(RequestBody):
     its own, which declares ``num_cpus``, ``num_gpus``, ``memory`` (bytes) and custom ``resources`` to Ray.
     """
 
-    younger = frozenset({"version"})
+    younger = frozenset({"version", "credential"})
 
     agent_id: str
     capabilities: Names = []
@@ -73,6 +74,7 @@ class RegisterAgent(RequestBody):
     available_regions: Names = []
     transport: TransportKind | None = None
     endpoint: Text | None = Field(None, max_length=2048)
+    credential: CredentialChoice | None = None
     max_concurrency: int = Field(1, ge=1, le=MAX_CONCURRENCY)
     price: Price | None = None
     owner: Named | None = Field(None, min_length=1, max_length=128)
@@ -227,6 +229,7 @@ def agent_wire(agent: Agent, last_heartbeat: float | None, *, has_actor: bool = 
         "last_heartbeat_by_region": {agent.region_id: seen},
         "transport": agent.transport.value,
         "endpoint": None if agent.endpoint is None else shown_url(agent.endpoint),
+        "credential": None if agent.credential is None else agent.credential.shown(),
         "max_concurrency": agent.max_concurrency,
         "version": agent.version,
         "running_tasks": len(running),

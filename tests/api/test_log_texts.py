@@ -90,6 +90,12 @@ async def _schedules(api: Api) -> None:
     assert (await api.call("DELETE", path)).is_success
 
 
+async def _credentials(api: Api) -> None:
+    await api.post("/credentials", {"name": "c1", "secret": WORDS})
+    await api.post("/credentials/c1/rotate", {"secret": f"{WORDS} Again."})
+    assert (await api.call("DELETE", "/credentials/c1")).is_success
+
+
 async def _erasure(api: Api) -> None:
     for task in (await api.get("/tasks"))["tasks"]:
         if task["status"] in ("pending", "running"):
@@ -106,6 +112,7 @@ async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
         await _outcomes(api)
         await _access(api)
         await _schedules(api)
+        await _credentials(api)
         monitor = await api.start_health_monitor()
 
         async def judged() -> bool:

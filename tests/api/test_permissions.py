@@ -141,6 +141,7 @@ async def _objects(api: Api) -> dict[str, str]:
         ("/deliberations/{request_id}/outcome", "request_id"),
         ("/agents/{agent_id}/pause", "agent_id"),
         ("/schedules/{schedule_id}/pause", "schedule_id"),
+        ("/credentials/{credential_name}/rotate", "credential_name"),
     ):
         path, _ = await CHANGES["POST", template](api)
         made[name] = path.split("/")[2]

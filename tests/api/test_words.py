@@ -62,6 +62,7 @@ async def _scene(api: Api) -> AsyncIterator[Scene]:
         assert result["terminal"] == "DECIDED"
         body = {"cron": "@daily", "task": {"task_type": "echo", **private}}
         schedule = (await api.post("/schedules", body))["schedule_id"]
+        await api.post("/credentials", {"name": "c1", "secret": SECRET})
         yield Scene(*ids, waiting, result["request_id"], schedule)
 
 
@@ -88,6 +89,7 @@ def _asked(scene: Scene, log_id: int) -> dict[str, str]:
         "agent_id": "worker",
         "request_id": scene.request_id,
         "schedule_id": scene.schedule,
+        "credential_name": "c1",
         "subject_id": scene.dead,
         "snapshot_id": "absent",
         "workspace_id": "w",

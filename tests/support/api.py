@@ -7,6 +7,7 @@ connections break off, its tasks end, calls in flight fail as they do when a Ray
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import contextvars
 import itertools
@@ -45,6 +46,8 @@ from tests.support.stores import StoreUrls, fresh_name
 T = TypeVar("T")
 
 CP = "/api/control-plane"
+#: What `aragora-cp up` makes in its data directory.
+SEALING_KEY = base64.b64encode(b"k" * 32).decode()
 STARTED = (TELEMETRY, REGION_LEADER, SCHEDULER, AGENT_HOST, DELIBERATION)
 _owner: contextvars.ContextVar[Process | None] = contextvars.ContextVar("owner", default=None)
 _numbers = itertools.count(1)
@@ -304,5 +307,6 @@ def api_settings(urls: StoreUrls, schema: str, **changes: Any) -> Settings:
         "region": "test-region",
         "embedded": True,
         "auth_enabled": False,
+        "secrets_key": SEALING_KEY,
     }
     return Settings.model_validate(values | changes)

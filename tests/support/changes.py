@@ -77,6 +77,15 @@ def _of_schedule(path: str, body: Any = None) -> Prepare:
     return prepare
 
 
+def _of_credential(path: str, body: Any = None) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        name = f"credential-{next(_ids)}"
+        await api.post("/credentials", {"name": name, "secret": f"secret of {name}"})
+        return path.format(name), body
+
+    return prepare
+
+
 async def _open_deliberation(api: Api) -> tuple[str, Any]:
     body = {"content": f"question {next(_ids)}", "async": True, "config": {"min_agents": 2}}
     request_id = (await api.post("/deliberations", body))["request_id"]
@@ -191,6 +200,11 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("POST", "/queue/prioritize"): _of_task(
         "/queue/prioritize", lambda task_id: {"task_id": task_id, "priority": "high"}
     ),
+    ("POST", "/credentials"): _fixed("/credentials", {"name": "new", "secret": "a new secret"}),
+    ("POST", "/credentials/{credential_name}/rotate"): _of_credential(
+        "/credentials/{}/rotate", {"secret": "the next one"}
+    ),
+    ("DELETE", "/credentials/{credential_name}"): _of_credential("/credentials/{}"),
     ("POST", "/schedules"): _fixed("/schedules", {"cron": "30 2 * * *", "task": {"task_type": "echo"}}),
     ("PUT", "/schedules/{schedule_id}"): _of_schedule("/schedules/{}", {"cron": "@hourly", "paused": True}),
     ("DELETE", "/schedules/{schedule_id}"): _of_schedule("/schedules/{}"),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cluster.domain.access import rows as access_rows
-from cluster.domain.agents import agent, breaker
+from cluster.domain.agents import agent, breaker, credentials
 from cluster.domain.audit import erasure
 from cluster.domain.base.log import IDENTITY, LogTexts
 from cluster.domain.consensus import learning
@@ -32,6 +32,7 @@ LOG_TEXTS: Mapping[str, LogTexts] = {
     "access": access_rows.LOG_TEXTS,
     "auth": access_rows.LOG_TEXTS,
     "schedule": schedule.LOG_TEXTS,
+    "credential": credentials.LOG_TEXTS,
     "erasure": erasure.LOG_TEXTS,
     "region": {"leader": IDENTITY, "heir": IDENTITY, "region": IDENTITY, "mode": frozenset(ReplicationMode)},
 }

@@ -22,7 +22,7 @@ import contextlib
 import email.utils
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -241,6 +241,34 @@ class ControlPlaneClient:
     async def post(self, path: str, body: Any = None, *, idempotency_key: str | None = None) -> Any:
         """`request` with POST."""
         return await self.request("POST", path, body, idempotency_key=idempotency_key)
+
+    async def set_credential(
+        self, name: str, secret: str, origins: Sequence[str] = (), *, idempotency_key: str | None = None
+    ) -> Mapping[str, Any]:
+        """Makes a credential of the workspace, or gives it this secret alone (docs/credentials.md). ``origins``: where it may be
+        sent; anywhere if left out. The answer is the credential without its secret. Raises: what `request` raises."""
+        body = {"name": name, "secret": secret, "origins": list(origins)}
+        return dict(await self.post("/credentials", body, idempotency_key=idempotency_key))
+
+    async def rotate_credential(
+        self, name: str, secret: str, *, overlap_s: float = 3600.0, idempotency_key: str | None = None
+    ) -> Mapping[str, Any]:
+        """Gives a credential a new secret; for ``overlap_s`` seconds an agent that refuses it is sent the one of before.
+
+        Raises: what `request` raises; `InvalidRequest` if ``name`` is no id."""
+        path = f"/credentials/{path_segment(name)}/rotate"
+        body = {"secret": secret, "overlap_seconds": overlap_s}
+        return dict(await self.post(path, body, idempotency_key=idempotency_key))
+
+    async def credentials(self) -> Sequence[Mapping[str, Any]]:
+        """The workspace's credentials, without their secrets. Raises: what `request` raises."""
+        return list((await self.get("/credentials"))["credentials"])
+
+    async def delete_credential(self, name: str) -> None:
+        """Deletes a credential; calls of agents that name it fail from now on.
+
+        Raises: what `request` raises; `InvalidRequest` if ``name`` is no id."""
+        await self.request("DELETE", f"/credentials/{path_segment(name)}")
 
     async def tasks(self, *where: str, **filters: Any) -> AsyncGenerator[Mapping[str, Any], None]:
         """Yields the tasks for which all conditions hold (``metadata.pr=17``, ``tag=nightly``: docs/tasks.md), newest first, page

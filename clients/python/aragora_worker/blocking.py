@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -61,6 +61,22 @@ class BlockingClient:
     def post(self, path: str, body: Any = None, *, idempotency_key: str | None = None) -> Any:
         """`ControlPlaneClient.post`. Raises: the same."""
         return self._run(self._client.post(path, body, idempotency_key=idempotency_key))
+
+    def set_credential(self, name: str, secret: str, origins: Sequence[str] = ()) -> Mapping[str, Any]:
+        """`ControlPlaneClient.set_credential`. Raises: the same."""
+        return self._run(self._client.set_credential(name, secret, origins))
+
+    def rotate_credential(self, name: str, secret: str, *, overlap_s: float = 3600.0) -> Mapping[str, Any]:
+        """`ControlPlaneClient.rotate_credential`. Raises: the same."""
+        return self._run(self._client.rotate_credential(name, secret, overlap_s=overlap_s))
+
+    def credentials(self) -> Sequence[Mapping[str, Any]]:
+        """`ControlPlaneClient.credentials`. Raises: the same."""
+        return self._run(self._client.credentials())
+
+    def delete_credential(self, name: str) -> None:
+        """`ControlPlaneClient.delete_credential`. Raises: the same."""
+        self._run(self._client.delete_credential(name))
 
     def tasks(self, *where: str, **filters: Any) -> Iterator[Mapping[str, Any]]:
         """`ControlPlaneClient.tasks`. Raises: the same."""

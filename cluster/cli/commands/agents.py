@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.calls import path_segment
+from cluster.cli.calls import given, path_segment
 from cluster.cli.connection import client, settings
 from cluster.cli.output import console, listing
 from cluster.domain.agents.agent import Health, Liveness
@@ -86,8 +86,24 @@ def register(
     transport: Annotated[str | None, typer.Option(help="openai, anthropic, http or a2a.")] = None,
     import_path: Annotated[str | None, typer.Option(help="module:Class, to run the agent in the cluster.")] = None,
     max_concurrency: Annotated[int, typer.Option(min=1)] = 1,
+    credential: Annotated[
+        str | None, typer.Option(help="The name of the credential that is sent with calls (aragora-cp credentials).")
+    ] = None,
+    send: Annotated[
+        str | None, typer.Option(help="How it is sent: bearer, header, basic, signature or certificate.")
+    ] = None,
+    header: Annotated[str | None, typer.Option(help="The header in which it is sent.")] = None,
+    user: Annotated[str | None, typer.Option(help="The user whose password it is, for basic.")] = None,
+    key_id: Annotated[str | None, typer.Option(help="Its name in signatures; the credential's if left out.")] = None,
 ) -> None:
-    """Register an agent, or replace its description."""
+    """Register an agent, or replace its description.
+
+    \f
+    Raises: `BadParameter` if it is said how a credential is sent, and not which one.
+    """
+    choice = given(send=send, header=header, user=user, key_id=key_id)
+    if choice and credential is None:
+        raise typer.BadParameter(f"--{next(iter(choice)).replace('_', '-')} needs --credential NAME.")
     body: dict[str, Any] = {
         "agent_id": agent_id,
         "capabilities": split(capabilities),
@@ -97,6 +113,7 @@ def register(
         "transport": transport,
         "import_path": import_path,
         "max_concurrency": max_concurrency,
+        "credential": None if credential is None else {"name": credential, **choice},
     }
     _print(_call("POST", "/agents", {key: value for key, value in body.items() if value is not None}))
 

@@ -48,6 +48,12 @@ class Permission(StrEnum):
     AUDIT_VERIFY = "controlplane:audit.verify"
     #: Deletes for good what people and agents wrote: of a task, of a subject, of the whole workspace.
     PAYLOADS_ERASE = "controlplane:payloads.erase"
+    #: The names of credentials, and where each may be sent. Nothing shows a secret.
+    CREDENTIALS_READ = "controlplane:credentials.read"
+    #: Sets, rotates and deletes credentials.
+    CREDENTIALS_WRITE = "controlplane:credentials.write"
+    #: Registers an agent to which a credential is sent.
+    CREDENTIALS_USE = "controlplane:credentials.use"
 
 
 #: Every permission that can be granted.
@@ -71,8 +77,11 @@ WHILE_SUSPENDED = frozenset(
     )
 )
 
-#: The released server has no workspaces and no calls about access, so none of its names allows these.
-_OURS = {Permission.ACCESS_READ, Permission.ACCESS_WRITE, Permission.SYSTEM_READ}
+#: The released server has no workspaces, no credentials and no calls about access, so none of its names allows these.
+_OURS = {
+    *(Permission.ACCESS_READ, Permission.ACCESS_WRITE, Permission.SYSTEM_READ),
+    *(Permission.CREDENTIALS_READ, Permission.CREDENTIALS_WRITE, Permission.CREDENTIALS_USE),
+}
 #: The released server has names of their own for the audit, so its names for reading do not allow it.
 _AUDIT = frozenset({Permission.AUDIT_READ, Permission.AUDIT_VERIFY})
 _READ = frozenset(permission for permission in ALL - _OURS - _AUDIT if permission.endswith(".read"))

@@ -13,6 +13,7 @@ _VIEWER = frozenset(permission for permission in ALL if permission.endswith(".re
     _P.PAYLOADS_READ,
     _P.ACCESS_READ,
     _P.AUDIT_READ,
+    _P.CREDENTIALS_READ,
 }
 _SUBMITTER = _VIEWER | {_P.TASKS_WRITE, _P.DELIBERATIONS_WRITE, _P.PAYLOADS_READ}
 
@@ -24,7 +25,8 @@ _AGENT = frozenset({_P.AGENTS_READ, _P.AGENTS_CONNECT, _P.TASKS_CLAIM})
 ROLES: Mapping[str, frozenset[Permission]] = {
     "viewer": _VIEWER,
     "submitter": _SUBMITTER,
-    "operator": _SUBMITTER | {_P.AGENTS_WRITE, _P.AGENTS_CONNECT, _P.TASKS_CLAIM, _P.QUEUE_WRITE},
+    "operator": _SUBMITTER
+    | {_P.AGENTS_WRITE, _P.AGENTS_CONNECT, _P.TASKS_CLAIM, _P.QUEUE_WRITE, _P.CREDENTIALS_READ, _P.CREDENTIALS_USE},
     "agent": _AGENT,
     "auditor": _VIEWER | {_P.ACCESS_READ, _P.AUDIT_READ, _P.AUDIT_VERIFY},
     "admin": ALL,

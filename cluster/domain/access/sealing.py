@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from cluster.domain.base.errors import InternalError
+from cluster.domain.base.errors import Conflict, InternalError
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -23,6 +23,12 @@ class Unsealable(InternalError):
     """A secret cannot be opened: no key fits, or somebody changed it."""
 
     default_code = "unsealable"
+
+
+class NoSealingKey(Conflict):
+    """Nothing can be sealed or opened, since the deployment has no key for it."""
+
+    default_code = "no_secrets_key"
 
 
 def _id_of(key: bytes) -> bytes:

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from aragora_worker.base.bounds import MAX_CONCURRENCY
+from cluster.domain.agents.credential_use import CredentialUse
 from cluster.domain.base.log import IDENTITY, LogTexts, Origin
 from cluster.domain.base.versions import is_version
 
@@ -93,7 +94,7 @@ REASONS = frozenset(
     }
 )
 LOG_TEXTS: LogTexts = {
-    **dict.fromkeys(("agent_id", "capabilities", "model", "provider"), IDENTITY),
+    **dict.fromkeys(("agent_id", "capabilities", "model", "provider", "credential"), IDENTITY),
     **dict.fromkeys(("old_status", "new_status"), frozenset({*Liveness, *Health})),
     **dict.fromkeys(("old_intent", "intent"), frozenset(Intent)),
     "by": frozenset(IntentBy),
@@ -163,7 +164,8 @@ class NewAgent:
     set, and ends an intent that the agent set itself.
 
     ``options`` holds settings that only some rooms read: ``price``, ``owner``, ``rate``, ``stream``, ``import_path``,
-    ``arguments``, ``version``. ``dedicated`` is None if an agent host owns the agent, together with thousands of others.
+    ``arguments``, ``version``. ``credential``: what is sent with calls of its endpoint. ``dedicated`` is
+    None if an agent host owns the agent, together with thousands of others.
     """
 
     agent_id: str
@@ -181,6 +183,7 @@ class NewAgent:
     max_concurrency: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
     dedicated: Dedicated | None = None
+    credential: CredentialUse | None = None
 
 
 #: The capability of panel members. An agent that registers nothing else offers to deliberate, not to do whatever comes.
@@ -222,6 +225,7 @@ class Agent:
     latency_ms_sum: float = 0.0
     running_task_ids: tuple[str, ...] = ()
     dedicated: Dedicated | None = None
+    credential: CredentialUse | None = None
 
     @property
     def avg_latency_ms(self) -> float:

@@ -159,7 +159,7 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
             "workspace text, agent_id text, principal text, capabilities json, model text, provider text, metadata json, "
             "tags json, region_id text, available_regions json, transport text, endpoint text, max_concurrency integer, "
             "options json, intent text, intent_by text, liveness text, health text, registered_at double precision, "
-            "updated_at double precision, dedicated json, own_intent text"
+            "updated_at double precision, dedicated json, own_intent text, credential json"
         ),
         own={
             "last_seen_at": "Heartbeats are stored without a row, by the region that hears them.",

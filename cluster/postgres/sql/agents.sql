@@ -1,7 +1,7 @@
 -- name: register_agents
 -- One commit of registrations.
 select seq, created, conflict from register_agents(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
 
 -- name: change_agents
 -- One commit of changes.
@@ -15,7 +15,7 @@ select remove_agents($1, $2, $3, $4, $5, $6)
 -- Agents by (workspace, id), each with the ids of its running tasks.
 select a.*, a.capabilities::text as capabilities_text, a.metadata::text as metadata_text, a.tags::text as tags_text,
        a.available_regions::text as available_text, a.options::text as options_text,
-       a.dedicated::text as dedicated_text, r.running
+       a.dedicated::text as dedicated_text, a.credential::text as credential_text, r.running
 from unnest($1::text[], $2::text[]) as k (workspace, agent_id)
 join agents a using (workspace, agent_id)
 left join lateral (
@@ -31,7 +31,7 @@ with running as (
 )
 select a.*, a.capabilities::text as capabilities_text, a.metadata::text as metadata_text, a.tags::text as tags_text,
        a.available_regions::text as available_text, a.options::text as options_text,
-       a.dedicated::text as dedicated_text, r.running
+       a.dedicated::text as dedicated_text, a.credential::text as credential_text, r.running
 from agents a left join running r on r.workspace = a.workspace and r.assigned_agent = a.agent_id
 where $1::text is null or a.workspace = $1
 order by a.workspace, a.agent_id

@@ -12,3 +12,19 @@ select name, sealed from secrets order by name
 -- name: replace_secret
 -- Stores a secret that was sealed anew, if it is still the one that was read.
 update secrets set sealed = $3, changed_at = now() where name = $1 and sealed = $2
+
+-- name: read_credentials
+-- Sealed credentials by their names.
+select name, sealed from secrets where name = any ($1) and workspace is not null
+
+-- name: list_credentials
+-- Every sealed credential of a workspace.
+select name, sealed from secrets where workspace = $1 order by name
+
+-- name: put_credential
+-- One commit of a credential.
+select put_credential($1, $2, $3, $4, $5, $6, $7)
+
+-- name: remove_credential
+-- One commit of a removal.
+select remove_credential($1, $2, $3, $4)

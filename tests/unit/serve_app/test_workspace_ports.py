@@ -34,6 +34,7 @@ CARRIES = {
     "OutcomeStore.save": "items",
     "WorkspaceSchedules.create": "schedule",
     "WorkspaceSchedules.change": "changes",  # the schedule of each
+    "WorkspaceCredentials.put": "credential",
     "WorkspaceHeartbeats.record_activity": "heartbeats",
     "WorkspaceHeartbeats.forget": "agents",
     "KnownAgents.note": "agent",
