@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import math
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -308,6 +311,19 @@ async def _until(rows: AsyncIterator[Any], kind: str) -> None:
 async def test_what_cannot_be_erased_is_refused(api: Api, body: dict[str, Any], status: int, code: str) -> None:
     answer = await api.call("POST", "/erasures", body)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+@pytest.mark.parametrize(
+    ("position", "value"),
+    [(0, "\x00"), (0, "Ann Smith"), (1, math.inf), (2, 7), (3, math.nan), (4, "\x00"), (4, "\ud800"), (5, -1)],
+    ids=str,
+)
+async def test_a_cursor_that_somebody_has_changed_is_refused(api: Api, position: int, value: object) -> None:
+    fields: list[object] = ["erasure_1", 9e9, 4, 0.0, "", 0, 0, 0, 0, 0]
+    fields[position] = value
+    cursor = base64.urlsafe_b64encode(json.dumps(fields).encode()).decode().rstrip("=")
+    answer = await api.call("POST", "/erasures", {"workspace": "default", "cursor": cursor})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
 
 
 async def test_the_command_asks_and_names_what_is_left(api: Api) -> None:
