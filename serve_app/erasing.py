@@ -16,6 +16,8 @@ from typing import Any, Final
 from cluster.domain.audit.erasure import OF_ROWS, Scope
 from cluster.domain.base.canonical import canonical_sha256
 from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound
+from cluster.domain.base.ids import check_id
+from cluster.domain.base.json_values import check_text
 from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.base.log import LogRecord, Origin, record_for
 from cluster.domain.deliberation.stored import Deliberation
@@ -36,6 +38,10 @@ CALL_S: Final = 10.0
 NAMED: Final = 5
 #: Clocks of processes may differ by this much: a pull call is looked for as long before and after its deliberation.
 SKEW_S: Final = 300.0
+#: Stages of an erasure of a workspace.
+STAGES_MAX: Final = 6
+#: Times and numbers of a cursor are below it: up to it, floats are exact.
+MOST: Final = 2**53
 #: Of a stage that is one step.
 _DONE: Final = "done"
 
@@ -76,8 +82,11 @@ def progress_of(cursor: str) -> Progress:
         found = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         erasure, until, stage, at, key, *counts = found
         tasks, deliberations, outcomes, log_rows, schedules = (int(count) for count in counts)
+        check_text(key, "key")
+        if not (0 <= stage <= STAGES_MAX and all(0 <= number < MOST for number in (until, at, *counts))):
+            raise ValueError("numbers that no erasure has")
         progress = Progress(
-            erasure=str(erasure),
+            erasure=check_id(erasure, "erasure"),
             until=float(until),
             stage=int(stage),
             at=float(at),
@@ -88,7 +97,7 @@ def progress_of(cursor: str) -> Progress:
         )
         if progress.cursor() != cursor:
             raise ValueError("another text than the one that was given out")
-    except (ValueError, TypeError, OverflowError, RecursionError):
+    except (ValueError, TypeError, OverflowError, RecursionError, InvalidRequest):
         raise InvalidRequest(
             "cursor must be the next_cursor of an earlier answer, unchanged.", "invalid_cursor"
         ) from None

@@ -123,7 +123,8 @@ class AccessStore(WorkspaceStates, Protocol):
         ...
 
     async def revoke(self, origin: Origin, revocation: Revocation) -> None:
-        """Stores a revocation."""
+        """Stores a revocation, and ends the principal's sessions that began at ``not_before`` or later: they are there already,
+        so the clock of who began them is ahead."""
         ...
 
     async def begin_session(self, session: Session, record: LogRecord) -> None:

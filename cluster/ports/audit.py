@@ -75,9 +75,9 @@ class AuditTrail(Protocol):
     """What verifies the whole log."""
 
     async def checkpoints(self, after: int, limit: int) -> list[Checkpoint]:
-        """At most ``limit`` checkpoints that cover a row after ``after``, in order.
+        """At most ``limit`` checkpoints that cover a row after ``after``, in order, up to the first that has lost its form.
 
-        Raises: `InvalidRequest` if a stored one has lost its form, `StoreUnavailable`."""
+        Raises: `DamagedCheckpoint` if that is the first of them, `StoreUnavailable`."""
 
     async def sealed(self) -> tuple[int, str | None]:
         """The last sealed row and its entry hash in hex; (0, None) if none is. Raises: `StoreUnavailable`."""

@@ -12,6 +12,7 @@ from cluster.domain.access.roles import ROLES, CustomRole, names_permission
 from cluster.domain.access.rows import (
     binding_record,
     key_record,
+    logout_record,
     new_key_record,
     revocation_record,
     role_record,
@@ -151,6 +152,9 @@ class PostgresAccessStore:
         now = self._now()
         values = (revocation.subject, revocation.not_before, revocation.until)
         await self._commit("revoke_access", revocation_record(origin, now, *values), now, *values)
+        # By the clock of the replica that began it, a session may be younger than its revocation.
+        for row in await self._pool.rows(_SQL["sessions_since"], revocation.subject, revocation.not_before):
+            await self.end_session(row["id"], logout_record(origin, now, row["id"]))
 
     async def begin_session(self, session: Session, record: LogRecord) -> None:
         values = (session.id, session.digest, session.kind.value, session.issuer, session.principal)

@@ -6,8 +6,9 @@ import json
 import re
 from typing import Any
 
-from cluster.domain.audit.checkpoint import Checkpoint, checked
+from cluster.domain.audit.checkpoint import Checkpoint, DamagedCheckpoint, checked
 from cluster.domain.base.canonical import canonical_bytes
+from cluster.domain.base.errors import InvalidRequest
 from cluster.ports.audit import AuditEntry, AuditFilter, RowToSeal, Unsealed
 from cluster.ports.totals import Total
 from cluster.postgres.log import log_row
@@ -60,7 +61,15 @@ class PostgresSeals:
         return _checkpoint(rows[0]) if rows else None
 
     async def checkpoints(self, after: int, limit: int) -> list[Checkpoint]:
-        return [_checkpoint(row) for row in await self._pool.rows(_SQL["checkpoints_after"], after, limit)]
+        found: list[Checkpoint] = []
+        for row in await self._pool.rows(_SQL["checkpoints_after"], after, limit):
+            try:
+                found.append(_checkpoint(row))
+            except DamagedCheckpoint:
+                if not found:
+                    raise
+                break
+        return found
 
     async def sealed(self) -> tuple[int, str | None]:
         (row,) = await self._pool.rows(_SQL["audit_totals"])
@@ -92,8 +101,19 @@ class PostgresSeals:
 
 
 def _checkpoint(row: Any) -> Checkpoint:
+    """Raises: `DamagedCheckpoint` if somebody has changed the row, so that it holds none or is stored for other rows than it
+    covers: a reader that goes on after the rows of its head would read it again and again."""
+    first, last = row["first_seq"], row["last_seq"]
     try:
         head = json.loads(row["head"])
-    except ValueError:
+    except (ValueError, RecursionError):
         head = None
-    return checked(head, row["public_key"], row["signature"], row["entries"])
+    try:
+        found = checked(head, row["public_key"], row["signature"], row["entries"])
+        if (found.first_seq, found.last_seq) != (first, last):
+            raise InvalidRequest(f"This is the audit checkpoint of the rows {found.first_seq} to {found.last_seq}.")
+    except InvalidRequest as error:
+        raise DamagedCheckpoint(
+            f"The stored checkpoint of the rows {first} to {last} was changed: {error.message}", first
+        ) from error
+    return found

@@ -49,6 +49,13 @@ FILES: Final = 65_536
 #: Written when an HAProxy is replaced by another: connections through the old one have to end (`serve_app/streams/endings.py`).
 REPLACED = "replaced"
 RETRY_AFTER_S: Final = 2
+#: How long the head of a request may take to arrive, from the beginning of its connection or its first byte on. Ray allows an hour
+#: between two bytes, so that as many slow clients as HAProxy takes connections would keep all others out. What follows is bounded
+#: by `serve_app/http/body_bounds.py`.
+HEAD_S = 30
+#: How long a client may be silent while it is to send something (a TLS handshake, a body), or take nothing of an answer. An hour
+#: with Ray, which WebSockets keep: they are pinged. A client that waits for its answer has nothing to send.
+SILENT_S = 60
 
 _TRACE = "^[A-Za-z0-9._:@-]{1,128}$"
 _NOT_NOW = (
@@ -154,7 +161,17 @@ def corrected(
     text = re.sub(r"(?m)^ *(errorfile 50[234] .*|option splice-request)\n", "", text)
     text = re.sub(r"(?m)^( *)http-reuse always\n", r"\1http-reuse never\n\1option http-server-close\n", text)
     text = re.sub(r"(?m)^( *)option httplog\n", lambda found: found[1] + _LOG_FORMAT + "\n", text)
-    text = re.sub(r"(?m)^(defaults\n *mode http\n)", lambda found: found[1] + _own_answers(), text)
+    text = _put(
+        r"(?m)^(defaults\n *mode http\n)",
+        # A browser that connects before it has a call gets no 408, which it would take for the call's answer.
+        lambda found: f"{found[1]}    timeout http-request {HEAD_S}s\n    option http-ignore-probes\n{_own_answers()}",
+        text,
+    )
+    text = _put(
+        r"(?m)^( *timeout )client (\d+s)\n",
+        lambda found: f"{found[1]}client {SILENT_S}s\n{found[1]}tunnel {found[2]}\n",
+        text,
+    )
     ends_tls = front.bind_options(tls, directory) if tls is not None else ""
     own_rules = front.rules(tls) + _RULES + front.answer_rules(tls)
     text = _put(

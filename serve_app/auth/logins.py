@@ -211,7 +211,8 @@ class Logins:
             issuer=self._provider.issuer,
             principal=person.principal,
             groups=person.groups,
-            began_at=now,
+            # A login after a revocation counts, also where the clock is behind that of who revoked.
+            began_at=max(now, self._view.not_before(person.principal)),
             expires_at=now + self.life_s,
         )
         self._check_role(session)

@@ -156,6 +156,40 @@ async def test_verify_says_how_far_and_names_the_first_bad_row(api: Api, sealer:
     assert (await api.get("/audit/verify?start_seq=10"))["first_bad_seq"] == head
 
 
+async def test_verify_knows_that_the_log_was_cut_before_a_checkpoint(api: Api, sealer: Sealer) -> None:
+    await api.stores.log.append([system_event(f"e{n}") for n in range(3)])
+    await seal_all(sealer)
+    head = await api.stores.log.head()
+    await api.stores.log.append([system_event("last")])
+    await seal_all(sealer)
+    await api.stores.pool.execute("delete from log where seq > $1", head)
+    report = await api.get("/audit/verify")
+    assert (report["valid"], report["first_bad_seq"], report["end_seq"]) == (False, head + 1, head)
+    assert (await api.get(f"/audit/verify?end_seq={head}"))["valid"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["head = 'x'", "entries = ''", "first_seq = -9223372036854775808", "last_seq = 9223372036854775807"],
+    ids=["words", "empty", "early", "late"],
+)
+async def test_a_damaged_checkpoint_fails_no_read(api: Api, sealer: Sealer, change: str) -> None:
+    for entity in ("a", "b", "c"):
+        await api.stores.log.append([_event("system.done", entity)])
+        await seal_all(sealer)
+    head = await api.stores.log.head()
+    await api.stores.pool.execute(f"update audit_checkpoints set {change} where first_seq = $1", head)
+    report = await api.get("/audit/verify")
+    assert (report["valid"], report["end_seq"]) == (False, head)
+    assert "its checkpoint has lost its form" in report["message"]
+    assert (await api.get(f"/audit/verify?end_seq={head - 1}"))["valid"], "another one covers these"
+    listed = (await api.get("/audit"))["entries"]
+    assert [entry["resource_id"] for entry in listed][:3] == ["c", "b", "a"]
+    assert (await api.get("/audit/stats"))["sealed_through"] >= head
+    exported = await api.call("GET", "/audit/export")
+    assert [json.loads(line) for line in exported.text.splitlines()] == listed[::-1]
+
+
 async def test_verify_of_a_long_log_goes_on_where_it_stopped(
     api: Api, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import json
+import math
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -265,6 +270,47 @@ async def test_an_erasure_goes_on_from_its_cursor_and_from_the_beginning(
     assert all([(await api.get(f"/tasks/{task_id}"))["redacted"] for task_id in ids])
 
 
+@pytest.mark.parametrize("killed", ["command", "replica"])
+async def test_an_erasure_that_was_killed_is_ended_by_a_repeat(
+    api: Api, store_urls: StoreUrls, schema: str, monkeypatch: pytest.MonkeyPatch, killed: str
+) -> None:
+    """SIGKILL, while a commit in the midst of it waits for a row that somebody else has locked."""
+    monkeypatch.setattr(erasing, "BATCH", 4)
+    tasks = TaskApi(api)
+    ids = [await tasks.submit(payload={"text": PLANTED}) for _ in range(14)]
+    for task_id in ids:
+        await tasks.post(f"/tasks/{task_id}/cancel")
+    erase = ["erase", "--workspace", "default", "--yes"]
+    stores = [store_urls.database, schema, api.stores.epoch.region]
+    command = {
+        "command": ["-c", "from cluster.cli.main import main; main()", *erase],
+        "replica": ["-m", "tests.support.erasing_process", *stores, "default", "4"],
+    }[killed]
+    environment = clean_environment(ARAGORA_API_URL=api.url)
+    count = "select count(*) from tasks where erased_at is not null"
+    database = await asyncpg.connect(store_urls.database, server_settings={"search_path": schema})
+    async with database.transaction():
+        await database.execute("select from tasks where id = $1 for update", ids[9])
+        process = await asyncio.create_subprocess_exec(sys.executable, *command, env=environment)
+
+        async def is_amidst() -> bool:
+            return bool(await api.stores.pool.value(count) == 8)
+
+        try:
+            await eventually(is_amidst)
+        finally:
+            process.kill()
+            await process.wait()
+    await database.close()
+    done = await in_thread(CliRunner().invoke, cli, erase, env=environment)
+    assert done.exit_code == 0, done.output
+    assert all([(await api.get(f"/tasks/{task_id}"))["redacted"] for task_id in ids])
+    rows = await api.rows()
+    assert sorted(row.entity for row in rows if row.kind == "task.erased") == sorted(ids), "each by one of them, once"
+    assert PLANTED not in str(await api.stores.pool.rows("select payload, result, error, metadata from tasks"))
+    assert all(row.verifies() for row in rows)
+
+
 async def test_streams_do_not_show_on_what_they_keep_in_memory(api: Api) -> None:
     tasks = TaskApi(api)
     await tasks.agent("worker")
@@ -308,6 +354,19 @@ async def _until(rows: AsyncIterator[Any], kind: str) -> None:
 async def test_what_cannot_be_erased_is_refused(api: Api, body: dict[str, Any], status: int, code: str) -> None:
     answer = await api.call("POST", "/erasures", body)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+@pytest.mark.parametrize(
+    ("position", "value"),
+    [(0, "\x00"), (0, "Ann Smith"), (1, math.inf), (2, 7), (3, math.nan), (4, "\x00"), (4, "\ud800"), (5, -1)],
+    ids=str,
+)
+async def test_a_cursor_that_somebody_has_changed_is_refused(api: Api, position: int, value: object) -> None:
+    fields: list[object] = ["erasure_1", 9e9, 4, 0.0, "", 0, 0, 0, 0, 0]
+    fields[position] = value
+    cursor = base64.urlsafe_b64encode(json.dumps(fields).encode()).decode().rstrip("=")
+    answer = await api.call("POST", "/erasures", {"workspace": "default", "cursor": cursor})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
 
 
 async def test_the_command_asks_and_names_what_is_left(api: Api) -> None:

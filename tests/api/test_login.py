@@ -554,10 +554,30 @@ async def test_a_revoked_principal_has_no_session(ground: Ground) -> None:
     browser = ground.browser()
     await browser.log_in(ground.provider)
     now = ground.door.clock.now()
-    revocation = Revocation(subject="user:ann@example.com", not_before=now + 1, until=now + 60)
+    revocation = Revocation(subject="user:ann@example.com", not_before=now + 30, until=now + 60)
     await ground.api.stores.access.revoke(ASKER, revocation)
 
     async def is_refused() -> bool:
         return (await browser.call("GET", "/tasks")).status_code == 401
 
     await eventually(is_refused)
+    await browser.log_in(ground.provider)
+    assert (await browser.call("GET", "/tasks")).status_code == 200, "also by a clock that is behind"
+
+
+async def test_a_session_that_a_clock_ahead_began_is_revoked_too(ground: Ground) -> None:
+    ann, bob = ground.browser(), ground.browser()
+    await ann.log_in(ground.provider)
+    ground.provider.claims |= {"email": "bob@example.com", "sub": "bob"}
+    await bob.log_in(ground.provider)
+    now = ground.door.clock.now()
+    revocation = Revocation(subject="user:ann@example.com", not_before=now - 30, until=now + 60)
+    await ground.api.stores.access.revoke(ASKER, revocation)
+
+    async def is_refused() -> bool:
+        return (await ann.call("GET", "/tasks")).status_code == 401
+
+    await eventually(is_refused)
+    assert (await bob.call("GET", "/tasks")).status_code == 200
+    (row,) = [row for row in await ground.api.rows() if row.kind == "auth.logout"]
+    assert row.principal == ASKER.principal, "who revoked has ended it"

@@ -178,6 +178,47 @@ async def test_a_byte_that_is_no_text_is_named_with_its_line(
     assert ("Line 1 of kept" if name == "kept" else "audit checkpoint") in str(result.exception)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "head = 'x'",
+        "head = repeat('[', 100000)",
+        "entries = ''",
+        "(head, entries) = (select head, entries from audit_checkpoints where last_seq = 3)",
+        "last_seq = 9223372036854775807",
+    ],
+    ids=["words", "deep", "empty", "another", "elsewhere"],
+)
+async def test_a_damaged_checkpoint_is_named_by_every_command(
+    stores: Stores, command: Command, tmp_path: Path, change: str
+) -> None:
+    await _sealed(stores, 3, 3)
+    await command.done("checkpoint", "push", "kept")
+    await stores.pool.execute(f"update audit_checkpoints set {change} where last_seq = 6")
+    for words in ((), ("--checkpoint", "kept")):
+        report = await command.verified(*words)
+        assert (report["first_bad_seq"], report["reason"]) == (4, "its checkpoint has lost its form")
+    for words in (("export", "--format", "csv"), ("checkpoint", "push", "kept"), ("checkpoint", "push", "new")):
+        result = await command.run(*words)
+        assert isinstance(result.exception, InvalidRequest), result.exception
+        assert "The stored checkpoint of the rows 4 to " in str(result.exception)
+    await stores.pool.execute("update log set entity = 'E3' where seq = 2")
+    assert (await command.verified())["first_bad_seq"] == 2, "what comes before it is still checked"
+
+
+async def test_a_damaged_checkpoint_of_an_export_is_named_by_its_line(
+    stores: Stores, command: Command, tmp_path: Path
+) -> None:
+    await _sealed(stores, 3, 3)
+    await command.done("export", "--out", "rows")
+    rows = tmp_path / "rows"
+    lines = rows.read_text().splitlines()
+    rows.write_text("\n".join([*lines[:2], '{"checkpoint":{}}', *lines[3:]]))
+    result = await command.run("verify", "--export", "rows", offline=True)
+    assert isinstance(result.exception, InvalidRequest), result.exception
+    assert "Line 3 of the export" in str(result.exception)
+
+
 async def test_a_key_is_trusted_or_not(stores: Stores, command: Command) -> None:
     await _sealed(stores, 3)
     assert (await command.verified("--key", SIGNER.public_key.hex()))["valid"]

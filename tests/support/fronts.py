@@ -28,6 +28,8 @@ class Front:
     port: int = field(default_factory=lambda: free_ports(1)[0])
     tls: FrontTls | None = None
     origins: tuple[str, ...] = ()
+    head_s: int = haproxy.HEAD_S
+    silent_s: int = haproxy.SILENT_S
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -64,9 +66,10 @@ class Front:
         program = (
             f"import sys; sys.path.insert(0, {str(Path(haproxy.__file__).parents[2])!r})\n"
             "from cluster.process.front import FrontTls\n"
-            "from cluster.process.haproxy import run\n"
+            "from cluster.process import haproxy\n"
+            f"haproxy.HEAD_S, haproxy.SILENT_S = {self.head_s}, {self.silent_s}\n"
             f"tls = {None if self.tls is None else tuple(self.tls)!r}\n"
-            f"run({str(haproxy.bundled_haproxy())!r}, sys.argv[1:], '127.0.0.1', {self.port}, tls and FrontTls(*tls), "
+            f"haproxy.run({str(haproxy.bundled_haproxy())!r}, sys.argv[1:], '127.0.0.1', {self.port}, tls and FrontTls(*tls), "
             f"{PROOF!r}, {self.origins!r})"
         )
         arguments = ["-db", "-f", str(self.directory / "haproxy.cfg"), "-dR", *more]

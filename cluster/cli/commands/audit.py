@@ -44,6 +44,8 @@ app.add_typer(checkpoint_app, name="checkpoint")
 #: Of one read of the database.
 PAGE = 1000
 PUSH_TIMEOUT_S = 60.0
+#: No row has a greater number, so there are no more checkpoints either.
+_LAST_SEQ: Final = 2**63 - 1
 #: How files are read that somebody may have changed: a byte that is no text becomes a character that nothing of ours can have, so
 #: that its line is named.
 _CHANGED_BYTES: Final = "surrogateescape"
@@ -147,14 +149,15 @@ def verify(
     \f
     Raises: `BadParameter` if --key holds no key, `InvalidRequest` if a file is not what it should be, `Exit` always.
     """
+    from cluster.domain.audit.verify import first_fault
+
     trusted = trusted_keys(key)
     kept = None if checkpoint is None else _read_checkpoints(checkpoint)
-    reports = (
-        asyncio.run(_verify_database(kept, trusted))
-        if export_file is None
-        else _verify_export(export_file, kept, trusted)
-    )
-    fault = _first([report.fault for report in reports])
+    if export_file is None:
+        reports, damage = asyncio.run(_verify_database(kept, trusted))
+    else:
+        reports, damage = _verify_export(export_file, kept, trusted), None
+    fault = first_fault(damage, *(report.fault for report in reports))
     report = reports[0]
     shown = {
         "valid": fault is None,
@@ -174,10 +177,6 @@ def verify(
     else:
         _print(shown, external=kept is not None)
     raise typer.Exit(0 if fault is None else REFUSED)
-
-
-def _first(faults: Sequence[Fault | None]) -> Fault | None:
-    return min((fault for fault in faults if fault is not None), key=lambda fault: fault.seq, default=None)
 
 
 def _print(shown: dict[str, Any], *, external: bool) -> None:
@@ -234,16 +233,20 @@ def _verify_export(file: Path, kept: list[Checkpoint] | None, trusted: frozenset
         return [verifier.report() for verifier in checking]
 
 
-async def _verify_database(kept: list[Checkpoint] | None, trusted: frozenset[bytes] | None) -> list[AuditReport]:
+async def _verify_database(
+    kept: list[Checkpoint] | None, trusted: frozenset[bytes] | None
+) -> tuple[list[AuditReport], Fault | None]:
+    """The reports, and where a checkpoint of the database has lost its form."""
     from cluster.domain.audit.verify import verifiers
+    from cluster.log.audit import stored_checkpoints
 
     async with _database() as database:
-        own = await database.checkpoints(0)
+        own, damage = await stored_checkpoints(database.seals, 0, _LAST_SEQ, _LAST_SEQ)
         checking = verifiers(kept, own, trusted, 0)
         async for row in database.rows(0, await database.log.head()):
             for verifier in checking:
                 verifier.add(row)
-        return [verifier.report() for verifier in checking]
+        return [verifier.report() for verifier in checking], damage
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------

@@ -196,6 +196,17 @@ class Coverage:
         return None if following is None else following.before(seq + 1)
 
 
+class DamagedCheckpoint(InvalidRequest):
+    """A stored checkpoint has lost its form. ``first_seq``: the first row that it is stored for."""
+
+    default_code = "invalid_checkpoint"
+
+    def __init__(self, message: str, first_seq: int) -> None:
+        super().__init__(message)
+        self.args = (message, first_seq)  # what pickle calls the class with
+        self.first_seq = first_seq
+
+
 def make_checkpoint(
     signer: Signer,
     *,

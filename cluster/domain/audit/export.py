@@ -105,7 +105,10 @@ def read_export(lines: Iterable[str]) -> Export:
         entry = _line(line)
         if "checkpoint" not in entry:
             return Export(head["after"], checkpoints, _rows(line, numbered))
-        checkpoints.append(parse_checkpoint(json.dumps(entry["checkpoint"])))
+        try:
+            checkpoints.append(parse_checkpoint(json.dumps(entry["checkpoint"])))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"Line {line[0]} of the export: {error.message}", error.code) from error
     return Export(head["after"], checkpoints, iter(()))
 
 

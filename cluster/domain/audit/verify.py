@@ -23,6 +23,11 @@ class Fault:
     reason: str
 
 
+def first_fault(*faults: Fault | None) -> Fault | None:
+    """The one of the first row; None if there is none."""
+    return min((fault for fault in faults if fault is not None), key=lambda fault: fault.seq, default=None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fork:
     """Rows after ``seq`` up to ``dropped_through`` were covered, and are no part of the log any more: a checkpoint declares that

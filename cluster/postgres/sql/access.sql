@@ -56,6 +56,10 @@ update api_keys k set last_used_at = u.at from u where k.id = u.id and coalesce(
 -- One commit of a revocation.
 select revoke_access($1, $2, $3, $4, $5, $6, $7)
 
+-- name: sessions_since
+-- The sessions of a principal that began at a time or later.
+select id from sessions where principal = $1 and began_at >= $2 order by id
+
 -- name: begin_session
 -- One commit of a login.
 select begin_session($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)

@@ -4,11 +4,12 @@ select seal_rows($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: last_checkpoint
 -- The last checkpoint.
-select head, public_key, signature, entries from audit_checkpoints order by last_seq desc limit 1
+select first_seq, last_seq, head, public_key, signature, entries from audit_checkpoints order by last_seq desc limit 1
 
 -- name: checkpoints_after
 -- Checkpoints that cover a row after a cursor, in order.
-select head, public_key, signature, entries from audit_checkpoints where last_seq > $1 order by last_seq limit $2
+select first_seq, last_seq, head, public_key, signature, entries
+from audit_checkpoints where last_seq > $1 order by last_seq limit $2
 
 -- name: rows_to_seal
 -- What is sealed of the rows from a number on, in order. Their content is not read: their digests cover it.
@@ -57,9 +58,10 @@ left join lateral entry_hashes(l.seq) e on true
 where l.workspace = $1 and l.seq = $2
 
 -- name: audit_totals
--- How many rows are sealed, and the last entry hash.
+-- How many rows are sealed, and the last entry hash, which stands last among those of the last checkpoint.
 select coalesce(max(last_seq), 0) as sealed,
-       (select head::json ->> 'chain' from audit_checkpoints order by last_seq desc limit 1) as chain
+       (select case when octet_length(entries) >= 32 then encode(substr(entries, octet_length(entries) - 31), 'hex') end
+        from audit_checkpoints order by last_seq desc limit 1) as chain
 from audit_checkpoints
 
 -- name: audit_unsealed

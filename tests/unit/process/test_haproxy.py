@@ -22,7 +22,8 @@ import httpx
 import pytest
 
 from cluster.process import haproxy, stopgap
-from cluster.process.front import SECURITY_HEADERS
+from cluster.process.front import SECURITY_HEADERS, FrontTls
+from tests.support.authorities import Issuer
 from tests.support.fronts import Front
 from tests.support.listening import listening, port_of
 from tests.support.probes import eventually
@@ -56,8 +57,8 @@ def replica_that_answers(answer: bytes) -> contextlib.AbstractAsyncContextManage
     return listening(serve)
 
 
-async def answered(url: str, **options: Any) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+async def answered(url: str, *, verify: bool = True, **options: Any) -> httpx.Response:
+    async with httpx.AsyncClient(trust_env=False, timeout=10, verify=verify) as client:
         found: list[httpx.Response] = []
 
         async def up() -> bool:
@@ -287,6 +288,86 @@ async def test_a_replica_learns_that_its_client_has_hung_up(
         await asyncio.wait_for(replica.called.wait(), 20)
         writer.close()
         await asyncio.wait_for(replica.hung_up.wait(), 20)
+
+
+async def _dripped(front: Front, begin: bytes, drop: bytes) -> bytes:
+    """What HAProxy sends before it ends the connection, while ``drop`` is sent again and again."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+
+    async def drip() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                writer.write(drop)
+                await writer.drain()
+                await asyncio.sleep(0.02)
+
+    writer.write(begin)
+    dripping = asyncio.ensure_future(drip())
+    try:
+        with contextlib.suppress(ConnectionResetError):
+            async with asyncio.timeout(20):
+                return await reader.read()
+        return b""
+    finally:
+        dripping.cancel()
+        writer.close()
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+async def test_slow_heads_are_given_up_and_others_are_served(front: Front, tmp_path: Path, secure: bool) -> None:
+    front.head_s = front.silent_s = 1
+    if secure:
+        certificate, key = Issuer().issue().write(tmp_path, "server")
+        front.tls = FrontTls(str(certificate), str(key))
+    async with replica_that_answers(OK) as replica:
+        front.write(port_of(replica))
+        front.start()
+        await eventually(lambda: _accepts(front), 20, what="HAProxy")
+        hello = b"\x16\x03\x01\x40\x00"  # the beginning of a long record
+        slow = [(hello, b"\x01"), (b"", b"")] if secure else [(b"GET / HTTP/1.1\r\nA: ", b"a"), (b"G", b""), (b"", b"")]
+        many = asyncio.gather(*(_dripped(front, *each) for each in slow * 20))
+        assert (await answered(front.url, verify=False)).status_code == 200
+        assert {answer[:13] for answer in await many} <= {b"HTTP/1.1 408 ", b""}
+
+
+async def test_a_client_that_takes_nothing_is_given_up_and_one_that_waits_is_not(front: Front) -> None:
+    front.silent_s = 1
+    ended: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"/stream" in head:
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
+            with contextlib.suppress(OSError):
+                while True:
+                    writer.write(bytes(100_000))
+                    await writer.drain()
+            ended.append(head)
+        elif b"/late" in head:
+            await eventually(lambda: bool(ended), 20, what="the end of the stream that nobody reads")
+            writer.write(OK)
+        else:
+            writer.write(OK)
+        writer.close()
+
+    async with listening(serve) as replica:
+        front.write(port_of(replica))
+        front.start()
+        assert (await answered(front.url)).status_code == 200
+        late = asyncio.ensure_future(answered(front.url + "/late"))
+        _, writer = await asyncio.open_connection("127.0.0.1", front.port, limit=1000)
+        writer.write(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await late).status_code == 200, "it waits as long as the other one takes nothing"
+        writer.close()
+
+
+async def _accepts(front: Front) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", front.port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 async def test_without_any_replica_the_api_is_said_to_start(front: Front) -> None:
