@@ -61,6 +61,7 @@ from cluster.domain.tasks.progress import ProgressReport
 from cluster.domain.tasks.refusals import LEASE_LOST
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.domain.tasks.task import PULL_CALL_TYPE, LeaseToken, Task, TaskDecision, TaskHead, TaskStatus
+from cluster.domain.workflows.stored import ends_task_of_run
 from cluster.log.follower import LogFollower
 from cluster.ports.access import WorkspaceStates
 from cluster.ports.agents import AgentStore
@@ -728,6 +729,8 @@ class SchedulerShard:
             state.reports.pop(decision.head.id, None)
         if any(map(_ends_pull_call, decisions)):
             self._work.start(self._doorbell.notify(WakeTopic.PULL_CALLS))
+        if any(map(ends_task_of_run, decisions)):
+            self._work.start(self._doorbell.notify(WakeTopic.WORKFLOWS))
 
     async def _refuse_culprit(self, state: _State, decisions: Sequence[TaskDecision], error: Unstorable) -> None:
         """Commits what comes before the decision that the store refuses, remembers the report that led to it, and drops the

@@ -20,13 +20,13 @@ from cluster.domain.replication.tables import TABLES
 from cluster.domain.schedules.machine import Due
 from cluster.domain.schedules.machine import step as step_schedule
 from cluster.domain.schedules.schedule import Overlap
-from cluster.domain.schedules.template import task_template
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.events import Claim, Complete, Fail, Reporter
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.progress import Progress, ProgressReport
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.domain.tasks.task import IdempotencyKey, TaskHead, TaskStatus
+from cluster.domain.tasks.template import task_template
 from cluster.ports.access import Revocation
 from cluster.ports.agents import AgentChange, RegisterItem
 from cluster.ports.operations import Replay
