@@ -72,7 +72,7 @@ class Values:
         ids = [task_id(stored.id, source, index) for index in range(total)]
         results, chars = await self._workflows.results(stored.workspace, ids, MOST_CHARS)
         values = [results.get(id_) for id_ in ids]
-        return (values if run.workflow.steps[source].is_map else values[0]), chars
+        return (values if run.steps[source].fan_out else values[0]), chars
 
     def _drop(self, key: tuple[str, str]) -> None:
         self._chars -= self._kept.pop(key)[1]

@@ -167,12 +167,12 @@ class WorkflowKeeper:
         rows, searched = await self._workflows.rows(self._searched, self._batch)
         commit = _Commit(seq=searched)
         found = await self._found(rows)
-        for row, following in zip(rows, [*rows[1:], None], strict=True):
+        for row in rows:
             run_id = _run_of(row)
             if run_id in found and run_id not in self._broken:
                 commit.runs.setdefault(run_id, found[run_id])
                 await self._take_in(commit, run_id, row)
-            if commit.room < ALONE and following is not None:
+            if commit.room < ALONE and row is not rows[-1]:
                 commit.seq = row.seq
                 break
         await self._stop_tasks(commit.stops)

@@ -42,6 +42,7 @@ from serve_app.routes import (
     task_reads,
     tasks,
     tickets,
+    workflows,
 )
 
 PREFIXES = ("/api/control-plane", "/api/v1/control-plane")
@@ -56,6 +57,7 @@ _ROUTERS = (
     dead_letter.router,
     deliberations.router,
     schedules.router,
+    workflows.router,
     receipts.router,
     outcomes.router,
     health.router,

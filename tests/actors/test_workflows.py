@@ -239,6 +239,12 @@ async def test_a_kill_at_any_commit_leaves_the_same_end(stores: Stores, written:
     assert at > 6, "the run has commits to die at"
 
 
+async def test_nothing_to_do_is_nothing_written(stores: Stores) -> None:
+    keeper = workflow_keeper(stores)
+    assert [await keeper.advance() for _ in range(2)] == [False, False]
+    assert await stores.log.read(0, 10) == []
+
+
 async def test_of_two_that_advance_runs_one_commits(stores: Stores) -> None:
     await start(stores, await apply(stores, {"id": "a", "task": task({"x": 1})}))
     first, second = workflow_keeper(stores), workflow_keeper(stores)

@@ -141,6 +141,8 @@ async def _objects(api: Api) -> dict[str, str]:
         ("/deliberations/{request_id}/outcome", "request_id"),
         ("/agents/{agent_id}/pause", "agent_id"),
         ("/schedules/{schedule_id}/pause", "schedule_id"),
+        ("/workflows/{name}/runs", "name"),
+        ("/workflow-runs/{run_id}/cancel", "run_id"),
     ):
         path, _ = await CHANGES["POST", template](api)
         made[name] = path.split("/")[2]

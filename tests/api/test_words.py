@@ -34,6 +34,7 @@ class Scene:
     waiting: str
     request_id: str
     schedule: str
+    run: str
 
 
 def _says(model: str, _: str) -> str:
@@ -62,7 +63,10 @@ async def _scene(api: Api) -> AsyncIterator[Scene]:
         assert result["terminal"] == "DECIDED"
         body = {"cron": "@daily", "task": {"task_type": "echo", **private}}
         schedule = (await api.post("/schedules", body))["schedule_id"]
-        yield Scene(*ids, waiting, result["request_id"], schedule)
+        steps = [{"id": "a", "task": {"task_type": "t", "input": SECRET}}]
+        await api.post("/workflows", {"name": "flow", "description": SECRET, "steps": steps})
+        run = await api.post("/workflows/flow/runs", {"input": SECRET, "metadata": {"note": SECRET}})
+        yield Scene(*ids, waiting, result["request_id"], schedule, run["run_id"])
 
 
 #: Routes whose answers are nothing but words: they ask for the permission themselves.
@@ -88,6 +92,8 @@ def _asked(scene: Scene, log_id: int) -> dict[str, str]:
         "agent_id": "worker",
         "request_id": scene.request_id,
         "schedule_id": scene.schedule,
+        "name": "flow",
+        "run_id": scene.run,
         "subject_id": scene.dead,
         "snapshot_id": "absent",
         "workspace_id": "w",
@@ -127,6 +133,10 @@ async def test_no_route_that_reads_shows_words_to_the_blind(api: Api, tokens: To
         "/dead-letter/{task_id}",
         "/schedules",
         "/schedules/{schedule_id}",
+        "/workflows",
+        "/workflows/{name}",
+        "/workflow-runs",
+        "/workflow-runs/{run_id}",
         "/deliberations",
         "/deliberations/{request_id}",
         "/deliberations/{request_id}/transcript",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from actors.messages import CancelRequest
@@ -90,17 +91,20 @@ async def submitted(stores: Stores) -> list[str]:
 class Agents:
     """Do open tasks, in the place of a scheduler."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Stores, workspace: str = "w") -> None:
         self._stores = stores
+        self._workspace = workspace
 
     async def decide(self, task_id: str, *events: TaskEvent) -> None:
         """Raises: `Conflict` if the task does not wait."""
-        found = await self._stores.tasks.get("w", task_id)
+        found = await self._stores.tasks.get(self._workspace, task_id)
         assert found is not None
         if found.status is not TaskStatus.PENDING:
             raise Conflict("It has ended.")
         fence = await self._stores.tasks.take_generation("shard", "agents")
-        head = NewTask(id=task_id, origin=ORIGIN, task_type="work", created_at=found.created_at, max_retries=0).head()
+        origin = replace(ORIGIN, workspace=self._workspace)
+        new = NewTask(id=task_id, origin=origin, task_type="work", created_at=found.created_at, max_retries=0)
+        head = new.head()
         for event in events:
             transition = step(head, event, NOW + 1, RetryPolicy())
             assert transition.decision is not None
@@ -108,11 +112,11 @@ class Agents:
             head = transition.head
 
     async def open(self) -> list[str]:
-        return [task.id for task in await self._stores.tasks.oldest("w", TaskStatus.PENDING, 1000)]
+        return [task.id for task in await self._stores.tasks.oldest(self._workspace, TaskStatus.PENDING, 1000)]
 
     async def do(self, task_id: str, work: Work) -> None:
         """Claims a task, and completes it with what the work makes of its payload."""
-        ((payload, _),) = (await self._stores.tasks.bodies("w", [task_id])).values()
+        ((payload, _),) = (await self._stores.tasks.bodies(self._workspace, [task_id])).values()
         by = Reporter(principal="p1", agent_id="a1", attempt=1)
         try:
             end: TaskEvent = Complete(by=by, result_json=json.dumps(work(payload)))

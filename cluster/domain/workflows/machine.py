@@ -41,10 +41,12 @@ _OVER: Final = (StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.CANCELLED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepState:
-    """``total``: how many tasks it has, None until that is known. Those before ``next`` were started; ``open`` have not ended;
-    ``failed`` have, without a result. ``code`` and ``reason``: why the step failed. Times are epoch seconds."""
+    """``fan_out``: it has a result for each item. ``total``: how many tasks it has, None until that is known. Those before
+    ``next`` were started; ``open`` have not ended; ``failed`` have, without a result. ``code`` and ``reason``: why the step
+    failed. Times are epoch seconds."""
 
     status: StepStatus = StepStatus.WAITING
+    fan_out: bool = False
     total: int | None = None
     next: int = 0
     open: frozenset[int] = frozenset()
@@ -57,6 +59,7 @@ class StepState:
     def to_json(self) -> dict[str, Any]:
         return {
             "status": self.status.value,
+            "fan_out": self.fan_out,
             "total": self.total,
             "next": self.next,
             "open": sorted(self.open),
@@ -377,7 +380,7 @@ class _Change:
                 self.fail(step.id, FailureCode.LIMIT_EXCEEDED, f"A run may have {MOST_TASKS:,} tasks.")
                 return room
             total = None if step.is_map else 1
-            running = StepState(status=StepStatus.RUNNING, total=total, started_at=self._now)
+            running = StepState(status=StepStatus.RUNNING, fan_out=step.is_map, total=total, started_at=self._now)
             self.steps[step.id] = running
             if step.is_map:
                 self.effects.append(Count(step=step.id))

@@ -34,6 +34,10 @@ CARRIES = {
     "OutcomeStore.save": "items",
     "WorkspaceSchedules.create": "schedule",
     "WorkspaceSchedules.change": "changes",  # the schedule of each
+    "WorkspaceWorkflows.apply": "workflow",
+    "WorkspaceWorkflows.start": "run",
+    "WorkspaceWorkflows.ask": "record",
+    "WorkspaceWorkflows.remove": "records",  # the workspace of each
     "WorkspaceHeartbeats.record_activity": "heartbeats",
     "WorkspaceHeartbeats.forget": "agents",
     "KnownAgents.note": "agent",
