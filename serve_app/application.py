@@ -43,6 +43,7 @@ from serve_app.routes import (
     task_reads,
     tasks,
     tickets,
+    workflows,
 )
 
 PREFIXES = ("/api/control-plane", "/api/v1/control-plane")
@@ -58,6 +59,7 @@ _ROUTERS = (
     deliberations.router,
     schedules.router,
     credentials.router,
+    workflows.router,
     receipts.router,
     outcomes.router,
     health.router,

@@ -23,15 +23,19 @@ from cluster.domain.base.log import LogRecord, Origin, record_for
 from cluster.domain.deliberation.stored import Deliberation
 from cluster.domain.receipts.erasure import erased_contract, erased_events
 from cluster.domain.schedules.schedule import MOST_SCHEDULES
+from cluster.domain.workflows.document import MOST_WORKFLOWS
 from cluster.ports.clock import Clock
 from cluster.ports.deliberations import WorkspaceDeliberations
 from cluster.ports.erasure import Erasures, Position, Window
 from cluster.ports.schedules import WorkspaceSchedules
+from cluster.ports.workflows import WorkspaceWorkflows
 from serve_app.signing import ReceiptSigner
 
 #: Tasks or outcomes of one commit, and rows of the log.
 BATCH: Final = 200
 LOG_BATCH: Final = 2_000
+#: Runs that a dry run counts.
+MOST_COUNTED: Final = 100_000
 #: How long a call goes on: well below what proxies and clients wait.
 CALL_S: Final = 10.0
 #: Open tasks and deliberations that a refusal names.
@@ -55,6 +59,7 @@ class Erased:
     outcomes: int = 0
     log_rows: int = 0
     schedules: int = 0
+    workflows: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +76,14 @@ class Progress:
 
     def cursor(self) -> str:
         erased = self.erased
-        counts = [erased.tasks, erased.deliberations, erased.outcomes, erased.log_rows, erased.schedules]
+        counts = [
+            erased.tasks,
+            erased.deliberations,
+            erased.outcomes,
+            erased.log_rows,
+            erased.schedules,
+            erased.workflows,
+        ]
         text = json.dumps([self.erasure, self.until, self.stage, self.at, self.key, *counts])
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
@@ -81,7 +93,7 @@ def progress_of(cursor: str) -> Progress:
     try:
         found = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         erasure, until, stage, at, key, *counts = found
-        tasks, deliberations, outcomes, log_rows, schedules = (int(count) for count in counts)
+        tasks, deliberations, outcomes, log_rows, schedules, workflows = (int(count) for count in counts)
         check_text(key, "key")
         if not (0 <= stage <= STAGES_MAX and all(0 <= number < MOST for number in (until, at, *counts))):
             raise ValueError("numbers that no erasure has")
@@ -92,7 +104,12 @@ def progress_of(cursor: str) -> Progress:
             at=float(at),
             key=str(key),
             erased=Erased(
-                tasks=tasks, deliberations=deliberations, outcomes=outcomes, log_rows=log_rows, schedules=schedules
+                tasks=tasks,
+                deliberations=deliberations,
+                outcomes=outcomes,
+                log_rows=log_rows,
+                schedules=schedules,
+                workflows=workflows,
             ),
         )
         if progress.cursor() != cursor:
@@ -113,6 +130,7 @@ class Eraser:
         erasures: Erasures,
         deliberations: WorkspaceDeliberations,
         schedules: WorkspaceSchedules,
+        workflows: WorkspaceWorkflows,
         signing: ReceiptSigner,
         clock: Clock,
         asker: Origin,
@@ -123,6 +141,7 @@ class Eraser:
         self._erasures = erasures
         self._deliberations = deliberations
         self._schedules = schedules
+        self._workflows = workflows
         self._signing = signing
         self._clock = clock
         self._asker = asker
@@ -158,6 +177,7 @@ class Eraser:
             outcomes=erased.outcomes,
             log_rows=erased.log_rows,
             schedules=erased.schedules,
+            workflows=erased.workflows,
         )
         return self._progress, True
 
@@ -165,8 +185,8 @@ class Eraser:
         """Each yields after a commit, with ``_progress`` at what it has done."""
         if self._scope is Scope.TASK:
             return (self._one,)
-        # Schedules go first, since they would go on to write what is erased.
-        both = (self._all_schedules, self._tasks, self._ended_deliberations)
+        # Schedules and workflows go first, since they would go on to write what is erased.
+        both = (self._all_schedules, self._all_workflows, self._tasks, self._ended_deliberations)
         return both if self._scope is Scope.SUBJECT else (*both, self._outcomes, self._words, self._rest)
 
     def _count(self, **more: int) -> None:
@@ -233,6 +253,29 @@ class Eraser:
         while ids := await self._schedules.of_subject(self._workspace, self._subject, BATCH):
             records = [self._record("schedule.deleted", id_, schedule_id=id_) for id_ in ids]
             self._count(schedules=len(await self._schedules.remove(self._workspace, records)))
+            yield
+
+    async def _all_workflows(self) -> AsyncGenerator[None]:
+        """Deletes runs that were given the words, and then workflows whose documents hold them."""
+        runs = await self._workflows.runs_of_subject(self._workspace, self._subject, BATCH)
+        _refuse([run_id for run_id, is_open in runs if is_open])
+        if self._dry_run:
+            names = await self._workflows.of_subject(self._workspace, self._subject, MOST_WORKFLOWS)
+            every = await self._workflows.runs_of_subject(self._workspace, self._subject, MOST_COUNTED)
+            self._count(workflows=len(names) + len(every) if self._progress.key != _DONE else 0)
+            self._moved((0.0, _DONE))
+            yield
+            return
+        while runs := await self._workflows.runs_of_subject(self._workspace, self._subject, BATCH):
+            records = [self._record("workflow.run_deleted", id_, run_id=id_) for id_, _ in runs]
+            self._count(workflows=len(await self._workflows.remove(records)))
+            yield
+        while names := await self._workflows.of_subject(self._workspace, self._subject, BATCH):
+            records = [self._record("workflow.deleted", name, workflow=name) for name in names]
+            removed = await self._workflows.remove(records)
+            if not removed:
+                _refuse([f"a run of {name}" for name in names])
+            self._count(workflows=len(removed))
             yield
 
     async def _tasks(self) -> AsyncGenerator[None]:

@@ -45,6 +45,7 @@ from cluster.ports.presence import HeartbeatRecord, WorkspaceHeartbeats
 from cluster.ports.schedules import WorkspaceSchedules
 from cluster.ports.tasks import SubmitItem, WorkspaceTasks
 from cluster.ports.wake_ups import Doorbell, WakeTopic, topics_for
+from cluster.ports.workflows import WorkspaceWorkflows
 from cluster.process.group_commit import GroupCommit
 from cluster.process.waits import AWAY_S
 from cluster.rpc.exchange import ExchangeClient
@@ -82,6 +83,7 @@ class Gateway:
     credentials: WorkspaceCredentials
     signing: ReceiptSigner
     schedules: WorkspaceSchedules
+    workflows: WorkspaceWorkflows
     outcomes: OutcomeStore
     heartbeats: WorkspaceHeartbeats
     doorbell: Doorbell

@@ -169,6 +169,7 @@ class Replica:
             dead_letters=resources.stores.dead_letters,
             controls=resources.stores.controls,
             schedules=resources.stores.schedules,
+            workflows=resources.stores.workflows,
             answers=resources.stores.answers,
             agents=resources.stores.agents,
             deliberations=resources.stores.deliberations,

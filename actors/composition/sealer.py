@@ -1,5 +1,5 @@
-"""The maker of the sealer's process, which also starts the runs of schedules: both write only where the zone's primary is, and
-wait most of the time ([decision 26](../../docs/adr/0026-schedules.md))."""
+"""The maker of the sealer's process, which also starts the runs of schedules and advances those of workflows: all write only
+where the zone's primary is, and wait most of the time ([decision 26](../../docs/adr/0026-schedules.md))."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from actors.keeper import Keeper
 from actors.roles import SCHEDULER, Role
 from actors.schedules import ScheduleKeeper
 from actors.sealer import Sealer, SealingKey
+from actors.workflows import WorkflowKeeper
 from cluster.domain.base.signing import SEED_BYTES, Signer, seed_of
 from cluster.rpc.exchange import ExchangeClient
 
@@ -44,7 +45,15 @@ def make(it: Context) -> Any:
         clock=resources.clock,
         on_fatal=it.on_fatal,
     )
-    return Keeper(sealer, schedules)
+    workflows = WorkflowKeeper(
+        workflows=resources.stores.workflows,
+        region=resources.stores.region,
+        cancel=shard.request,
+        doorbell=resources.doorbell,
+        clock=resources.clock,
+        on_fatal=it.on_fatal,
+    )
+    return Keeper(sealer, schedules, workflows)
 
 
 async def _key(resources: Resources) -> SealingKey:

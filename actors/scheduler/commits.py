@@ -17,6 +17,7 @@ from actors.scheduler.state import ShardState, Write
 from actors.scheduler.unstorable import UnstorableReports, commit_up_to_culprit
 from cluster.domain.base.errors import ActorUnavailable, Unstorable
 from cluster.domain.tasks.task import PULL_CALL_TYPE, TaskDecision
+from cluster.domain.workflows.stored import ends_task_of_run
 from cluster.ports.tasks import TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.loops import Loops
@@ -70,6 +71,8 @@ class Commits:
             state.reports.pop(decision.head.id, None)
         if any(map(_ends_pull_call, decisions)):
             self._work.start(self._doorbell.notify(WakeTopic.PULL_CALLS))
+        if any(map(ends_task_of_run, decisions)):
+            self._work.start(self._doorbell.notify(WakeTopic.WORKFLOWS))
 
     async def _refuse_culprit(self, state: ShardState, decisions: Sequence[TaskDecision], error: Unstorable) -> None:
         """Commits what comes before the decision that the store refuses, remembers the report that led to it, and drops the

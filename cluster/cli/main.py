@@ -49,6 +49,7 @@ from cluster.cli.commands import (
     tasks,
     tokens,
     worker,
+    workflows,
     workspaces,
 )
 from cluster.cli.commands.deliberate import DEMO_OPTIONS, DEMO_QUESTION, register_personas, show_result
@@ -82,6 +83,7 @@ app.add_typer(dlq.app, name="dlq")
 app.add_typer(queue.app, name="queue")
 app.add_typer(credentials.app, name="credentials")
 app.add_typer(schedules.app, name="schedules")
+app.add_typer(workflows.app, name="workflows")
 app.add_typer(batch.app, name="batch")
 app.add_typer(deliberations.app, name="deliberations")
 app.add_typer(receipts.app, name="receipts")

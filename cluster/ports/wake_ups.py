@@ -22,6 +22,8 @@ class WakeTopic(StrEnum):
     #: Chunks of a running task were written, which its followers read.
     CHUNKS = "chunks"
     DELIBERATIONS = "deliberations"
+    #: A run of a workflow was started, is to be cancelled or has more to start, or a task of one has ended.
+    WORKFLOWS = "workflows"
     ACCESS = "access"
     #: Of one region of several. Somebody waits until what was committed is replicated; more of it is; and its leader has told
     #: something else that is new.

@@ -16,14 +16,15 @@ COMMITS: Final = (
     *("erase_tasks", "erase_deliberation", "erase_outcomes", "erase_log_words"),
     *("create_schedule", "change_schedules", "remove_schedules"),
     *("put_credential", "remove_credential"),
+    *("apply_workflow", "start_run", "begin_advancing", "advance_runs", "remove_workflows"),
     *("begin_session", "end_session", "revoke_access", "log_append", "raise_epoch", "publish_signing_key"),
 )
 _COMMIT: Final = re.compile(rf"\b(?:{'|'.join(COMMITS)})\(")
 #: The class of an error without a SQLSTATE: the server did not answer, or the data did not even reach it.
 NO_ANSWER: Final = "none"
 #: Of refusals that are the caller's fault: a key that was used with another body, a change after which nobody could
-#: administer access, one schedule too many, and a schedule that was changed meanwhile.
-_CALLERS: Final = ("AG003", "AG004", "AG006", "AG007")
+#: administer access, one schedule or workflow too many, and a schedule or run that was changed or deleted meanwhile.
+_CALLERS: Final = ("AG003", "AG004", "AG006", "AG007", "AG008", "AG009")
 
 
 class FailedCommits:

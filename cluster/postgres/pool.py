@@ -43,6 +43,8 @@ _CONFLICTS = {
     "AG004": ("Nobody could administer access afterwards; make another administrator first.", "last_admin"),
     "AG006": ("The workspace has as many schedules as it may have; delete one first.", "too_many_schedules"),
     "AG007": ("The schedule was changed or ran meanwhile; read it and try again.", "schedule_changed"),
+    "AG008": ("The workspace has as many workflows as it may have; delete one first.", "too_many_workflows"),
+    "AG009": ("The run was deleted meanwhile.", "run_deleted"),
 }
 #: What asyncpg and the network raise. InternalClientError: the server ended an idle connection before it was used.
 #: UnicodeError: a text that has no UTF-8 form does not even leave this process.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 _HEADER = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
@@ -15,3 +17,17 @@ def queries(file: str) -> dict[str, str]:
     text = (files("cluster.postgres") / "sql" / f"{file}.sql").read_text()
     parts = _HEADER.split(text)[1:]
     return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def in_one_statement(parts: Sequence[tuple[str, tuple[Any, ...]]]) -> tuple[Any, ...]:
+    """A statement that runs all of these, and its arguments. So they are one transaction of one round trip, which a client that
+    freezes does not hold open."""
+    texts: list[str] = []
+    arguments: tuple[Any, ...] = ()
+    for n, (text, own) in enumerate(parts):
+        for number in range(len(own), 0, -1):  # from the last, so that $1 is not taken for the beginning of $10
+            text = text.replace(f"${number}", f"$#{number + len(arguments)}")
+        texts.append(f"p{n} as materialized ({text.replace('$#', '$')})")
+        arguments += own
+    counts = ", ".join(f"(select count(*) from p{n})" for n in range(len(parts)))
+    return f"with {', '.join(texts)} select {counts}", *arguments

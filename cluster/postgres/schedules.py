@@ -16,7 +16,7 @@ from cluster.ports.totals import Total
 from cluster.postgres.deliberations import admit_arguments
 from cluster.postgres.log import Epoch, log_rows
 from cluster.postgres.pool import Pool
-from cluster.postgres.queries import queries
+from cluster.postgres.queries import in_one_statement, queries
 from cluster.postgres.tasks import submit_arguments
 
 _SQL = queries("schedules")
@@ -68,7 +68,7 @@ class PostgresSchedules:
             [change.schedule.id for change in changes if change.defined],
             log_rows([record for change in changes for record in change.records], self._epoch),
         )
-        await self._pool.rows(*_in_one_statement([(_SQL["change_schedules"], own), *starting]))
+        await self._pool.rows(*in_one_statement([(_SQL["change_schedules"], own), *starting]))
 
     async def remove(self, workspace: str, records: Sequence[LogRecord]) -> builtins.list[str]:
         return list(
@@ -90,20 +90,6 @@ class PostgresSchedules:
 
     async def due(self, now: float, limit: int) -> builtins.list[Schedule]:
         return [_schedule(row) for row in await self._pool.rows(_SQL["due_schedules"], now, limit)]
-
-
-def _in_one_statement(parts: Sequence[tuple[str, tuple[Any, ...]]]) -> tuple[Any, ...]:
-    """A statement that runs all of these, and its arguments. So they are one transaction of one round trip, which a client that
-    freezes does not hold open."""
-    texts: list[str] = []
-    arguments: tuple[Any, ...] = ()
-    for n, (text, own) in enumerate(parts):
-        for number in range(len(own), 0, -1):  # from the last, so that $1 is not taken for the beginning of $10
-            text = text.replace(f"${number}", f"$#{number + len(arguments)}")
-        texts.append(f"p{n} as materialized ({text.replace('$#', '$')})")
-        arguments += own
-    counts = ", ".join(f"(select count(*) from p{n})" for n in range(len(parts)))
-    return f"with {', '.join(texts)} select {counts}", *arguments
 
 
 def _row(schedule: Schedule) -> dict[str, Any]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cluster.postgres.outcomes import PostgresOutcomes
     from cluster.postgres.schedules import PostgresSchedules
     from cluster.postgres.secrets import PostgresSecrets
+    from cluster.postgres.workflows import PostgresWorkflows
 
 
 @dataclass(kw_only=True)
@@ -80,6 +81,12 @@ class Stores:
         from cluster.postgres.schedules import PostgresSchedules
 
         return PostgresSchedules(self.pool, self.epoch)
+
+    @cached_property
+    def workflows(self) -> PostgresWorkflows:
+        from cluster.postgres.workflows import PostgresWorkflows
+
+        return PostgresWorkflows(self.pool, self.epoch)
 
     @cached_property
     def erasures(self) -> PostgresErasures:

@@ -43,6 +43,7 @@ _REPORTS = fields(
 _CHOSEN = {"dry_run": YES_OR_NO, "total": COUNT, "total_exact_opt": YES_OR_NO, "remaining": COUNT}
 _TASK, _AGENT, _CONTROL = ref("Task"), ref("Agent"), ref("Control")
 _SCHEDULE = ref("Schedule")
+_WORKFLOW, _RUN = ref("Workflow"), ref("WorkflowRun")
 _NEW_TOKEN = {"token": nullable(TEXT), "notice": TEXT}
 _AUDIT_PAGE = {
     200: fields(
@@ -124,6 +125,20 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
             runs=listed(fields(due_at=EPOCH, due=LOCAL, starts_at=EPOCH, starts=ISO)),
         )
     },
+    # workflows
+    ("GET", "/workflow-schema"): {200: fields(schema=MAP)},
+    ("GET", "/workflows"): {
+        200: fields(workflows=listed(_WORKFLOW), total=COUNT, total_exact=YES_OR_NO, limit=COUNT, offset=COUNT)
+    },
+    ("POST", "/workflows"): {201: _WORKFLOW},
+    ("GET", "/workflows/{name}"): {200: _WORKFLOW},
+    ("DELETE", "/workflows/{name}"): {200: fields(deleted=YES_OR_NO)},
+    ("POST", "/workflows/{name}/runs"): {201: _RUN},
+    ("GET", "/workflow-runs"): {
+        200: fields(runs=listed(_RUN), total=COUNT, total_exact=YES_OR_NO, limit=COUNT, offset=COUNT)
+    },
+    ("GET", "/workflow-runs/{run_id}"): {200: _RUN},
+    ("POST", "/workflow-runs/{run_id}/cancel"): {200: _RUN},
     # queue and dead letter
     ("GET", "/queue"): {200: fields(jobs=listed(ref("Job")), total=COUNT)},
     ("GET", "/queue/metrics"): {
@@ -321,7 +336,9 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
             dry_run=YES_OR_NO,
             complete=YES_OR_NO,
             next_cursor=nullable(CURSOR),
-            erased=fields(tasks=COUNT, deliberations=COUNT, outcomes=COUNT, log_rows=COUNT, schedules=COUNT),
+            erased=fields(
+                tasks=COUNT, deliberations=COUNT, outcomes=COUNT, log_rows=COUNT, schedules=COUNT, workflows=COUNT
+            ),
             not_reached=listed(TEXT),
         )
     },

@@ -54,6 +54,10 @@ SHOWN: Mapping[str, str] = {
     "Control": "kind name changed_by",
     "Schedule": "name cron timezone created_by task_type",
     "GET /schedules/{schedule_id}/preview": "timezone",
+    "GET /workflow-schema": "schema",
+    "Workflow": "name created_by",
+    "WorkflowRun": "workflow created_by",
+    "RunStep": "reason",
     "Decision": "status terminal decision_type answer_type tie_path stop applied_mode snapshot_id mode cost",
     "POST /deliberations": "status",
     "Deliberation": "status deliberation_status state terminal",
@@ -97,6 +101,9 @@ PAYLOADS: Mapping[str, str] = {
     "Progress": "message",
     "HistoryEntry": "result error metadata",
     "Schedule": "task deliberation",  # payload and metadata, the question and its material
+    "Workflow": "document",  # inputs that its author wrote
+    "WorkflowRun": "metadata",
+    "RunStep": "result",
     "Job": "name document_count",  # of the metadata
     "ChunkPage.chunks": "content",
     "Agent": "options",  # which hold prompts

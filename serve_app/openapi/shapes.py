@@ -12,6 +12,7 @@ from cluster.domain.base.ids import ID_PATTERN
 from cluster.domain.schedules.schedule import CatchUp, Overlap
 from cluster.domain.schedules.schedule import State as ScheduleState
 from cluster.domain.tasks.task import Body, TaskDetail, TaskStatus
+from cluster.domain.workflows.document import FailureCode, RunStatus, StepStatus
 
 Schema = dict[str, Any]
 
@@ -208,6 +209,16 @@ SHAPES["Schedule"] = fields(
     next_run_at=nullable(EPOCH), last_due_at=nullable(EPOCH), last_run_id=nullable(ID), open_run_ids=listed(ID),
     runs_started=COUNT, created_at=EPOCH, changed_at=EPOCH, created_by=TEXT, task_type=nullable(TEXT), task=nullable(MAP),
     deliberation=nullable(MAP),
+)  # fmt: skip
+SHAPES["Workflow"] = fields(name=TEXT, version=COUNT, created_at=EPOCH, created_by=TEXT, steps=listed(ID), document=MAP)
+SHAPES["RunStep"] = fields(
+    id=ID, status=words(StepStatus), tasks=nullable(COUNT), started=COUNT, open=COUNT, failed=COUNT, failed_items=listed(COUNT),
+    first_task_id=nullable(ID), code=nullable(words(FailureCode)), reason=TEXT, started_at=nullable(EPOCH),
+    ended_at=nullable(EPOCH), result_opt=ANYTHING, result_left_out_opt=YES_OR_NO,
+)  # fmt: skip
+SHAPES["WorkflowRun"] = fields(
+    run_id=ID, workflow=TEXT, version=COUNT, status=words(RunStatus), created_at=EPOCH, changed_at=EPOCH,
+    ended_at=nullable(EPOCH), created_by=TEXT, metadata=MAP, steps=listed(ref("RunStep")),
 )  # fmt: skip
 SHAPES["Decision"] = fields(
     request_id=ID, task_id=ID, status=TEXT, terminal=nullable(TEXT), decision_type=TEXT, answer=nullable(TEXT), value=ANYTHING,

@@ -32,7 +32,8 @@ router = GuardedRouter(tags=["erasure"])
 @router.post("/erasures")
 @requires(Permission.PAYLOADS_ERASE)
 async def erase(request: Request, body: Erase, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Erases payloads, results, errors, metadata, journals, outcomes, schedules and the words of the log; what the audit's
+    """Erases payloads, results, errors, metadata, journals, outcomes, schedules, workflows with
+    their runs, and the words of the log; what the audit's
     chain covers stays. A call takes at most some 10 s; if ``complete`` is false, call again with ``cursor`` set to
     ``next_cursor``. A repeat erases what is left. ``not_reached`` names copies that are yours to delete. Another
     workspace than the caller's takes the permission in all workspaces. 400 (`InvalidRequest`) unless exactly one of
@@ -85,6 +86,7 @@ async def _erase(
         erasures=gate.erasures,
         deliberations=gate.deliberations,
         schedules=gate.schedules,
+        workflows=gate.workflows,
         signing=gate.signing,
         clock=gate.clock,
         asker=asker,

@@ -17,8 +17,9 @@ from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.base.log import Origin, record_for
 from cluster.domain.schedules.machine import Change, Event, Pause, Resume, RunNow, step
 from cluster.domain.schedules.schedule import Schedule, checked
-from cluster.domain.schedules.template import deliberation_template, task_template
+from cluster.domain.schedules.template import deliberation_template
 from cluster.domain.tasks.task import IdempotencyKey
+from cluster.domain.tasks.template import task_template
 from cluster.ports.schedules import ScheduleChange
 from cluster.ports.wake_ups import WakeTopic, topics_for
 from serve_app.auth.admission import Asker, admit, requires

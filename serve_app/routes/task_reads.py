@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Query, Request
 
@@ -45,6 +45,8 @@ from serve_app.streams.endings import until_ended
 
 router = GuardedRouter(tags=["tasks"])
 
+T = TypeVar("T")
+
 #: How many seconds a call waits for the end of a task; more than `LONGEST_WAIT_S` is cut to that.
 Wait = Annotated[float, Query(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
 ENDED = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)
@@ -67,30 +69,53 @@ async def task_at_its_end(request: Request, asker: Origin, task_id: str, wait_s:
 
     Raises: what `known_task` raises; `Unauthenticated`, `Forbidden` if the caller loses its access meanwhile."""
     gate = gateway(request)
-    task = await known_task(gate, asker, task_id)
-    if wait_s == 0 or task.status in ENDED:
-        return task
+    return await at_its_end(
+        request,
+        asker,
+        task_id,
+        wait_s,
+        read=lambda: known_task(gate, asker, task_id),
+        ended=lambda task: task.status in ENDED,
+    )
+
+
+async def at_its_end(
+    request: Request,
+    asker: Origin,
+    entity: str,
+    wait_s: float,
+    *,
+    read: Callable[[], Awaitable[T]],
+    ended: Callable[[T], bool],
+) -> T:
+    """What ``read`` returns of a task or a run: when it has ended, ``wait_s`` have passed, or the client has hung up.
+
+    Raises: what ``read`` raises; `Unauthenticated`, `Forbidden` if the caller loses its access meanwhile."""
+    gate = gateway(request)
+    found = await read()
+    if wait_s == 0 or ended(found):
+        return found
     hang_up = asyncio.ensure_future(hung_up(request.receive))
     left = asyncio.Event()
     hang_up.add_done_callback(lambda _: left.set())
     try:
         with (
-            gate.hub.end_of(asker.workspace, task_id) as may_have_ended,
+            gate.hub.end_of(asker.workspace, entity) as may_have_ended,
             gate.open_calls.of(request, Permission.TASKS_READ) as call,
         ):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(wait_s, LONGEST_WAIT_S)):
-                    await until_ended(_end(gate, asker, task_id, may_have_ended), call.ended, left)
+                    await until_ended(_end(read, ended, may_have_ended), call.ended, left)
             gate.open_calls.check(call)
     finally:
         hang_up.cancel()
-    return await known_task(gate, asker, task_id)
+    return await read()
 
 
-async def _end(gate: Gateway, asker: Origin, task_id: str, may_have_ended: asyncio.Event) -> None:
+async def _end(read: Callable[[], Awaitable[T]], ended: Callable[[T], bool], may_have_ended: asyncio.Event) -> None:
     while True:
         may_have_ended.clear()
-        if (await known_task(gate, asker, task_id)).status in ENDED:
+        if ended(await read()):
             return
         await may_have_ended.wait()
 

@@ -21,9 +21,9 @@ from cluster.domain.schedules.schedule import (
     Schedule,
     zone_of,
 )
-from cluster.domain.schedules.template import templated_task
 from cluster.domain.schedules.timing import Cron, Interval, Timing, cron, interval
 from cluster.domain.tasks.task import Priority
+from cluster.domain.tasks.template import templated_task
 from serve_app.schemas.deliberations import Deliberate
 from serve_app.schemas.fields import ExactBody, Named, Text, iso_time
 from serve_app.schemas.tasks import CreateTask, rules_wire

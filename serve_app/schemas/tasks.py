@@ -100,40 +100,28 @@ def retry_wire(retries: TaskRetries, max_retries: int) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-class CreateTask(RequestBody):
-    """``run_at`` is epoch seconds, ``delay_seconds`` counts from now; give at most one of them.
-
-    ``timeout_seconds`` bounds one attempt, ``queue_timeout_seconds`` each wait for an agent, and ``total_timeout_seconds``
-    the time from submit to end. ``after`` names tasks that must end first; an id alone means that this task fails if that
-    one does.
-    """
-
-    younger = frozenset({"retry", "worker_version"})
+class TaskFields(RequestBody):
+    """What a task asks for, whoever submits it and whenever."""
 
     task_type: Words
-    payload: Any = {}
     required_capabilities: Names = []
     priority: str = "normal"
     timeout_seconds: float | None = Field(None, gt=0, le=30 * 86_400)
     max_retries: int | None = Field(None, ge=0, le=100)
     retry: Retry | None = None
     metadata: dict[str, Any] = {}
-    run_at: float | None = Field(None, ge=0, le=MAX_EPOCH_S)
-    delay_seconds: float | None = Field(None, ge=0, le=MAX_SECONDS)
     queue: str = "default"
     tenant: str | None = None
     queue_timeout_seconds: Seconds | None = None
     total_timeout_seconds: Seconds | None = None
     concurrency_key: Words | None = None
     concurrency_limit: int = Field(1, ge=1, le=1_000_000)
-    after: list[str | After] = Field([], max_length=1000)
     target_agent: str | None = None
     excluded_agents: Names = []
     target_region: Word | None = None
     fallback_regions: Names = []
     region_routing_mode: Literal["any", "preferred", "strict"] = "any"
     worker_version: Text | None = Field(None, min_length=1, max_length=MAX_VERSION)
-    idempotency_key: Text | None = Field(None, min_length=1, max_length=255)
 
     @field_validator("worker_version")
     @classmethod
@@ -168,6 +156,23 @@ class CreateTask(RequestBody):
     @classmethod
     def _tenant(cls, value: str | None) -> str | None:
         return None if value is None else check_id(value, "tenant")
+
+
+class CreateTask(TaskFields):
+    """``run_at`` is epoch seconds, ``delay_seconds`` counts from now; give at most one of them.
+
+    ``timeout_seconds`` bounds one attempt, ``queue_timeout_seconds`` each wait for an agent, and ``total_timeout_seconds``
+    the time from submit to end. ``after`` names tasks that must end first; an id alone means that this task fails if that
+    one does.
+    """
+
+    younger = frozenset({"retry", "worker_version"})
+
+    payload: Any = {}
+    run_at: float | None = Field(None, ge=0, le=MAX_EPOCH_S)
+    delay_seconds: float | None = Field(None, ge=0, le=MAX_SECONDS)
+    after: list[str | After] = Field([], max_length=1000)
+    idempotency_key: Text | None = Field(None, min_length=1, max_length=255)
 
     @field_validator("idempotency_key")
     @classmethod

@@ -24,6 +24,8 @@ from cluster.ports.log import Log, LogFilter
 from cluster.ports.wake_ups import Doorbell
 from serve_app.auth.words import data_of
 
+#: What tells whoever waits for it that a run of a workflow has ended.
+RUN_ENDED = "workflow.run_ended"
 KEEP_ROWS = 10_000
 #: How late an event may be if no doorbell tells of it.
 LATE_S = 0.1
@@ -112,7 +114,7 @@ class StreamHub:
         self._left = asyncio.Event()
         #: The ``seq`` up to which the log has been followed; 0 while it is not followed.
         self._cursor = 0
-        #: Whoever waits for the end of a task, by workspace and task.
+        #: Whoever waits for the end of a task or a run, by workspace and id.
         self._ends: dict[tuple[str, str], set[asyncio.Event]] = {}
 
     async def now(self) -> int:
@@ -185,7 +187,7 @@ class StreamHub:
         for row in rows:
             if is_erasure(row.kind):
                 self._forget(row)
-            elif row.kind in ENDS:
+            elif row.kind in ENDS or row.kind == RUN_ENDED:
                 _set_all(self._ends.get((row.workspace, row.entity), ()))
         self._move(rows[-1].seq)
 

@@ -32,11 +32,12 @@ from tests.support.samples import system_event
 from tests.support.stores import StoreUrls, fresh_name, own_stores
 from tests.support.system import clean_environment
 from tests.support.task_api import TaskApi
+from tests.support.workflows import settle, workflow_keeper
 
 PLANTED = "Zyxwvut-planted"
 ERASED_TABLES = (
-    "tasks, task_progress, task_chunks, schedules, deliberations, deliberation_events, outcomes, idempotency, "
-    "agent_probes, log"
+    "tasks, task_progress, task_chunks, schedules, workflows, workflow_runs, deliberations, deliberation_events, outcomes, "
+    "idempotency, agent_probes, log"
 )
 _OPTIONS = [f"{PLANTED} Postgres", f"{PLANTED} Redis"]
 
@@ -79,7 +80,7 @@ async def _deliberation(api: Api, **context: Any) -> str:
 
 
 async def _everything(api: Api) -> tuple[str, str, str]:
-    """A completed task, a dead one, a deliberation with an outcome, and a schedule."""
+    """A completed task, a dead one, a deliberation with an outcome, a schedule, and a workflow with a run that failed."""
     tasks = TaskApi(api)
     await tasks.agent("worker")
     done = await _ended(tasks, metadata={"name": PLANTED, "subject": PLANTED})
@@ -92,6 +93,13 @@ async def _everything(api: Api) -> tuple[str, str, str]:
     await api.post("/outcomes/batch", {"outcomes": [imported]})
     template = {"task_type": "echo", "payload": {"text": PLANTED}}
     await api.post("/schedules", {"name": PLANTED, "every_seconds": 3600, "task": template})
+    steps = [
+        {"id": "a", "task": {"task_type": "echo", "input": {"text": PLANTED, "x": {"from": "input", "path": "/a"}}}}
+    ]
+    await api.post("/workflows", {"name": "flow", "description": PLANTED, "steps": steps})
+    run = {"input": {"text": PLANTED}, "metadata": {"name": PLANTED}}
+    await api.post("/workflows/flow/runs", run, headers={"Idempotency-Key": "run"})
+    await settle(workflow_keeper(api.stores))
     await api.stores.log.append([replace(system_event("e"), workspace="default", private={"problem": PLANTED})])
     return done, dead, request_id
 
@@ -168,7 +176,7 @@ async def test_a_dump_holds_nothing_and_all_still_verifies(api: Api, store_urls:
     assert transcript["redacted"] is True
     assert (await api.get("/dead-letter"))["tasks"] == [], "nobody can replay it"
     again = (await api.post("/erasures", {"workspace": "default"}))["erased"]
-    assert again == {"tasks": 0, "deliberations": 0, "outcomes": 0, "log_rows": 0, "schedules": 0}
+    assert again == {"tasks": 0, "deliberations": 0, "outcomes": 0, "log_rows": 0, "schedules": 0, "workflows": 0}
 
 
 async def test_the_trail_says_who_erased_and_no_word(api: Api) -> None:

@@ -16,6 +16,7 @@ from tests.support.log_texts import LOG_TEXTS, words_in
 from tests.support.probes import eventually
 from tests.support.schedules import schedule_keeper
 from tests.support.task_api import TaskApi
+from tests.support.workflows import Agents, settle, workflow_keeper
 from tests.unit.domain.test_log_texts import WORDS, kinds_in_code
 
 #: What operators of several regions do. No region alone makes such a row, and the data are names of regions.
@@ -96,6 +97,26 @@ async def _credentials(api: Api) -> None:
     assert (await api.call("DELETE", "/credentials/c1")).is_success
 
 
+async def _workflows(api: Api) -> None:
+    """Each kind of row of a workflow and its runs; the first step of the run has no input."""
+    task = {"task_type": "echo", "metadata": {"note": WORDS}}
+    steps = [
+        {
+            "id": "a",
+            "task": {**task, "input": {"x": {"from": "input", "path": f"/{WORDS}"}}},
+            "on_failure": {"step": "b"},
+        },
+        {"id": "b", "task": {**task, "input": {"text": WORDS}}},
+    ]
+    await api.post("/workflows", {"name": "flow", "description": WORDS, "steps": steps})
+    run = await api.post("/workflows/flow/runs", {"input": {"text": WORDS}, "metadata": {"note": WORDS}})
+    agents = Agents(api.stores, "default")
+    await settle(workflow_keeper(api.stores, agents))
+    await api.post(f"/workflow-runs/{run['run_id']}/cancel")
+    await settle(workflow_keeper(api.stores, agents))
+    assert (await api.get(f"/workflow-runs/{run['run_id']}"))["status"] == "cancelled"
+
+
 async def _erasure(api: Api) -> None:
     for task in (await api.get("/tasks"))["tasks"]:
         if task["status"] in ("pending", "running"):
@@ -113,6 +134,7 @@ async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
         await _access(api)
         await _schedules(api)
         await _credentials(api)
+        await _workflows(api)
         monitor = await api.start_health_monitor()
 
         async def judged() -> bool:

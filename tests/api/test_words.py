@@ -34,6 +34,7 @@ class Scene:
     waiting: str
     request_id: str
     schedule: str
+    run: str
 
 
 def _says(model: str, _: str) -> str:
@@ -63,7 +64,10 @@ async def _scene(api: Api) -> AsyncIterator[Scene]:
         body = {"cron": "@daily", "task": {"task_type": "echo", **private}}
         schedule = (await api.post("/schedules", body))["schedule_id"]
         await api.post("/credentials", {"name": "c1", "secret": SECRET})
-        yield Scene(*ids, waiting, result["request_id"], schedule)
+        steps = [{"id": "a", "task": {"task_type": "t", "input": SECRET}}]
+        await api.post("/workflows", {"name": "flow", "description": SECRET, "steps": steps})
+        run = await api.post("/workflows/flow/runs", {"input": SECRET, "metadata": {"note": SECRET}})
+        yield Scene(*ids, waiting, result["request_id"], schedule, run["run_id"])
 
 
 #: Routes whose answers are nothing but words: they ask for the permission themselves.
@@ -90,6 +94,8 @@ def _asked(scene: Scene, log_id: int) -> dict[str, str]:
         "request_id": scene.request_id,
         "schedule_id": scene.schedule,
         "credential_name": "c1",
+        "name": "flow",
+        "run_id": scene.run,
         "subject_id": scene.dead,
         "snapshot_id": "absent",
         "workspace_id": "w",
@@ -129,6 +135,10 @@ async def test_no_route_that_reads_shows_words_to_the_blind(api: Api, tokens: To
         "/dead-letter/{task_id}",
         "/schedules",
         "/schedules/{schedule_id}",
+        "/workflows",
+        "/workflows/{name}",
+        "/workflow-runs",
+        "/workflow-runs/{run_id}",
         "/deliberations",
         "/deliberations/{request_id}",
         "/deliberations/{request_id}/transcript",

@@ -86,6 +86,23 @@ def _of_credential(path: str, body: Any = None) -> Prepare:
     return prepare
 
 
+ONE_STEP = {"name": "one", "steps": [{"id": "a", "task": {"task_type": "echo"}}]}
+
+
+def _of_workflow(path: str, body: Any = None) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        name = f"flow-{next(_ids)}"
+        await api.post("/workflows", {**ONE_STEP, "name": name})
+        return path.format(name), body
+
+    return prepare
+
+
+async def _open_run(api: Api) -> tuple[str, Any]:
+    await api.post("/workflows", ONE_STEP)
+    return f"/workflow-runs/{(await api.post('/workflows/one/runs', {}))['run_id']}/cancel", None
+
+
 async def _open_deliberation(api: Api) -> tuple[str, Any]:
     body = {"content": f"question {next(_ids)}", "async": True, "config": {"min_agents": 2}}
     request_id = (await api.post("/deliberations", body))["request_id"]
@@ -211,6 +228,10 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("POST", "/schedules/{schedule_id}/pause"): _of_schedule("/schedules/{}/pause"),
     ("POST", "/schedules/{schedule_id}/resume"): _of_schedule("/schedules/{}/resume"),
     ("POST", "/schedules/{schedule_id}/run"): _of_schedule("/schedules/{}/run"),
+    ("POST", "/workflows"): _fixed("/workflows", ONE_STEP),
+    ("DELETE", "/workflows/{name}"): _of_workflow("/workflows/{}"),
+    ("POST", "/workflows/{name}/runs"): _of_workflow("/workflows/{}/runs", {"input": [1]}),
+    ("POST", "/workflow-runs/{run_id}/cancel"): _open_run,
     ("POST", "/deliberations"): _fixed("/deliberations", {"content": "Tea or coffee?", "async": True}),
     ("POST", "/deliberations/{request_id}/cancel"): _open_deliberation,
     ("POST", "/deliberations/{request_id}/outcome"): _ended_deliberation,

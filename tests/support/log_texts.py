@@ -18,6 +18,7 @@ from cluster.domain.replication.quorum import ReplicationMode
 from cluster.domain.schedules import schedule
 from cluster.domain.scheduling import limits
 from cluster.domain.tasks import progress, steps, task
+from cluster.domain.workflows import document
 
 #: By the first part of a row's kind.
 LOG_TEXTS: Mapping[str, LogTexts] = {
@@ -33,6 +34,7 @@ LOG_TEXTS: Mapping[str, LogTexts] = {
     "auth": access_rows.LOG_TEXTS,
     "schedule": schedule.LOG_TEXTS,
     "credential": credentials.LOG_TEXTS,
+    "workflow": document.LOG_TEXTS,
     "erasure": erasure.LOG_TEXTS,
     "region": {"leader": IDENTITY, "heir": IDENTITY, "region": IDENTITY, "mode": frozenset(ReplicationMode)},
 }

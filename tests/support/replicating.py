@@ -20,13 +20,13 @@ from cluster.domain.replication.tables import TABLES
 from cluster.domain.schedules.machine import Due
 from cluster.domain.schedules.machine import step as step_schedule
 from cluster.domain.schedules.schedule import Overlap
-from cluster.domain.schedules.template import task_template
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.events import Claim, Complete, Fail, Reporter
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.progress import Progress, ProgressReport
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.domain.tasks.task import IdempotencyKey, TaskHead, TaskStatus
+from cluster.domain.tasks.template import task_template
 from cluster.ports.access import Revocation
 from cluster.ports.agents import AgentChange, RegisterItem
 from cluster.ports.operations import Replay
@@ -37,6 +37,9 @@ from tests.support.outcomes import AGENTS as OUTCOME_AGENTS
 from tests.support.outcomes import history
 from tests.support.samples import NOW, new_task, registration
 from tests.support.schedules import new_schedule
+from tests.support.workflows import apply as apply_workflow
+from tests.support.workflows import settle, workflow_keeper
+from tests.support.workflows import start as start_run
 
 WORKSPACES = ("w", "eu-w")
 AGENTS = ("a1", "a2", "a3")
@@ -80,7 +83,7 @@ class RandomChanges:
             *(self.submit, self.submit, self.decide, self.decide, self.decide, self.replay, self.purge, self.control),
             *(self.register, self.change, self.remove, self.admit, self.append, self.append, self.cancel),
             *(self.outcome, self.workspace, self.bind, self.unbind, self.role, self.key, self.revoke, self.publish),
-            *(self.schedule, self.schedule),
+            *(self.schedule, self.schedule, self.workflow, self.workflow),
         )
 
     async def begin(self) -> None:
@@ -236,6 +239,25 @@ class RandomChanges:
         if after.fired > 3:
             record = record_for(origin, self._now, "schedule.deleted", schedule.id, {"schedule_id": schedule.id})
             await store.remove(origin.workspace, [record])
+
+    async def workflow(self) -> None:
+        """Applies one, starts a run of it, or lets runs go on; then deletes what can be."""
+        origin, store = self._origin(), self.stores.workflows
+        name = f"flow-{origin.workspace}"
+        found = await store.get(origin.workspace, name)
+        if found is None or self._chance.random() < 0.2:
+            step = {"id": "a", "task": {"input": {"x": {"from": "input"}, **_secret(origin.workspace)}}}
+            await apply_workflow(self.stores, step, name=name, origin=origin)
+        elif self._chance.random() < 0.5:
+            run_id = f"wfrun_{self._n:05d}"
+            await start_run(self.stores, found, _secret(origin.workspace), run_id, self._key("workflows/runs"))
+        else:
+            await settle(workflow_keeper(self.stores))
+            runs, _ = await store.list_runs(origin.workspace, None, None, 1, 0)
+            records = [
+                record_for(origin, self._now, "workflow.run_deleted", run.id, {"run_id": run.id}) for run in runs
+            ]
+            await store.remove([*records, record_for(origin, self._now, "workflow.deleted", name, {"workflow": name})])
 
     async def register(self) -> None:
         items: list[RegisterItem] = []

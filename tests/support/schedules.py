@@ -8,9 +8,9 @@ from actors.messages import CancelRequest
 from actors.schedules import ScheduleKeeper
 from cluster.domain.base.log import Origin, record_for
 from cluster.domain.schedules.schedule import Plan, Schedule
-from cluster.domain.schedules.template import task_template
 from cluster.domain.schedules.timing import interval
 from cluster.domain.tasks.task import NewTask
+from cluster.domain.tasks.template import task_template
 from cluster.postgres.stores import Stores
 from cluster.process.clock import ManualClock
 from tests.support.samples import NOW

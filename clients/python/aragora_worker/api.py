@@ -48,6 +48,8 @@ RECONNECT_S = 0.5
 CONNECT_S = 5.0
 #: How long a call waits for the end of a task: the most that the API waits.
 LONG_POLL_S = 25.0
+#: How late a change of a run that is followed is seen; its end is seen at once.
+RUN_LOOK_S = 2.0
 #: What httpx raises for a redirect to something that is no URL, although it is not told to follow redirects. (ValueError:
 #: for odd names and ports.)
 _ODD_REDIRECT = (httpx.UnsupportedProtocol, httpx.InvalidURL, ValueError)
@@ -332,6 +334,70 @@ class ControlPlaneClient:
                 403,
             )
         return task["result"]
+
+    async def apply_workflow(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Stores a document as the next version of its workflow, and returns it; the same document again is no new version.
+
+        Raises: what `request` raises."""
+        applied: Mapping[str, Any] = await self.post("/workflows", document)
+        return applied
+
+    async def start_run(
+        self,
+        workflow: str,
+        input: Any = None,
+        *,
+        version: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Mapping[str, Any]:
+        """Starts a run of a workflow, and returns it; ``run_id`` is its name.
+
+        Raises: what `request` raises; `InvalidRequest` if ``workflow`` is no id."""
+        body = {"input": input, "version": version, "metadata": metadata or {}}
+        started: Mapping[str, Any] = await self.post(
+            f"/workflows/{path_segment(workflow)}/runs", body, idempotency_key=idempotency_key
+        )
+        return started
+
+    async def run_states(
+        self, run_id: str, *, look_s: float = RUN_LOOK_S, patience: Patience = DEFAULT_PATIENCE
+    ) -> AsyncGenerator[Mapping[str, Any], None]:
+        """Yields the run, and again whenever it is another one; last when it has ended. An end is seen at once, anything else
+        within ``look_s`` (at most 25). Goes on over outages. Close it (``contextlib.aclosing``).
+
+        Raises: `CallerError` if the API refuses, as for a run that does not exist."""
+        seen: Mapping[str, Any] | None = None
+        wait_s = 0.0
+
+        async def read() -> Mapping[str, Any]:
+            run: Mapping[str, Any] = await self.request(
+                "GET",
+                f"/workflow-runs/{path_segment(run_id)}",
+                params={"wait": wait_s},
+                timeout_s=self._timeout_s + wait_s,
+                has={"run_id": str, "status": str},
+            )
+            return run
+
+        while True:
+            run = await until_taken(read, RetryDelays(patience), over=ControlPlaneError)
+            wait_s = look_s
+            if run != seen:
+                seen = run
+                yield run
+            if run["ended_at"] is not None:
+                return
+
+    async def run_result(self, run_id: str, *, timeout_s: float | None = None) -> Mapping[str, Any]:
+        """Waits until the run has ended, over outages too, and returns it with the result of each step, whatever its status.
+
+        Raises: `CallerError` if the API refuses; `TimeoutError` after ``timeout_s`` seconds, while the run goes on."""
+        async with timeout(timeout_s), contextlib.aclosing(self.run_states(run_id)) as states:
+            async for _ in states:
+                pass
+            ended: Mapping[str, Any] = await self.get(f"/workflow-runs/{path_segment(run_id)}", results=True)
+        return ended
 
     async def events(self, *, after: int | None = None, **filters: str | None) -> AsyncIterator[StreamEvent]:
         """Yields server-sent events for ever. If the connection breaks, goes on after the last event. Raises: `CallerError` if

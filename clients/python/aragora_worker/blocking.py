@@ -86,6 +86,28 @@ class BlockingClient:
         """`ControlPlaneClient.result`. Raises: the same."""
         return self._run(self._client.result(task_id, timeout_s=timeout_s))
 
+    def apply_workflow(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`ControlPlaneClient.apply_workflow`. Raises: the same."""
+        return self._run(self._client.apply_workflow(document))
+
+    def start_run(
+        self,
+        workflow: str,
+        input: Any = None,
+        *,
+        version: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Mapping[str, Any]:
+        """`ControlPlaneClient.start_run`. Raises: the same."""
+        return self._run(
+            self._client.start_run(workflow, input, version=version, metadata=metadata, idempotency_key=idempotency_key)
+        )
+
+    def run_result(self, run_id: str, *, timeout_s: float | None = None) -> Mapping[str, Any]:
+        """`ControlPlaneClient.run_result`. Raises: the same."""
+        return self._run(self._client.run_result(run_id, timeout_s=timeout_s))
+
     def output(self, task_id: str, *, after: str | None = None) -> Iterator[OutputEvent]:
         """`ControlPlaneClient.output`. Raises: the same."""
         return self._each(self._client.output(task_id, after=after))

@@ -243,10 +243,37 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         "to where its words may not.",
     ),
     ReplicatedTable(
+        name="workflows",
+        key=("workspace", "name", "version"),
+        naming=_of_workspace("workflow.applied", "workflow.deleted", name="entity"),
+        columns=_columns(
+            "workspace text, name text, version integer, principal text, document json, templates json, digest bytea, "
+            "created_at double precision"
+        ),
+        owner="workspace",
+        whole_rows_withheld=True,
+        why="Runs go on in the region that takes over, each with the version that it was started with. A document is words and "
+        "the work itself.",
+    ),
+    ReplicatedTable(
+        name="workflow_runs",
+        key=("id",),
+        naming=Naming(kinds=("workflow.run_",), values={"id": "entity"}),
+        columns=_columns(
+            "id text, workspace text, name text, version integer, principal text, input json, metadata json, status text, "
+            "state json, created_at double precision, changed_at double precision, ended_at double precision, "
+            "started_row bigint"
+        ),
+        owner="workspace",
+        whole_rows_withheld=True,
+        why="Runs go on in the region that takes over, from the rows of the log that it has.",
+    ),
+    ReplicatedTable(
         name="idempotency",
         key=("workspace", "route", "key"),
         naming=_of_workspace(
             *("task.submitted", "agent.registered", "agent.unregistered", "deliberation.admitted", "schedule.created"),
+            "workflow.run_started",
             created_at="at",
         ),
         columns=_columns(
@@ -288,6 +315,10 @@ LOCAL: Final[tuple[LocalTable, ...]] = (
     LocalTable(name="replicas", why="How far this database is with what it receives."),
     LocalTable(
         name="shards", why="Generations of the region's own scheduler; a shard of another region writes elsewhere."
+    ),
+    LocalTable(
+        name="workflow_cursors",
+        why="How far this region has advanced runs; under another epoch it reads the log anew from the first open run.",
     ),
     LocalTable(name="breakers", why="What this region's calls of its own stores have met."),
     LocalTable(name="agent_probes", why="What this region's probes have met; another path may do."),

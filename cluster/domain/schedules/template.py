@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from cluster.domain.base.log import Origin
@@ -11,28 +11,10 @@ from cluster.domain.deliberation.stored import NewDeliberation
 from cluster.domain.schedules.machine import Fire
 from cluster.domain.schedules.schedule import Schedule
 from cluster.domain.tasks.rules import Edge, TaskRules, WhenFailed
-from cluster.domain.tasks.task import IdempotencyKey, NewTask, Priority
+from cluster.domain.tasks.task import IdempotencyKey, NewTask
+from cluster.domain.tasks.template import templated_task
 
-#: What each run has of its own.
-_OF_THE_RUN: Final = ("id", "origin", "created_at", "run_at", "replay_of")
 ROUTE: Final = "schedules"
-
-
-def task_template(task: NewTask) -> dict[str, Any]:
-    """A checked submit without what each run has of its own."""
-    template = {item.name: getattr(task, item.name) for item in fields(task) if item.name not in _OF_THE_RUN}
-    rules = None if task.rules is None else task.rules.to_json()
-    return {"task": template | {"priority": int(task.priority), "rules": rules}}
-
-
-def templated_task(template: Mapping[str, Any], *, id: str, origin: Origin, now: float) -> NewTask:
-    """The submit of ``task_template`` again."""
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) and name != "payload" else value
-        for name, value in template["task"].items()
-    }
-    values |= {"priority": Priority(values["priority"]), "rules": TaskRules.from_json(values["rules"])}
-    return NewTask(id=id, origin=origin, created_at=now, **values)
 
 
 def deliberation_template(new: NewDeliberation, given: Mapping[str, Any]) -> dict[str, Any]:

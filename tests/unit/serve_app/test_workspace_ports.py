@@ -35,6 +35,10 @@ CARRIES = {
     "WorkspaceSchedules.create": "schedule",
     "WorkspaceSchedules.change": "changes",  # the schedule of each
     "WorkspaceCredentials.put": "credential",
+    "WorkspaceWorkflows.apply": "workflow",
+    "WorkspaceWorkflows.start": "run",
+    "WorkspaceWorkflows.ask": "record",
+    "WorkspaceWorkflows.remove": "records",  # the workspace of each
     "WorkspaceHeartbeats.record_activity": "heartbeats",
     "WorkspaceHeartbeats.forget": "agents",
     "KnownAgents.note": "agent",

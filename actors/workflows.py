@@ -1,0 +1,347 @@
+"""Advances the runs of workflows: follows the log, and starts what may start.
+
+It keeps nothing that the database has not: the cursor moves in the commit that stores the runs and submits their tasks, whose ids
+are made of run, step and index. So one that is killed anywhere starts no task twice and loses none, and of two one goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from actors.messages import CancelRequest
+from actors.workflow_values import Values
+from cluster.domain.base.errors import Conflict, ControlPlaneError, Fenced, InternalError, NotFound, TryLater
+from cluster.domain.base.json_writing import canonical_json
+from cluster.domain.base.log import LogRecord, Origin, record_for
+from cluster.domain.tasks.task import IdempotencyKey
+from cluster.domain.tasks.template import templated_task
+from cluster.domain.workflows.document import PRINCIPAL, FailureCode, Workflow, workflow_of
+from cluster.domain.workflows.machine import (
+    ALONE,
+    PAGE,
+    CancelAsked,
+    Count,
+    Counted,
+    Effect,
+    Event,
+    Go,
+    ItemEnded,
+    Run,
+    RunEnded,
+    Start,
+    StepEnded,
+    Unlisted,
+    step,
+)
+from cluster.domain.workflows.stored import TASK_ENDS, StoredRun, StoredWorkflow, task_id, task_of
+from cluster.domain.workflows.values import ITEM, Unresolved, references, resolved
+from cluster.ports.clock import Clock
+from cluster.ports.log import Region
+from cluster.ports.tasks import SubmitItem
+from cluster.ports.wake_ups import Doorbell, WakeTopic, topics_for
+from cluster.ports.workflows import RunRow, Workflows
+from cluster.process.loops import Loops, OnFatal, unwatched
+
+_logger = logging.getLogger(__name__)
+
+#: Rows of one look at the log, and seconds between two looks if no doorbell rings.
+BATCH: Final = 500
+LOOK_S: Final = 1.0
+#: Between two looks, however often it rings: what comes meanwhile is advanced together.
+APART_S: Final = 0.02
+#: After so many rows that are about no run the cursor is stored alone.
+FAR: Final = 10_000
+#: Characters of the input of an item, and of a step that stands alone.
+MOST_ITEM_CHARS: Final = 65_536
+MOST_INPUT_CHARS: Final = 1_000_000
+#: Cancellations that are asked for at once.
+CANCELLING: Final = 50
+KEPT_WORKFLOWS: Final = 100
+ROUTE: Final = "workflows"
+
+
+@dataclass(slots=True)
+class _Commit:
+    """What one commit is made of. ``seq``: the last row that it takes in."""
+
+    runs: dict[str, tuple[StoredRun, Run]] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
+    records: list[LogRecord] = field(default_factory=list)
+    tasks: dict[str, SubmitItem] = field(default_factory=dict)
+    stops: list[tuple[StoredRun, str]] = field(default_factory=list)
+    room: int = PAGE
+    seq: int = 0
+
+
+def _run_of(row: RunRow) -> str:
+    task = task_of(row.entity)
+    return row.entity if task is None else task[0]
+
+
+def _event_of(row: RunRow) -> Event | None:
+    """What a row is to the run that it is about; None if it says only what the run has done itself."""
+    task = task_of(row.entity)
+    if task is not None:
+        _, step_id, index = task
+        return ItemEnded(step=step_id, index=index, code=TASK_ENDS[row.kind])
+    if row.kind == "workflow.run_cancel_requested":
+        return CancelAsked()
+    if row.kind == "workflow.run_started" or row.data.get("more"):
+        return Go()
+    return None
+
+
+class WorkflowKeeper:
+    """``cancel``: asks the scheduler to cancel a task."""
+
+    def __init__(
+        self,
+        *,
+        workflows: Workflows,
+        region: Region,
+        cancel: Callable[[CancelRequest], Awaitable[Any]],
+        doorbell: Doorbell,
+        clock: Clock,
+        on_fatal: OnFatal = unwatched,
+    ) -> None:
+        self._workflows = workflows
+        self._region = region
+        self._cancel = cancel
+        self._doorbell = doorbell
+        self._clock = clock
+        #: The stored cursor, and up to where the log was searched; None until the first look, and after every failure.
+        self._stored: int | None = None
+        self._searched = 0
+        #: Runs that cannot be advanced, and how many rows are taken in at once: one, after a commit that was refused.
+        self._broken: set[str] = set()
+        self._batch = BATCH
+        self._documents: dict[tuple[str, str, int], tuple[StoredWorkflow, Workflow]] = {}
+        self._values = Values(workflows)
+        self._loops = Loops(on_fatal)
+
+    async def start(self) -> None:
+        self._loops.start(self._run())
+
+    async def stop(self) -> None:
+        await self._loops.stop()
+
+    async def status(self) -> dict[str, Any]:
+        """Answers from memory."""
+        broken = [f"Run {run_id} cannot go on; see the log of this process." for run_id in sorted(self._broken)]
+        return {"serving": self._loops.running, "warnings": broken[:10]}
+
+    async def advance(self) -> bool:
+        """Takes in the next rows of the log; returns whether there may be more at once. Waits for the primary if this region is
+        not.
+
+        Raises: `TryLater` if a store or the scheduler does not answer."""
+        try:
+            return await self._advance()
+        except Fenced:
+            self._stored = None
+            return False
+        except Conflict as error:
+            _logger.warning("runs are read anew: %s", error)
+            self._stored = None
+            return True
+        except TryLater:
+            self._stored = None
+            raise
+        except ControlPlaneError:
+            if self._batch == 1:
+                raise
+            _logger.exception("runs cannot be advanced together, so one row at a time is taken in")
+            self._stored, self._batch = None, 1
+            return True
+
+    async def _advance(self) -> bool:
+        if self._stored is None:
+            await self._region.epoch()
+            self._stored = self._searched = await self._workflows.begin()
+        rows, searched = await self._workflows.rows(self._searched, self._batch)
+        commit = _Commit(seq=searched)
+        found = await self._found(rows)
+        for row in rows:
+            run_id = _run_of(row)
+            if run_id in found and run_id not in self._broken:
+                commit.runs.setdefault(run_id, found[run_id])
+                await self._take_in(commit, run_id, row)
+            if commit.room < ALONE and row is not rows[-1]:
+                commit.seq = row.seq
+                break
+        await self._stop_tasks(commit.stops)
+        if commit.changed or commit.stops or commit.seq - self._stored > FAR:
+            try:
+                await self._put(commit)
+            except InternalError as error:
+                if self._batch > 1:
+                    raise
+                _logger.error("runs %s cannot go on: %s", sorted(commit.changed), error)
+                self._broken |= commit.changed
+                return True
+        self._searched = commit.seq
+        full, self._batch = len(rows) == self._batch, BATCH
+        return full or commit.seq < searched or bool(commit.changed or commit.stops)
+
+    async def _found(self, rows: Sequence[RunRow]) -> dict[str, tuple[StoredRun, Run]]:
+        """The runs that have not ended, with their state."""
+        ids: dict[str, set[str]] = {}
+        for row in rows:
+            ids.setdefault(row.workspace, set()).add(_run_of(row))
+        found: dict[str, tuple[StoredRun, Run]] = {}
+        for workspace, of_workspace in ids.items():
+            for stored in (await self._workflows.runs(workspace, sorted(of_workspace))).values():
+                if stored.ended_at is None:
+                    document = await self._document(stored)
+                    found[stored.id] = stored, Run.from_json(document[1], stored.status, stored.state, None)
+        return found
+
+    async def _document(self, run: StoredRun) -> tuple[StoredWorkflow, Workflow]:
+        key = (run.workspace, run.name, run.version)
+        if key not in self._documents:
+            stored = await self._workflows.get(*key)
+            assert stored is not None, "a workflow with an open run is not deleted"
+            while len(self._documents) >= KEPT_WORKFLOWS:
+                del self._documents[next(iter(self._documents))]
+            self._documents[key] = stored, workflow_of(stored.document)
+        return self._documents[key]
+
+    async def _take_in(self, commit: _Commit, run_id: str, row: RunRow) -> None:
+        stored, run = commit.runs[run_id]
+        if row.data.get("stopping"):
+            commit.stops += [(stored, task_id(run_id, *task)) for task in sorted(run.stopping)]
+        event = _event_of(row)
+        if event is None:
+            return
+        before, seen = run, len(commit.records)
+        events: deque[Event] = deque([event])
+        while events:
+            event = events.popleft()
+            if not isinstance(event, CancelAsked):
+                event = replace(event, room=max(0, commit.room))
+            run, effects = step(run, event, self._clock.now())
+            commit.runs[run_id] = stored, run
+            for effect in effects:
+                events += await self._carry_out(commit, stored, run, effect)
+            # What was to start with this commit and is to be stopped already is not submitted.
+            for step_id, index in sorted(run.stopping - before.stopping):
+                if commit.tasks.pop(task_id(run_id, step_id, index), None) is not None:
+                    events.append(ItemEnded(step=step_id, index=index, code=FailureCode.CANCELLED))
+        if run != before or len(commit.records) > seen:
+            commit.changed.add(run_id)
+
+    async def _carry_out(self, commit: _Commit, stored: StoredRun, run: Run, effect: Effect) -> Sequence[Event]:
+        """Returns the events that follow at once."""
+        match effect:
+            case Count():
+                return [await self._count(stored, run, effect.step)]
+            case Start():
+                return await self._start(commit, stored, run, effect)
+            case StepEnded():
+                data = {"run_id": stored.id, "step": effect.step, "status": effect.status.value}
+                code = {} if effect.code is None else {"code": effect.code.value}
+                commit.records.append(self._record(stored, "workflow.run_step_ended", {**data, **code}))
+            case RunEnded():
+                data = {"run_id": stored.id, "workflow": stored.name, "status": effect.status.value}
+                commit.records.append(self._record(stored, "workflow.run_ended", data))
+                self._values.forget(stored.id)
+        return ()
+
+    async def _count(self, stored: StoredRun, run: Run, step_id: str) -> Event:
+        try:
+            items = await self._items(stored, run, step_id)
+        except Unresolved as error:
+            code = FailureCode(error.code or FailureCode.INPUT_UNRESOLVED)
+            return Unlisted(step=step_id, code=code, reason=error.message)
+        if not isinstance(items, list):
+            reason = "over must become a list; what it refers to is none."
+            return Unlisted(step=step_id, code=FailureCode.NOT_A_LIST, reason=reason)
+        return Counted(step=step_id, count=len(items))
+
+    async def _items(self, stored: StoredRun, run: Run, step_id: str) -> Any:
+        over = run.workflow.steps[step_id].over
+        return resolved(over, await self._values.of(stored, run, {found.source for found in references(over)}))
+
+    async def _start(self, commit: _Commit, stored: StoredRun, run: Run, effect: Start) -> list[Event]:
+        """Adds the tasks to the commit; returns the ends of those that cannot start."""
+        of = run.workflow.steps[effect.step]
+        commit.room -= len(effect.indexes) * (1 if of.is_map else ALONE)
+        document, _ = await self._document(stored)
+        sources = {found.source for found in references(of.input)} - {ITEM}
+        failed: list[Event] = []
+        try:
+            values = await self._values.of(stored, run, sources, handles=of.handles)
+            items = await self._items(stored, run, effect.step) if of.is_map else [None]
+        except Unresolved as error:
+            code = FailureCode(error.code or FailureCode.INPUT_UNRESOLVED)
+            return [ItemEnded(step=of.id, index=index, code=code, reason=error.message) for index in effect.indexes]
+        most = MOST_ITEM_CHARS if of.is_map else MOST_INPUT_CHARS
+        now, owner = self._clock.now(), stored.owner()
+        for index in effect.indexes:
+            id_ = task_id(stored.id, of.id, index)
+            try:
+                payload = resolved(of.input, values | ({ITEM: items[index]} if of.is_map else {}))
+            except Unresolved as error:
+                code, reason = FailureCode.INPUT_UNRESOLVED, error.message
+            else:
+                if len(canonical_json(payload)) <= most:
+                    task = templated_task(document.templates[of.id], id=id_, origin=owner, now=now)
+                    metadata = {**stored.metadata, **task.metadata, "workflow_run": stored.id, "step": of.id}
+                    task = replace(task, payload=payload, metadata=metadata)
+                    key = IdempotencyKey(route=ROUTE, key=id_, body_digest=b"")
+                    commit.tasks[id_] = SubmitItem(task=task, idempotency=key)
+                    continue
+                code, reason = FailureCode.INPUT_TOO_LARGE, f"The input has more than {most:,} characters of JSON."
+            failed.append(ItemEnded(step=of.id, index=index, code=code, reason=reason))
+        return failed
+
+    async def _put(self, commit: _Commit) -> None:
+        assert self._stored is not None
+        now = self._clock.now()
+        runs = []
+        for run_id in sorted(commit.changed):
+            stored, run = commit.runs[run_id]
+            before = {(step_id, index) for step_id, index in stored.state.get("stopping", ())}
+            runs.append(stored.after(run, now))
+            started = sum(1 for item in commit.tasks.values() if item.task.id.startswith(f"{run_id}."))
+            data = {"run_id": run_id, "started": started, "more": run.has_more, "stopping": len(run.stopping - before)}
+            if not run.status.ended:
+                commit.records.append(self._record(stored, "workflow.run_advanced", data))
+        tasks = list(commit.tasks.values())
+        await self._workflows.advance((self._stored, commit.seq), runs, commit.records, tasks)
+        self._stored = commit.seq
+        topics = [WakeTopic.WORKFLOWS, *(topics_for(tasks) if tasks else ())]
+        await self._doorbell.notify(*topics)
+
+    async def _stop_tasks(self, stops: Sequence[tuple[StoredRun, str]]) -> None:
+        """Asks the scheduler to cancel tasks; those that have ended meanwhile are left."""
+        for n in range(0, len(stops), CANCELLING):
+            await asyncio.gather(*(self._stop_task(run, id_) for run, id_ in stops[n : n + CANCELLING]))
+
+    async def _stop_task(self, run: StoredRun, id_: str) -> None:
+        cause = run.owner().cause
+        request = CancelRequest(workspace=run.workspace, principal=PRINCIPAL, task_id=id_, cause=cause)
+        with contextlib.suppress(Conflict, NotFound):
+            await self._cancel(request)
+
+    def _record(self, run: StoredRun, kind: str, data: dict[str, Any]) -> LogRecord:
+        origin = Origin(workspace=run.workspace, principal=PRINCIPAL, cause=run.owner().cause)
+        return record_for(origin, self._clock.now(), kind, run.id, data)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                more = await self.advance()
+            except TryLater as error:
+                _logger.warning("runs of workflows cannot be advanced, will try again: %s", error)
+                await self._clock.sleep(LOOK_S)
+                continue
+            if not more:
+                await self._doorbell.wait(LOOK_S, (WakeTopic.WORKFLOWS,))
+            await asyncio.sleep(APART_S)

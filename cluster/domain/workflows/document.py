@@ -1,0 +1,209 @@
+"""A workflow: the steps of a document, checked and in an order in which each comes after those that it waits for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.log import IDENTITY, LogTexts
+from cluster.domain.workflows.values import FAILURE, INPUT, ITEM, SOURCES, references
+
+#: Steps of a document, items of one fan-out, and tasks of a run.
+MOST_STEPS: Final = 500
+MOST_ITEMS: Final = 10_000
+MOST_TASKS: Final = 100_000
+#: Workflows of a workspace, and versions of one.
+MOST_WORKFLOWS: Final = 1000
+MOST_VERSIONS: Final = 10_000
+STEP_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+_STEP: Final = re.compile(STEP_PATTERN)
+#: What advances runs, for whoever started them.
+PRINCIPAL: Final = "system:workflows"
+
+
+class ItemFailure(StrEnum):
+    """What a failed item means to its fan-out: it fails too and stops the others, or the item's place stays null."""
+
+    FAIL = "fail"
+    CONTINUE = "continue"
+
+
+class RunStatus(StrEnum):
+    """``failing`` and ``cancelling``: nothing starts any more, and some tasks have not ended."""
+
+    RUNNING = "running"
+    FAILING = "failing"
+    CANCELLING = "cancelling"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
+
+
+class StepStatus(StrEnum):
+    """``skipped``: it was not needed, or the run failed before it."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+class FailureCode(StrEnum):
+    """Why a step or an item failed. The first four are ends of its task."""
+
+    FAILED = "task_failed"
+    CANCELLED = "task_cancelled"
+    TIMEOUT = "task_timeout"
+    INPUT_UNRESOLVED = "input_unresolved"
+    INPUT_TOO_LARGE = "input_too_large"
+    NOT_A_LIST = "not_a_list"
+    LIMIT_EXCEEDED = "limit_exceeded"
+
+
+#: The texts in the data of ``workflow.`` rows.
+LOG_TEXTS: LogTexts = {
+    **dict.fromkeys(("workflow", "run_id", "step", "erasure"), IDENTITY),
+    "status": frozenset((*RunStatus, *StepStatus)),
+    "code": frozenset(FailureCode),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A task, or with ``over`` one task for each item of the list that this becomes. ``input``: the template of the payload.
+
+    ``after``: the steps that it waits for, named or referred to. ``handles``: the step whose failure it handles.
+    ``handled_by``: the step that handles its own. ``continues``: the run goes on without its result if it fails."""
+
+    id: str
+    input: Any
+    over: Any = None
+    is_map: bool = False
+    concurrency: int = MOST_ITEMS
+    on_item_failure: ItemFailure = ItemFailure.FAIL
+    after: frozenset[str] = frozenset()
+    handles: str | None = None
+    handled_by: str | None = None
+    continues: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """``steps``: each comes after those that it waits for."""
+
+    steps: Mapping[str, Step]
+
+
+def workflow_of(document: Mapping[str, Any]) -> Workflow:
+    """The workflow of a document that fits the schema.
+
+    Raises: `InvalidRequest` if ids are not unique, a step refers to what it cannot have, or steps wait for each other."""
+    given: Sequence[Mapping[str, Any]] = document["steps"]
+    if not 1 <= len(given) <= MOST_STEPS:
+        raise InvalidRequest(f"A workflow has 1 to {MOST_STEPS} steps.", "limit_exceeded" if given else INVALID)
+    ids = [step["id"] for step in given]
+    for step_id in ids:
+        _check_step_id(step_id)
+        if ids.count(step_id) > 1:
+            raise InvalidRequest(f"Two steps are called {step_id}; give each an id of its own.", INVALID)
+    handlers: dict[str, str] = {}
+    for step in given:
+        handler = _handler(step)
+        if handler is None:
+            continue
+        if handler not in ids or handler == step["id"]:
+            raise InvalidRequest(f"on_failure of {step['id']} must name another step of the workflow.", INVALID)
+        if handler in handlers:
+            raise InvalidRequest(f"{handler} handles the failure of two steps; give each a step of its own.", INVALID)
+        handlers[handler] = step["id"]
+    steps = {step["id"]: _step(step, frozenset(ids), handlers) for step in given}
+    return Workflow(_in_order(steps))
+
+
+INVALID: Final = "invalid_workflow"
+
+
+def _check_step_id(step_id: str) -> None:
+    if _STEP.fullmatch(step_id) is None:
+        raise InvalidRequest(
+            "The id of a step must be 1 to 64 characters from A-Z a-z 0-9 _ - and start with a letter or digit.",
+            INVALID,
+        )
+    if step_id in SOURCES:
+        raise InvalidRequest(f"No step can be called {step_id}, which references use for something else.", INVALID)
+
+
+def _handler(step: Mapping[str, Any]) -> str | None:
+    policy = step.get("on_failure", "fail")
+    return None if isinstance(policy, str) else str(policy["step"])
+
+
+def _step(given: Mapping[str, Any], ids: frozenset[str], handlers: Mapping[str, str]) -> Step:
+    step_id, fan_out = given["id"], given.get("map")
+    if (fan_out is None) is (given.get("task") is None):
+        raise InvalidRequest(f"Step {step_id} must have either task or map.", INVALID)
+    task = given["task"] if fan_out is None else fan_out["task"]
+    template, over = task.get("input", {}), None if fan_out is None else fan_out["over"]
+    handles = handlers.get(step_id)
+    sources = {ITEM} if fan_out is not None else set()
+    used = _used(step_id, template, ids | {INPUT} | sources | ({FAILURE} if handles else set()))
+    if fan_out is not None:
+        if not isinstance(over, list | Mapping):
+            raise InvalidRequest(f"over of {step_id} must be a list or a reference to one.", INVALID)
+        used |= _used(step_id, over, ids | {INPUT})
+    named = frozenset(given.get("after", ()))
+    for other in sorted(named - ids):
+        raise InvalidRequest(f"after of {step_id} names a step that does not exist: {other}.", INVALID)
+    return Step(
+        id=step_id,
+        input=template,
+        over=over,
+        is_map=fan_out is not None,
+        concurrency=MOST_ITEMS if fan_out is None else fan_out.get("concurrency") or MOST_ITEMS,
+        on_item_failure=ItemFailure.FAIL if fan_out is None else ItemFailure(fan_out.get("on_item_failure", "fail")),
+        after=named | (used & ids) | ({handles} if handles else set()),
+        handles=handles,
+        handled_by=_handler(given),
+        continues=given.get("on_failure", "fail") == "continue",
+    )
+
+
+def _used(step_id: str, template: Any, known: frozenset[str] | set[str]) -> set[str]:
+    used = {reference.source for reference in references(template)}
+    for source in sorted(used - known):
+        raise InvalidRequest(
+            f'Step {step_id} refers to "{source[:64]}", which is no value that it has: give input, an earlier step, item (in a '
+            'map) or failure (in a step that handles one); write {"literal": …} around what is no reference.',
+            INVALID,
+        )
+    return used
+
+
+def waits_for(step: Step, steps: Mapping[str, Step]) -> frozenset[str]:
+    """The steps that have to be over: those that it is after, and those that handle their failures."""
+    handlers = {steps[other].handled_by for other in step.after} - {step.id, None}
+    return step.after | frozenset(handler for handler in handlers if handler is not None)
+
+
+def _in_order(steps: Mapping[str, Step]) -> Mapping[str, Step]:
+    """Raises: `InvalidRequest` if steps wait for each other."""
+    left = {step_id: set(waits_for(step, steps)) for step_id, step in steps.items()}
+    ordered: dict[str, Step] = {}
+    while left:
+        ready = [step_id for step_id, others in left.items() if not others - ordered.keys()]
+        if not ready:
+            raise InvalidRequest(f"Steps wait for each other: {', '.join(sorted(left)[:5])}.", INVALID)
+        for step_id in ready:
+            ordered[step_id] = steps[step_id]
+            del left[step_id]
+    return ordered

@@ -1,0 +1,91 @@
+"""What is stored of workflows and their runs, and the ids of a run's tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from cluster.domain.base.log import Origin, caused_by_row
+from cluster.domain.tasks.tally import ENDS
+from cluster.domain.tasks.task import TaskDecision, TaskStatus
+from cluster.domain.workflows.document import FailureCode, RunStatus
+from cluster.domain.workflows.machine import Run, StepState
+
+#: What ids of runs begin with, and so do those of their tasks.
+RUN_PREFIX: Final = "wfrun"
+#: Kinds of the rows that end a task → why its step fails, None if it does not.
+TASK_ENDS: Final[Mapping[str, FailureCode | None]] = {
+    kind: {
+        TaskStatus.COMPLETED: None,
+        TaskStatus.FAILED: FailureCode.FAILED,
+        TaskStatus.CANCELLED: FailureCode.CANCELLED,
+        TaskStatus.TIMEOUT: FailureCode.TIMEOUT,
+    }[status]
+    for kind, status in ENDS.items()
+}
+#: The attempt of a run in the ids of its tasks: there is one until runs can be replayed.
+_ATTEMPT: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredWorkflow:
+    """One version of a workflow. ``templates``: the checked submit of each step, without its payload. ``digest``: of the
+    document. Times are epoch seconds."""
+
+    workspace: str
+    name: str
+    version: int
+    principal: str
+    document: Mapping[str, Any]
+    templates: Mapping[str, Any]
+    digest: bytes
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRun:
+    """A run, without what it was given. ``state`` is the JSON of `Run`; ``started_row`` the row of its start, which is the cause
+    of its tasks. ``metadata`` is given to each task."""
+
+    id: str
+    workspace: str
+    name: str
+    version: int
+    principal: str
+    metadata: Mapping[str, Any]
+    status: RunStatus
+    state: Mapping[str, Any]
+    created_at: float
+    changed_at: float
+    ended_at: float | None = None
+    started_row: int = 0
+
+    @property
+    def steps(self) -> dict[str, StepState]:
+        return {step_id: StepState.from_json(state) for step_id, state in self.state.get("steps", {}).items()}
+
+    def owner(self) -> Origin:
+        """In whose name its tasks start."""
+        return Origin(workspace=self.workspace, principal=self.principal, cause=caused_by_row(self.started_row))
+
+    def after(self, run: Run, now: float) -> StoredRun:
+        return replace(self, status=run.status, state=run.to_json(), changed_at=now, ended_at=run.ended_at)
+
+
+def task_id(run_id: str, step_id: str, index: int) -> str:
+    """The id of a task of a run: the same whenever it is asked. Those of a fan-out sort as its items do."""
+    return f"{run_id}.{step_id}.{index:05d}.{_ATTEMPT}"
+
+
+def ends_task_of_run(decision: TaskDecision) -> bool:
+    """Whether a decision ends a task that a run waits for."""
+    return decision.head.status.terminal and decision.head.id.startswith(f"{RUN_PREFIX}_")
+
+
+def task_of(entity: str) -> tuple[str, str, int] | None:
+    """(run, step, index) of the id of a run's task; None if it is none."""
+    parts = entity.split(".")
+    if len(parts) != 4 or not parts[2].isdecimal():
+        return None
+    return parts[0], parts[1], int(parts[2])

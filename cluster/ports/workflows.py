@@ -1,0 +1,99 @@
+"""Workflows: their documents, their runs, and the commits that advance runs together with the tasks that they start."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cluster.domain.base.log import LogRecord
+from cluster.domain.tasks.task import IdempotencyKey
+from cluster.domain.workflows.document import RunStatus
+from cluster.domain.workflows.stored import StoredRun, StoredWorkflow
+from cluster.ports.tasks import SubmitItem
+from cluster.ports.totals import Total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow:
+    """A row of the log about a run: its own, or the end of one of its tasks."""
+
+    seq: int
+    kind: str
+    entity: str
+    workspace: str
+    data: Mapping[str, Any]
+
+
+class WorkspaceWorkflows(Protocol):
+    """What request handlers get: every method works in one workspace, which it is given or which the record names.
+
+    Every method raises `StoreUnavailable`; those that write also `Fenced`."""
+
+    async def apply(self, workflow: StoredWorkflow, record: LogRecord) -> bool:
+        """Stores the next version; False if another one has been stored meanwhile.
+
+        Raises: `Conflict` (``too_many_workflows``) if the workspace has ``MOST_WORKFLOWS``."""
+
+    async def get(self, workspace: str, name: str, version: int | None = None) -> StoredWorkflow | None:
+        """One version, the newest if none is given."""
+
+    async def list(self, workspace: str, limit: int, offset: int) -> tuple[list[StoredWorkflow], Total]:
+        """(page by name, each in its newest version; how many there are)."""
+
+    async def start(self, run: StoredRun, input: Any, record: LogRecord, key: IdempotencyKey | None) -> str:
+        """Stores a new run, and returns its id, which is that of the first call if the key was used before.
+
+        Raises: `Conflict` (``idempotency_conflict``) if the key was used with another body."""
+
+    async def runs(self, workspace: str, ids: Sequence[str]) -> dict[str, StoredRun]:
+        """Those of the runs that there are."""
+
+    async def run_input(self, workspace: str, run_id: str) -> tuple[Any, int]:
+        """What a run was given, None if there is no such run; and its characters of JSON."""
+
+    async def list_runs(
+        self, workspace: str, name: str | None, status: RunStatus | None, limit: int, offset: int
+    ) -> tuple[builtins.list[StoredRun], Total]:
+        """(page, the newest first; how many match)."""
+
+    async def ask(self, record: LogRecord) -> None:
+        """Writes a row that asks something of a run, for whoever advances it."""
+
+    async def results(self, workspace: str, task_ids: Sequence[str], most_chars: int) -> tuple[dict[str, Any], int]:
+        """The results by id of those of the tasks that have one, and their characters of JSON together. If those are more than
+        ``most_chars``, there are no results."""
+
+    async def remove(self, records: Sequence[LogRecord]) -> builtins.list[str]:
+        """Deletes the workflows and the ended runs that the records name, and returns those that there were. A workflow of
+        which a run is open stays."""
+
+    async def of_subject(self, workspace: str, subject: str | None, limit: int) -> builtins.list[str]:
+        """Names of workflows whose tasks would be of a subject or (None) of anybody."""
+
+    async def runs_of_subject(self, workspace: str, subject: str | None, limit: int) -> builtins.list[tuple[str, bool]]:
+        """(id, whether it is open) of runs of a subject or (None) of anybody, the open ones first."""
+
+
+class Workflows(WorkspaceWorkflows, Protocol):
+    """What advances runs gets, of all workspaces."""
+
+    async def begin(self) -> int:
+        """The row of the log from which to go on."""
+
+    async def rows(self, after: int, limit: int) -> tuple[builtins.list[RunRow], int]:
+        """(the next rows about runs, up to which row the log was searched)."""
+
+    async def advance(
+        self,
+        cursor: tuple[int, int],
+        runs: Sequence[StoredRun],
+        records: Sequence[LogRecord],
+        tasks: Sequence[SubmitItem],
+    ) -> None:
+        """Moves the cursor from its first value to its second, and stores the runs, their rows and their tasks, all in one
+        commit or nothing.
+
+        Raises: `Fenced` if another process has moved the cursor; `Conflict` (``run_deleted``) if one of the runs is no longer
+        there."""

@@ -1,0 +1,94 @@
+-- name: apply_workflow
+-- One commit of the next version of a workflow.
+select apply_workflow($1, $2, $3, $4, $5)
+
+-- name: newest_workflow
+-- The newest version of a workflow.
+select w.*, w.document::text as document_text, w.templates::text as templates_text
+from workflows w where w.workspace = $1 and w.name = $2 order by w.version desc limit 1
+
+-- name: get_workflow
+-- One version of a workflow.
+select w.*, w.document::text as document_text, w.templates::text as templates_text
+from workflows w where w.workspace = $1 and w.name = $2 and w.version = $3
+
+-- name: list_workflows
+-- A page of the workflows of a workspace, each in its newest version.
+select distinct on (w.name) w.*, w.document::text as document_text, w.templates::text as templates_text
+from workflows w where w.workspace = $1 order by w.name, w.version desc limit $2 offset $3
+
+-- name: count_workflows
+-- How many workflows a workspace has.
+select count(distinct name) from workflows where workspace = $1
+
+-- name: start_run
+-- One commit of a new run.
+select start_run($1, $2, $3, $4, $5, $6, $7)
+
+-- name: get_runs
+-- Some runs of a workspace, without what they were given.
+select r.id, r.workspace, r.name, r.version, r.principal, r.metadata::text as metadata_text, r.status,
+       r.state::text as state_text, r.created_at, r.changed_at, r.ended_at, r.started_row
+from workflow_runs r where r.workspace = $1 and r.id = any ($2)
+
+-- name: list_runs
+-- A page of the runs of a workspace, the newest first.
+select r.id, r.workspace, r.name, r.version, r.principal, r.metadata::text as metadata_text, r.status,
+       r.state::text as state_text, r.created_at, r.changed_at, r.ended_at, r.started_row
+from workflow_runs r
+where r.workspace = $1 and ($4::text is null or r.name = $4) and ($5::text is null or r.status = $5)
+order by r.created_at desc, r.id desc limit $2 offset $3
+
+-- name: count_runs
+-- How many runs match.
+select count(*) from workflow_runs
+where workspace = $1 and ($2::text is null or name = $2) and ($3::text is null or status = $3)
+
+-- name: run_input
+-- What a run was given.
+select input::text from workflow_runs where workspace = $1 and id = $2
+
+-- name: step_results
+-- Results of tasks; their texts only if all of them together are not too long.
+select id, sum(coalesce(length(result::text), 0)) over () as chars,
+       case when sum(coalesce(length(result::text), 0)) over () <= $3 then result::text end as result
+from tasks where workspace || '' = $1 and id = any ($2)
+
+-- name: begin_advancing
+-- From where to advance runs under this epoch.
+select begin_advancing($1, $2)
+
+-- name: advance_runs
+-- One commit that moves the cursor and runs.
+select advance_runs($1, $2, $3, $4, $5, $6)
+
+-- name: remove_workflows
+-- One commit of deletions.
+select remove_workflows($1, $2, $3)
+
+-- name: runs_of_subject
+-- Runs that hold a subject's words, and whether they have not ended; a null subject chooses all.
+select id, ended_at is null as open from workflow_runs
+where workspace = $1 and ($2::text is null or metadata ->> 'subject' = $2)
+order by ended_at is null desc, id limit $3
+
+-- name: workflows_of_subject
+-- Workflows a version of which holds a subject's words; a null subject chooses all.
+select distinct name from workflows
+where workspace = $1 and ($2::text is null or exists (
+    select from json_each(templates) t where t.value -> 'task' -> 'metadata' ->> 'subject' = $2))
+order by name limit $3
+
+-- name: run_rows
+-- Rows about runs after a cursor: their own, and the ends of their tasks; then a row without a kind that has the last number of
+-- the same snapshot.
+with head as (
+    select coalesce(max(seq), 0) as seq from log
+), page as (
+    select seq, kind, entity, workspace, data::text as data from log
+    where seq > $1 and (kind like 'workflow.run\_%' or (kind = any ($3) and starts_with(entity, $4)))
+    order by seq limit $2
+)
+select * from page
+union all
+select seq, null, null, null, null from head

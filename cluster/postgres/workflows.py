@@ -1,0 +1,182 @@
+"""Workflows in the database. The tasks that a run starts are submitted by the statement that moves the run and the cursor, so
+none is without the others."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from cluster.domain.base.json_writing import json_writer
+from cluster.domain.base.log import LogRecord
+from cluster.domain.tasks.task import IdempotencyKey
+from cluster.domain.workflows.document import MOST_WORKFLOWS, RunStatus
+from cluster.domain.workflows.stored import RUN_PREFIX, TASK_ENDS, StoredRun, StoredWorkflow
+from cluster.ports.tasks import SubmitItem
+from cluster.ports.totals import Total
+from cluster.ports.workflows import RunRow
+from cluster.postgres.log import Epoch, log_rows
+from cluster.postgres.pool import Pool
+from cluster.postgres.queries import in_one_statement, queries
+from cluster.postgres.tasks import submit_arguments
+
+_SQL = queries("workflows")
+_dump = json_writer(allow_nan=True)
+
+
+class PostgresWorkflows:
+    def __init__(self, pool: Pool, epoch: Epoch) -> None:
+        self._pool = pool
+        self._epoch = epoch
+
+    async def apply(self, workflow: StoredWorkflow, record: LogRecord) -> bool:
+        row = {
+            "workspace": workflow.workspace,
+            "name": workflow.name,
+            "version": workflow.version,
+            "principal": workflow.principal,
+            "document": workflow.document,
+            "templates": workflow.templates,
+            "digest": f"\\x{workflow.digest.hex()}",
+            "created_at": workflow.created_at,
+        }
+        return bool(await self._commit("apply_workflow", MOST_WORKFLOWS, _dump(row), log_rows([record], self._epoch)))
+
+    async def get(self, workspace: str, name: str, version: int | None = None) -> StoredWorkflow | None:
+        if version is None:
+            rows = await self._pool.rows(_SQL["newest_workflow"], workspace, name)
+        else:
+            rows = await self._pool.rows(_SQL["get_workflow"], workspace, name, version)
+        return _workflow(rows[0]) if rows else None
+
+    async def list(self, workspace: str, limit: int, offset: int) -> tuple[list[StoredWorkflow], Total]:
+        rows = await self._pool.rows(_SQL["list_workflows"], workspace, limit, offset)
+        return [_workflow(row) for row in rows], Total(int(await self._pool.value(_SQL["count_workflows"], workspace)))
+
+    async def start(self, run: StoredRun, input: Any, record: LogRecord, key: IdempotencyKey | None) -> str:
+        keys = ([key and key.route], [key and key.key], [key and key.body_digest])
+        row = _row(run) | {"input": input}
+        return str(await self._commit("start_run", _dump(row), *keys, log_rows([record], self._epoch)))
+
+    async def runs(self, workspace: str, ids: Sequence[str]) -> dict[str, StoredRun]:
+        return {row["id"]: _run(row) for row in await self._pool.rows(_SQL["get_runs"], workspace, list(ids))}
+
+    async def run_input(self, workspace: str, run_id: str) -> tuple[Any, int]:
+        text = await self._pool.value(_SQL["run_input"], workspace, run_id) or "null"
+        return json.loads(text), len(text)
+
+    async def list_runs(
+        self, workspace: str, name: str | None, status: RunStatus | None, limit: int, offset: int
+    ) -> tuple[builtins.list[StoredRun], Total]:
+        filters = (name, status and status.value)
+        rows = await self._pool.rows(_SQL["list_runs"], workspace, limit, offset, *filters)
+        return [_run(row) for row in rows], Total(int(await self._pool.value(_SQL["count_runs"], workspace, *filters)))
+
+    async def ask(self, record: LogRecord) -> None:
+        rows = log_rows([record], self._epoch)
+        await self._pool.value(queries("log")["append_log"], self._epoch.region, self._epoch.value, [True], rows)
+
+    async def results(self, workspace: str, task_ids: Sequence[str], most_chars: int) -> tuple[dict[str, Any], int]:
+        rows = await self._pool.rows(_SQL["step_results"], workspace, list(task_ids), most_chars)
+        chars = int(rows[0]["chars"]) if rows else 0
+        return {row["id"]: json.loads(row["result"]) for row in rows if row["result"] is not None}, chars
+
+    async def remove(self, records: Sequence[LogRecord]) -> builtins.list[str]:
+        return list(await self._commit("remove_workflows", log_rows(records, self._epoch)))
+
+    async def of_subject(self, workspace: str, subject: str | None, limit: int) -> builtins.list[str]:
+        return [row["name"] for row in await self._pool.rows(_SQL["workflows_of_subject"], workspace, subject, limit)]
+
+    async def runs_of_subject(self, workspace: str, subject: str | None, limit: int) -> builtins.list[tuple[str, bool]]:
+        rows = await self._pool.rows(_SQL["runs_of_subject"], workspace, subject, limit)
+        return [(row["id"], row["open"]) for row in rows]
+
+    async def begin(self) -> int:
+        return int(await self._commit("begin_advancing"))
+
+    async def rows(self, after: int, limit: int) -> tuple[builtins.list[RunRow], int]:
+        found = await self._pool.rows(_SQL["run_rows"], after, limit, list(TASK_ENDS), f"{RUN_PREFIX}_")
+        rows = [
+            RunRow(
+                seq=row["seq"],
+                kind=row["kind"],
+                entity=row["entity"],
+                workspace=row["workspace"],
+                data=json.loads(row["data"]),
+            )
+            for row in found
+            if row["kind"] is not None
+        ]
+        (head,) = [row["seq"] for row in found if row["kind"] is None]
+        return rows, rows[-1].seq if len(rows) == limit else max(after, head)
+
+    async def advance(
+        self,
+        cursor: tuple[int, int],
+        runs: Sequence[StoredRun],
+        records: Sequence[LogRecord],
+        tasks: Sequence[SubmitItem],
+    ) -> None:
+        own = (
+            self._epoch.region,
+            self._epoch.value,
+            *cursor,
+            _dump([_row(run) for run in runs]),
+            log_rows(records, self._epoch),
+        )
+        parts = [(_SQL["advance_runs"], own)]
+        if tasks:
+            parts.append((queries("tasks")["submit_tasks"], submit_arguments(tasks, self._epoch)))
+        await self._pool.rows(*in_one_statement(parts))
+
+    async def _commit(self, statement: str, *arguments: Any) -> Any:
+        return await self._pool.value(_SQL[statement], self._epoch.region, self._epoch.value, *arguments)
+
+
+def _row(run: StoredRun) -> dict[str, Any]:
+    """The columns, as JSON, but for what the run was given."""
+    return {
+        "id": run.id,
+        "workspace": run.workspace,
+        "name": run.name,
+        "version": run.version,
+        "principal": run.principal,
+        "metadata": run.metadata,
+        "status": run.status.value,
+        "state": run.state,
+        "created_at": run.created_at,
+        "changed_at": run.changed_at,
+        "ended_at": run.ended_at,
+        "started_row": run.started_row,
+    }
+
+
+def _run(row: Any) -> StoredRun:
+    return StoredRun(
+        id=row["id"],
+        workspace=row["workspace"],
+        name=row["name"],
+        version=row["version"],
+        principal=row["principal"],
+        metadata=json.loads(row["metadata_text"]),
+        status=RunStatus(row["status"]),
+        state=json.loads(row["state_text"]),
+        created_at=row["created_at"],
+        changed_at=row["changed_at"],
+        ended_at=row["ended_at"],
+        started_row=row["started_row"],
+    )
+
+
+def _workflow(row: Any) -> StoredWorkflow:
+    return StoredWorkflow(
+        workspace=row["workspace"],
+        name=row["name"],
+        version=row["version"],
+        principal=row["principal"],
+        document=json.loads(row["document_text"]),
+        templates=json.loads(row["templates_text"]),
+        digest=row["digest"],
+        created_at=row["created_at"],
+    )

@@ -1,0 +1,272 @@
+"""Routes of workflows: their documents, and their runs.
+
+A replica stores documents and new runs. Runs are advanced where the zone's primary is (``actors.workflows``)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Query, Request
+
+from cluster.domain.access.permissions import Permission
+from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound
+from cluster.domain.base.ids import check_id
+from cluster.domain.base.json_values import check_json
+from cluster.domain.base.json_writing import canonical_json
+from cluster.domain.base.log import Origin, record_for
+from cluster.domain.tasks.task import IdempotencyKey
+from cluster.domain.tasks.template import task_template
+from cluster.domain.workflows.document import MOST_VERSIONS, RunStatus, StepStatus, workflow_of
+from cluster.domain.workflows.stored import RUN_PREFIX, StoredRun, StoredWorkflow, task_id
+from cluster.ports.wake_ups import WakeTopic
+from serve_app.auth.admission import Asker, requires
+from serve_app.auth.routing import GuardedRouter
+from serve_app.gateway import Gateway, body_digest, gateway
+from serve_app.http.idempotency import Idempotency, answered_once
+from serve_app.http.paging import Filter, total_wire
+from serve_app.routes.task_reads import Wait, at_its_end
+from serve_app.routes.tasks import new_task
+from serve_app.schemas.fields import Offset
+from serve_app.schemas.workflows import (
+    MOST_METADATA,
+    StartRun,
+    WorkflowDocument,
+    run_wire,
+    schema,
+    workflow_wire,
+)
+
+router = GuardedRouter(tags=["workflows"])
+
+#: Characters of a document, and of all results in one answer.
+MOST_DOCUMENT = 262_144
+MOST_RESULTS = 4_000_000
+#: How often a document is stored anew because another version was stored meanwhile.
+TRIES = 5
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Version = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
+
+
+async def _known(gate: Gateway, asker: Origin, name: str, version: int | None = None) -> StoredWorkflow:
+    found = await gate.workflows.get(asker.workspace, check_id(name, "name"), version)
+    if found is None:
+        which = name if version is None else f"{name} of version {version}"
+        raise NotFound(f"There is no workflow {which}; apply its document first.", "workflow_not_found")
+    return found
+
+
+async def _known_run(gate: Gateway, asker: Origin, run_id: str) -> StoredRun:
+    found = (await gate.workflows.runs(asker.workspace, [check_id(run_id, "run_id")])).get(run_id)
+    if found is None:
+        raise NotFound(f"There is no run {run_id}.", "run_not_found")
+    return found
+
+
+@router.get("/workflow-schema")
+@requires(Permission.TASKS_READ)
+async def get_workflow_schema(request: Request) -> dict[str, Any]:
+    """The JSON Schema of the documents that workflows are."""
+    return {"schema": schema()}
+
+
+@router.get("/workflows")
+@requires(Permission.TASKS_READ)
+async def list_workflows(request: Request, asker: Asker, limit: Limit = 100, offset: Offset = 0) -> dict[str, Any]:
+    """Workflows of the workspace by name, each in its newest version."""
+    found, total = await gateway(request).workflows.list(asker.workspace, limit, offset)
+    workflows = [workflow_wire(workflow) for workflow in found]
+    return {"workflows": workflows, **total_wire(total), "limit": limit, "offset": offset}
+
+
+@router.post("/workflows", status_code=201)
+@requires(Permission.TASKS_WRITE)
+async def apply_workflow(request: Request, body: WorkflowDocument, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """Stores a document as the next version of the workflow of its name; the same document again is no new version. Runs that
+    were started keep theirs. 400 (`InvalidRequest`, ``invalid_workflow`` or ``limit_exceeded``) if its steps cannot be, 409
+    (`Conflict`) if the workspace has 1,000 workflows."""
+    gate = gateway(request)
+    document = body.model_dump(mode="json", exclude_unset=True)
+    check_json(document, "the document")
+    if len(canonical_json(document)) > MOST_DOCUMENT:
+        raise InvalidRequest(
+            f"A document must not exceed {MOST_DOCUMENT:,} characters of JSON; give large values as input of the run.",
+            "limit_exceeded",
+        )
+    workflow_of(document)
+    now = gate.clock.now()
+    templates = {
+        step.id: task_template(new_task(gate, "task", task.submit(), asker, now))
+        for step in body.steps
+        if (task := step.work()) is not None
+    }
+
+    async def apply() -> dict[str, Any]:
+        return workflow_wire(await _applied(gate, asker, document, templates, now))
+
+    return await answered_once(gate, asker, "workflows", key, document, apply)
+
+
+async def _applied(
+    gate: Gateway, asker: Origin, document: dict[str, Any], templates: dict[str, Any], now: float
+) -> StoredWorkflow:
+    """Raises: `Conflict` if others store versions all the time, or there are too many."""
+    name, digest = document["name"], body_digest(document)
+    for _ in range(TRIES):
+        newest = await gate.workflows.get(asker.workspace, name)
+        if newest is not None and newest.digest == digest:
+            return newest
+        version = 1 if newest is None else newest.version + 1
+        if version > MOST_VERSIONS:
+            raise Conflict(f"{name} has {MOST_VERSIONS:,} versions; give the workflow another name.", "limit_exceeded")
+        workflow = StoredWorkflow(
+            workspace=asker.workspace,
+            name=name,
+            version=version,
+            principal=asker.principal,
+            document=document,
+            templates=templates,
+            digest=digest,
+            created_at=now,
+        )
+        data = {"workflow": name, "version": version}
+        if await gate.workflows.apply(workflow, record_for(asker, now, "workflow.applied", name, data)):
+            return workflow
+    raise Conflict(f"Others store versions of {name} now; try again.", "workflow_changed")
+
+
+@router.get("/workflows/{name}")
+@requires(Permission.TASKS_READ)
+async def get_workflow(request: Request, name: str, asker: Asker, version: Version = None) -> dict[str, Any]:
+    """One version of a workflow, the newest if none is given. 404 (`NotFound`) if there is no such workflow or version."""
+    return workflow_wire(await _known(gateway(request), asker, name, version))
+
+
+@router.delete("/workflows/{name}")
+@requires(Permission.TASKS_WRITE)
+async def delete_workflow(request: Request, name: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """Deletes all versions of a workflow; its runs stay. 404 (`NotFound`) if there is no such workflow, 409 (`Conflict`,
+    ``open_work``) while a run of it has not ended."""
+    gate = gateway(request)
+
+    async def delete() -> dict[str, Any]:
+        await _known(gate, asker, name)
+        record = record_for(asker, gate.clock.now(), "workflow.deleted", name, {"workflow": name})
+        if not await gate.workflows.remove([record]):
+            raise Conflict(f"A run of {name} has not ended; wait for it or cancel it first.", "open_work")
+        return {"deleted": True}
+
+    return await answered_once(gate, asker, f"workflows/delete/{name}", key, None, delete)
+
+
+@router.post("/workflows/{name}/runs", status_code=201)
+@requires(Permission.TASKS_WRITE)
+async def start_run(request: Request, name: str, body: StartRun, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """Starts a run, whose tasks are submitted in the caller's name. Send an ``Idempotency-Key`` to make repeats safe. 404
+    (`NotFound`) if there is no such workflow or version, 409 (`Conflict`) if the key was used with another body."""
+    gate = gateway(request)
+    check_json(body.input, "input")
+    check_json(body.metadata, "metadata")
+    if len(canonical_json(body.metadata)) > MOST_METADATA:
+        raise InvalidRequest(
+            f"metadata must not exceed {MOST_METADATA:,} characters of JSON; put more into input.", "limit_exceeded"
+        )
+    workflow = await _known(gate, asker, name, body.version)
+    now = gate.clock.now()
+    run = StoredRun(
+        id=gate.new_id(RUN_PREFIX),
+        workspace=asker.workspace,
+        name=name,
+        version=workflow.version,
+        principal=asker.principal,
+        metadata=body.metadata,
+        status=RunStatus.RUNNING,
+        state={},
+        created_at=now,
+        changed_at=now,
+    )
+    idem = None
+    if key is not None:
+        digest = body_digest(body.model_dump(mode="json", exclude_unset=True))
+        idem = IdempotencyKey(route=f"workflows/runs/{name}", key=key, body_digest=digest)
+    data = {"run_id": run.id, "workflow": name, "version": workflow.version}
+    record = record_for(asker, now, "workflow.run_started", run.id, data)
+    run_id = await gate.workflows.start(run, body.input, record, idem)
+    gate.notify(WakeTopic.WORKFLOWS)
+    return run_wire(await _known_run(gate, asker, run_id))
+
+
+@router.get("/workflow-runs")
+@requires(Permission.TASKS_READ)
+async def list_runs(
+    request: Request,
+    asker: Asker,
+    workflow: Filter = None,
+    status: RunStatus | None = None,
+    limit: Limit = 100,
+    offset: Offset = 0,
+) -> dict[str, Any]:
+    """Runs of the workspace, newest first."""
+    found, total = await gateway(request).workflows.list_runs(asker.workspace, workflow, status, limit, offset)
+    return {"runs": [run_wire(run) for run in found], **total_wire(total), "limit": limit, "offset": offset}
+
+
+@router.get("/workflow-runs/{run_id}")
+@requires(Permission.TASKS_READ)
+async def get_run(
+    request: Request, run_id: str, asker: Asker, wait: Wait = 0.0, results: bool = False
+) -> dict[str, Any]:
+    """One run with its steps. With ``wait`` it is answered when the run has ended, or so many seconds have passed (at most 25).
+    With ``results`` each step that has completed has its ``result``, unless those before it are some megabytes. 404
+    (`NotFound`) if there is no such run."""
+    gate = gateway(request)
+    run = await at_its_end(
+        request,
+        asker,
+        run_id,
+        wait,
+        read=lambda: _known_run(gate, asker, run_id),
+        ended=lambda found: found.ended_at is not None,
+    )
+    if not results:
+        return run_wire(run)
+    return run_wire(run, *await _results(gate, run))
+
+
+async def _results(gate: Gateway, run: StoredRun) -> tuple[dict[str, Any], frozenset[str]]:
+    """(results by step, the steps whose results there is no room for)."""
+    found: dict[str, Any] = {}
+    left_out: set[str] = set()
+    room = MOST_RESULTS
+    for step_id, state in run.steps.items():
+        if state.status is not StepStatus.COMPLETED:
+            continue
+        ids = [task_id(run.id, step_id, index) for index in range(state.total or 0)]
+        results, chars = await gate.workflows.results(run.workspace, ids, room)
+        if chars > room:
+            left_out.add(step_id)
+            continue
+        room -= chars
+        values = [results.get(id_) for id_ in ids]
+        found[step_id] = values if state.fan_out else values[0]
+    return found, frozenset(left_out)
+
+
+@router.post("/workflow-runs/{run_id}/cancel")
+@requires(Permission.TASKS_WRITE)
+async def cancel_run(request: Request, run_id: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """Cancels a run: no step starts any more, its open tasks are cancelled, and it ends when those have. A repeat changes
+    nothing. 404 (`NotFound`) if there is no such run, 409 (`Conflict`, ``already_terminal``) if it has ended."""
+    gate = gateway(request)
+
+    async def cancel() -> dict[str, Any]:
+        run = await _known_run(gate, asker, run_id)
+        if run.ended_at is not None:
+            raise Conflict(f"Run {run_id} has ended: {run.status.value}.", "already_terminal")
+        if run.status is RunStatus.RUNNING:
+            data = {"run_id": run_id}
+            await gate.workflows.ask(record_for(asker, gate.clock.now(), "workflow.run_cancel_requested", run_id, data))
+            gate.notify(WakeTopic.WORKFLOWS)
+        return run_wire(run)
+
+    return await answered_once(gate, asker, f"workflow-runs/cancel/{run_id}", key, None, cancel)

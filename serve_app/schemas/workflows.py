@@ -1,0 +1,142 @@
+"""Bodies and answers about workflows: the schema of documents, and runs as readers are shown them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, field_validator
+
+from cluster.domain.base.ids import check_id
+from cluster.domain.workflows.document import MOST_ITEMS, MOST_STEPS, STEP_PATTERN, ItemFailure
+from cluster.domain.workflows.machine import StepState
+from cluster.domain.workflows.stored import StoredRun, StoredWorkflow, task_id
+from serve_app.schemas.fields import ExactBody, Text
+from serve_app.schemas.tasks import CreateTask, TaskFields
+
+StepId = Annotated[str, Field(pattern=f"^{STEP_PATTERN}$")]
+#: Of the metadata of a run, which each of its tasks gets.
+MOST_METADATA: Final = 16_384
+
+
+class StepTask(TaskFields, ExactBody):
+    """A task, as in POST /tasks. Its payload is ``input``, in which ``{"from": "input" | "item" | STEP, "path": JSON Pointer,
+    "default": VALUE}`` stands for a value that is known when the step starts, and ``{"literal": VALUE}`` for itself."""
+
+    input: Any = {}
+
+    def submit(self) -> CreateTask:
+        """The submit of it, without a payload."""
+        return CreateTask.model_validate(self.model_dump(mode="json", exclude_unset=True, exclude={"input"}))
+
+
+class FanOut(ExactBody):
+    """One task for each item of the list that ``over`` becomes, at most ``concurrency`` at a time; the result is the list of
+    theirs, in order. ``on_item_failure``: an item that fails ends the step (``fail``), or is null in the list
+    (``continue``)."""
+
+    over: list[Any] | dict[str, Any]
+    concurrency: int | None = Field(None, ge=1, le=MOST_ITEMS)
+    on_item_failure: ItemFailure = ItemFailure.FAIL
+    task: StepTask
+
+
+class Handler(ExactBody):
+    """The step that handles a failure; its result stands for that of the step that failed."""
+
+    step: StepId
+
+
+class StepFields(ExactBody):
+    """A step: a ``task`` or a ``map``. It starts when the steps ``after`` which it comes and those that it refers to are over. If
+    it fails, the run does (``fail``), goes on without its result (``continue``), or another step handles it."""
+
+    id: StepId
+    task: StepTask | None = None
+    map: FanOut | None = None
+    after: list[StepId] = Field([], max_length=MOST_STEPS)
+    on_failure: Literal["fail", "continue"] | Handler = "fail"
+
+    def work(self) -> StepTask | None:
+        """Its task, or that of each item."""
+        return self.task if self.map is None else self.map.task
+
+
+class WorkflowDocument(ExactBody):
+    """A workflow: its name, and its steps in any order."""
+
+    name: str
+    description: Text | None = Field(None, max_length=2000)
+    steps: list[StepFields]
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        return check_id(value, "name")
+
+
+class StartRun(ExactBody):
+    """``input``: what references to ``input`` stand for. ``version``: of the workflow, the newest if it is left out.
+    ``metadata``: of each task of the run; its ``subject`` says whose work it is."""
+
+    input: Any = None
+    version: int | None = Field(None, ge=1, le=2**31 - 1)
+    metadata: dict[str, Any] = {}
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a document."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **WorkflowDocument.model_json_schema()}
+
+
+def workflow_wire(workflow: StoredWorkflow) -> dict[str, Any]:
+    """A version of a workflow as readers are shown it."""
+    return {
+        "name": workflow.name,
+        "version": workflow.version,
+        "created_at": workflow.created_at,
+        "created_by": workflow.principal,
+        "steps": [step["id"] for step in workflow.document["steps"]],
+        "document": workflow.document,
+    }
+
+
+def run_wire(
+    run: StoredRun, results: dict[str, Any] | None = None, left_out: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """A run as readers are shown it. ``results``: by step, None for none at all; ``left_out``: the steps whose results are too
+    long to be shown."""
+    return {
+        "run_id": run.id,
+        "workflow": run.name,
+        "version": run.version,
+        "status": run.status.value,
+        "created_at": run.created_at,
+        "changed_at": run.changed_at,
+        "ended_at": run.ended_at,
+        "created_by": run.principal,
+        "metadata": run.metadata,
+        "steps": [
+            _step_wire(run, step_id, state)
+            | ({} if results is None else {"result": results.get(step_id), "result_left_out": step_id in left_out})
+            for step_id, state in run.steps.items()
+        ],
+    }
+
+
+def _step_wire(run: StoredRun, step_id: str, state: StepState) -> dict[str, Any]:
+    failed = None if not state.failed else task_id(run.id, step_id, state.failed[-1])
+    reason = state.reason or ("" if failed is None else f"Task {failed} has no result; its error says why.")
+    return {
+        "id": step_id,
+        "status": state.status.value,
+        "tasks": state.total,
+        "started": state.next,
+        "open": len(state.open),
+        "failed": len(state.failed),
+        "failed_items": list(state.failed[:100]),
+        "first_task_id": task_id(run.id, step_id, 0) if state.next else None,
+        "code": None if state.code is None else state.code.value,
+        "reason": reason if state.code is not None else "",
+        "started_at": state.started_at,
+        "ended_at": state.ended_at,
+    }

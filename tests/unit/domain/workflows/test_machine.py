@@ -1,0 +1,327 @@
+"""The machine of a run against what holds of every run: a step starts when what it waits for is over, each task once, within its
+bounds, and the run ends when nothing of it is open."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from cluster.domain.workflows.document import FailureCode, RunStatus, StepStatus, Workflow, waits_for, workflow_of
+from cluster.domain.workflows.machine import (
+    ALONE,
+    PAGE,
+    TRANSITIONS,
+    CancelAsked,
+    Count,
+    Counted,
+    Effect,
+    Event,
+    Go,
+    ItemEnded,
+    Run,
+    RunEnded,
+    Start,
+    StepEnded,
+    Unlisted,
+    step,
+)
+
+FAILED = FailureCode.FAILED
+
+
+def task_step(step_id: str, **fields: Any) -> dict[str, Any]:
+    return {"id": step_id, "task": {"task_type": "t"}, **fields}
+
+
+def map_step(step_id: str, concurrency: int | None = None, policy: str = "fail", **fields: Any) -> dict[str, Any]:
+    fan_out = {"over": [], "concurrency": concurrency, "on_item_failure": policy, "task": {"task_type": "t"}}
+    return {"id": step_id, "map": fan_out, **fields}
+
+
+def workflow(*steps: dict[str, Any]) -> Workflow:
+    return workflow_of({"name": "w", "steps": list(steps)})
+
+
+class Played:
+    """A run, and what its effects have asked for."""
+
+    def __init__(self, *steps: dict[str, Any]) -> None:
+        self.run = Run(workflow=workflow(*steps))
+        self.started: list[tuple[str, int]] = []
+        self.counting: set[str] = set()
+        self.ended: dict[str, StepStatus] = {}
+        self.outcome: RunStatus | None = None
+        self.page = 0
+
+    def meets(self, event: Event) -> tuple[Effect, ...]:
+        before = self.run
+        self.run, effects = step(before, event, 1.0)
+        assert self.run.status is before.status or self.run.status in TRANSITIONS[before.status, type(event)]
+        self.page = 0
+        for effect in effects:
+            self._note(effect)
+        # What is stored is what is read.
+        state = json.loads(json.dumps(self.run.to_json()))
+        assert Run.from_json(self.run.workflow, self.run.status, state, self.run.ended_at) == self.run
+        return effects
+
+    def _note(self, effect: Effect) -> None:
+        assert self.outcome is None, "a run that has ended does nothing"
+        match effect:
+            case Start():
+                of = self.run.workflow.steps[effect.step]
+                self.page += len(effect.indexes) * (1 if of.is_map else ALONE)
+                for index in effect.indexes:
+                    assert (effect.step, index) not in self.started, "each task starts once"
+                    self.started.append((effect.step, index))
+            case Count():
+                self.counting.add(effect.step)
+            case StepEnded():
+                assert effect.step not in self.ended, "a step ends once"
+                self.ended[effect.step] = effect.status
+            case RunEnded():
+                self.outcome = effect.status
+
+    def ends(self, step_id: str, *indexes: int, code: FailureCode | None = None) -> None:
+        for index in indexes or (0,):
+            self.meets(ItemEnded(step=step_id, index=index, code=code))
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        return {step_id: state.status.value for step_id, state in self.run.steps.items()}
+
+
+def test_steps_start_when_those_before_have_completed() -> None:
+    played = Played(task_step("c", after=["a", "b"]), task_step("a"), task_step("b", after=["a"]))
+    played.meets(Go())
+    assert played.started == [("a", 0)]
+    played.ends("a")
+    assert played.started == [("a", 0), ("b", 0)]
+    played.ends("b")
+    played.ends("c")
+    assert played.outcome is RunStatus.COMPLETED
+
+
+def test_a_failure_ends_the_run_when_open_tasks_have_ended() -> None:
+    played = Played(task_step("a"), task_step("b"), task_step("c", after=["b"]))
+    played.meets(Go())
+    played.ends("a", code=FailureCode.TIMEOUT)
+    assert played.run.status is RunStatus.FAILING
+    assert played.run.stopping == {("b", 0)}
+    assert played.statuses == {"a": "failed", "b": "cancelled", "c": "skipped"}
+    played.ends("b")
+    assert played.outcome is RunStatus.FAILED
+
+
+def test_a_step_that_may_fail_lets_those_after_it_start() -> None:
+    played = Played(task_step("a", on_failure="continue"), task_step("b", after=["a"]))
+    played.meets(Go())
+    played.ends("a", code=FAILED)
+    played.ends("b")
+    assert played.outcome is RunStatus.COMPLETED
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_handler_runs_only_after_a_failure(fails: bool) -> None:
+    steps = (task_step("a", on_failure={"step": "h"}), task_step("h"), task_step("b", after=["a"]))
+    played = Played(*steps)
+    played.meets(Go())
+    assert played.started == [("a", 0)]
+    played.ends("a", code=FAILED if fails else None)
+    if fails:
+        assert played.started == [("a", 0), ("h", 0)], "b waits for what handles the failure"
+        played.ends("h")
+    played.ends("b")
+    assert played.statuses["h"] == ("completed" if fails else "skipped")
+    assert played.outcome is RunStatus.COMPLETED
+
+
+def test_a_handler_that_fails_ends_the_run() -> None:
+    played = Played(task_step("a", on_failure={"step": "h"}), task_step("h"), task_step("b", after=["a"]))
+    played.meets(Go())
+    played.ends("a", code=FAILED)
+    played.ends("h", code=FAILED)
+    assert (played.outcome, played.statuses["b"]) == (RunStatus.FAILED, "skipped")
+
+
+def test_a_fan_out_keeps_to_its_bound() -> None:
+    played = Played(map_step("m", 3))
+    played.meets(Go())
+    played.meets(Counted(step="m", count=5))
+    assert played.started == [("m", 0), ("m", 1), ("m", 2)]
+    played.ends("m", 1)
+    assert played.started[3:] == [("m", 3)]
+    played.ends("m", 0, 2, 3, 4)
+    assert played.outcome is RunStatus.COMPLETED
+
+
+def test_a_fan_out_starts_in_pages() -> None:
+    played = Played(map_step("m"))
+    played.meets(Go())
+    played.meets(Counted(step="m", count=2 * PAGE + 1))
+    pages = [len(played.started)]
+    while played.run.has_more:
+        played.meets(Go())
+        pages.append(len(played.started))
+    assert pages == [PAGE, 2 * PAGE, 2 * PAGE + 1]
+
+
+def test_an_empty_fan_out_completes_at_once() -> None:
+    played = Played(map_step("m"))
+    played.meets(Go())
+    played.meets(Counted(step="m", count=0))
+    assert played.outcome is RunStatus.COMPLETED
+
+
+@pytest.mark.parametrize("policy", ["fail", "continue"])
+def test_a_failed_item_does_what_the_policy_says(policy: str) -> None:
+    played = Played(map_step("m", policy=policy))
+    played.meets(Go())
+    played.meets(Counted(step="m", count=3))
+    played.ends("m", 1, code=FAILED)
+    assert played.run.stopping == ({("m", 0), ("m", 2)} if policy == "fail" else frozenset())
+    played.ends("m", 0, 2)
+    assert played.outcome is (RunStatus.FAILED if policy == "fail" else RunStatus.COMPLETED)
+
+
+@pytest.mark.parametrize(("count", "code"), [(10_001, FailureCode.LIMIT_EXCEEDED), (10_000, None)])
+def test_a_fan_out_has_at_most_ten_thousand_items(count: int, code: FailureCode | None) -> None:
+    played = Played(map_step("m", 1))
+    played.meets(Go())
+    played.meets(Counted(step="m", count=count))
+    assert played.run.steps["m"].code is code
+
+
+def test_a_run_has_at_most_a_hundred_thousand_tasks() -> None:
+    steps = [map_step(f"m{n}", 1) for n in range(10)]
+    played = Played(task_step("one"), *steps)
+    played.meets(Go())
+    for n in range(10):
+        played.meets(Counted(step=f"m{n}", count=10_000))
+    assert played.run.steps["m9"].code is FailureCode.LIMIT_EXCEEDED
+
+
+def test_a_cancelled_run_ends_when_its_tasks_have() -> None:
+    played = Played(task_step("a"), task_step("b", after=["a"]))
+    played.meets(Go())
+    played.meets(CancelAsked())
+    assert (played.run.status, played.statuses) == (RunStatus.CANCELLING, {"a": "cancelled", "b": "cancelled"})
+    played.ends("a", code=FailureCode.CANCELLED)
+    assert played.outcome is RunStatus.CANCELLED
+
+
+POLICIES = st.sampled_from(["fail", "continue"])
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Steps that wait for some of those before them, of which some handle the failure of an earlier one."""
+    steps: list[dict[str, Any]] = []
+    for n in range(draw(st.integers(1, 5))):
+        after = draw(st.lists(st.sampled_from([step["id"] for step in steps]), unique=True)) if steps else []
+        fields = {"after": after, "on_failure": draw(POLICIES)}
+        if draw(st.booleans()):
+            steps.append(map_step(f"s{n}", draw(st.sampled_from([None, 1, 2])), draw(POLICIES), **fields))
+        else:
+            steps.append(task_step(f"s{n}", **fields))
+        if draw(st.integers(0, 3)) == 0:
+            steps[-1]["on_failure"] = {"step": f"h{n}"}
+            steps.append(task_step(f"h{n}", on_failure=draw(POLICIES)))
+    return steps
+
+
+class Life(RuleBasedStateMachine):
+    """Any life of any run: events come in any order, and again."""
+
+    played: Played
+
+    @initialize(steps=documents())
+    def begins(self, steps: list[dict[str, Any]]) -> None:
+        self.played = Played(*steps)
+        self.waiting: list[tuple[str, int]] = []
+        self.past: list[Event] = []
+        self._meets(Go())
+
+    def _meets(self, event: Event) -> None:
+        before = len(self.played.started)
+        room = 0 if isinstance(event, CancelAsked) else event.room
+        self.played.meets(event)
+        assert self.played.page <= room, "a commit has a bounded number of tasks"
+        self.waiting += self.played.started[before:]
+        self.past.append(event)
+
+    @precondition(lambda self: self.played.counting)
+    @rule(count=st.integers(0, 4), room=st.sampled_from([0, 1, 2, PAGE]), data=st.data())
+    def is_counted(self, count: int, room: int, data: st.DataObject) -> None:
+        step_id = data.draw(st.sampled_from(sorted(self.played.counting)))
+        self.played.counting.discard(step_id)
+        if count == 4:
+            self._meets(Unlisted(step=step_id, code=FailureCode.INPUT_UNRESOLVED, reason="", room=room))
+        else:
+            self._meets(Counted(step=step_id, count=count, room=room))
+
+    @precondition(lambda self: self.waiting)
+    @rule(fails=st.integers(0, 4), room=st.sampled_from([0, ALONE, PAGE]), data=st.data())
+    def task_ends(self, fails: int, room: int, data: st.DataObject) -> None:
+        step_id, index = data.draw(st.sampled_from(sorted(self.waiting)))
+        self.waiting.remove((step_id, index))
+        self._meets(ItemEnded(step=step_id, index=index, code=None if fails else FAILED, room=room))
+
+    @rule(room=st.sampled_from([0, ALONE, PAGE]))
+    def goes_on(self, room: int) -> None:
+        self._meets(Go(room=room))
+
+    @rule(often=st.integers(0, 9))
+    def is_cancelled(self, often: int) -> None:
+        if often == 0:
+            self._meets(CancelAsked())
+
+    @rule(data=st.data())
+    def meets_again_what_it_has_met(self, data: st.DataObject) -> None:
+        event = data.draw(st.sampled_from([item for item in self.past if not isinstance(item, CancelAsked)]))
+        before, ended = self.played.run.steps, dict(self.played.ended)
+        self._meets(event)
+        if isinstance(event, ItemEnded | Counted | Unlisted):
+            after = self.played.run.steps[event.step]
+            assert (after.failed, after.total) == (before[event.step].failed, before[event.step].total)
+            assert self.played.ended.get(event.step, ended.get(event.step)) == self.played.ended.get(event.step)
+
+    @invariant()
+    def steps_have_waited_and_keep_to_their_bounds(self) -> None:
+        run = self.played.run
+        for step_id, state in run.steps.items():
+            of = run.workflow.steps[step_id]
+            assert len(state.open) <= of.concurrency
+            if state.started_at is not None:
+                for other in waits_for(of, run.workflow.steps):
+                    assert run.steps[other].status not in (StepStatus.WAITING, StepStatus.RUNNING)
+            if of.handles is not None and state.started_at is not None:
+                assert run.steps[of.handles].status is StepStatus.FAILED
+
+    @invariant()
+    def what_is_open_is_what_has_started_and_not_ended(self) -> None:
+        run = self.played.run
+        known = {(step_id, index) for step_id, state in run.steps.items() for index in state.open}
+        assert known | run.stopping == set(self.waiting)
+
+    @invariant()
+    def a_run_has_ended_when_and_only_when_nothing_is_left(self) -> None:
+        left: Iterable[Any] = (*self.waiting, *(self.played.counting if self._is_running() else ()))
+        if self.played.outcome is not None:
+            assert not self.waiting
+            assert all(state.ended_at is not None for state in self.played.run.steps.values())
+        elif not left:
+            assert self.played.run.has_more, "a run that waits for nothing has ended"
+
+    def _is_running(self) -> bool:
+        return self.played.run.status is RunStatus.RUNNING
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
