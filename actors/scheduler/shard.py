@@ -46,7 +46,6 @@ from cluster.domain.base.errors import (
     Fenced,
     InternalError,
     InvalidRequest,
-    NotFound,
     TryLater,
     Unstorable,
     is_bug,
@@ -67,7 +66,7 @@ from cluster.ports.agents import AgentStore
 from cluster.ports.clock import Clock
 from cluster.ports.log import Log, LogFilter, Region
 from cluster.ports.operations import ControlStore
-from cluster.ports.tasks import ShardFence, TaskStore
+from cluster.ports.tasks import ShardFence, TaskStore, missing_task
 from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.group_commit import GroupCommit
 from cluster.process.loops import Loops, OnFatal, unwatched
@@ -602,13 +601,14 @@ class SchedulerShard:
         """The machine's answer about a task that has ended: a repeated report is answered as before, any other is refused. It
         rests on the store alone, so it can be given at once."""
         try:
-            return self._end_of(request, await self._tasks.get(request.workspace, request.task_id))
+            task = await self._tasks.get(request.workspace, request.task_id)
+            if task is None:
+                raise await missing_task(self._tasks, request.workspace, request.task_id)
+            return self._end_of(request, task)
         except Exception as error:
             return self._refusal(request, error)
 
-    def _end_of(self, request: Any, task: Task | None) -> Any:
-        if task is None:
-            raise NotFound(f"There is no task {request.task_id}.", "task_not_found")
+    def _end_of(self, request: Any, task: Task) -> Any:
         if not task.status.terminal:
             raise ActorUnavailable(_SHARD_AWAY)
         head = task.head()

@@ -10,7 +10,7 @@ from typing import Any
 
 from cluster.domain.access import rows as access_rows
 from cluster.domain.agents import agent, breaker
-from cluster.domain.audit import erasure
+from cluster.domain.audit import erasure, retention
 from cluster.domain.base.log import IDENTITY, LogTexts
 from cluster.domain.consensus import learning
 from cluster.domain.deliberation import wire
@@ -33,6 +33,7 @@ LOG_TEXTS: Mapping[str, LogTexts] = {
     "auth": access_rows.LOG_TEXTS,
     "schedule": schedule.LOG_TEXTS,
     "erasure": erasure.LOG_TEXTS,
+    "retention": retention.LOG_TEXTS,
     "region": {"leader": IDENTITY, "heir": IDENTITY, "region": IDENTITY, "mode": frozenset(ReplicationMode)},
 }
 

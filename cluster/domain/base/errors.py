@@ -74,6 +74,13 @@ class NotFound(CallerError):
     default_code = "not_found"
 
 
+class Removed(NotFound):
+    """It was there, and retention has removed it. Whoever copes with what is not there copes with this."""
+
+    status = 410
+    default_code = "removed"
+
+
 class Conflict(CallerError):
     status = 409
     default_code = "conflict"
