@@ -234,3 +234,36 @@ async def test_the_loop_goes_on_until_it_is_stopped(stores: Stores) -> None:
     await eventually(removed)
     assert (await keeper.status())["serving"]
     await keeper.stop()
+
+
+async def test_deliberations_go_with_their_journals_by_age_and_number(stores: Stores) -> None:
+    insert = """
+        with d as (
+            insert into deliberations (request_id, task_id, workspace, principal, admitted_at, deadline_at, contract,
+                contract_digest, mode, state, terminal, completed_at)
+            values ($1, $1, 'w', 'p', $2, $2, '{}', '', 'async', 'DONE', $3, $4))
+        insert into deliberation_events (request_id, n, at, kind, data) values ($1, 1, $2, 'answered', '{}')
+    """
+    for request_id, at, terminal in (
+        *(("old", OLD, "DECIDED"), ("open", OLD, None), ("run", OLD, "DECIDED")),
+        *(("d1", YOUNG, "DECIDED"), ("d2", YOUNG + 1, "DECIDED")),
+    ):
+        await stores.pool.execute(insert, request_id, at, terminal, None if terminal is None else at + 1)
+    await create(stores, replace(new_schedule(), last_run="run"))
+
+    async def there() -> list[str]:
+        rows = await stores.pool.rows("select request_id, n from deliberation_events order by 1")
+        found = [row["request_id"] for row in rows]
+        assert found == [
+            row["request_id"] for row in await stores.pool.rows("select request_id from deliberations order by 1")
+        ]
+        return found
+
+    await retention_keeper(stores).look()
+    assert await there() == ["d1", "d2", "open", "run"]
+    await retention_keeper(stores, replace(KEPT_FOR_EVER, deliberation_count=1)).look()
+    assert await there() == ["d2", "open", "run"]
+    stub = await stores.deliberations.stub("w", "old")
+    assert stub is not None
+    assert (stub.status, stub.removed_at >= NOW) == ("DECIDED", True)
+    assert await stores.deliberations.stub("other", "old") is None
