@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import field_validator
-from pydantic_settings import BaseSettings
 
 from cluster.domain.replication.quorum import DEFAULT_ZONE, LEAST_VOTERS, TWO_ALONE, ReplicationMode
 from cluster.domain.replication.timers import RegionTimers
+from cluster.retention_settings import RetentionSettings
 from cluster.setting_fields import LATER, PROCESS, Words, split_words, variable
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -26,7 +26,7 @@ _URL = re.compile(r"https?://[A-Za-z0-9._:\[\]-]+(?:/[A-Za-z0-9._~/-]*)?")
 _MARGIN = 0.1
 
 
-class RegionSettings(BaseSettings):
+class RegionSettings(RetentionSettings):
     """The part of `Settings` about regions."""
 
     # fmt: off

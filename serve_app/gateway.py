@@ -42,6 +42,7 @@ from cluster.ports.log import WorkspaceLog
 from cluster.ports.operations import DeadLetterStore, WorkspaceControls
 from cluster.ports.outcomes import OutcomeStore
 from cluster.ports.presence import HeartbeatRecord, WorkspaceHeartbeats
+from cluster.ports.retention import WorkspaceRetention
 from cluster.ports.schedules import WorkspaceSchedules
 from cluster.ports.tasks import SubmitItem, WorkspaceTasks
 from cluster.ports.wake_ups import Doorbell, WakeTopic, topics_for
@@ -97,6 +98,7 @@ class Gateway:
     components: Components
     audit: WorkspaceAudit
     erasures: Erasures
+    retention: WorkspaceRetention
     verify_audit: Callable[[int, int | None], Awaitable[AuditPart]]
     """Verifies rows of the log, of all workspaces, and shows none of them."""
     sealed: Callable[[], Awaitable[tuple[int, str | None]]]

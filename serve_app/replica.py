@@ -187,6 +187,7 @@ class Replica:
             log=resources.stores.log,
             audit=resources.stores.audit,
             erasures=resources.stores.erasures,
+            retention=resources.stores.retention,
             verify_audit=partial(verify_part, resources.stores.log, resources.stores.seals),
             sealed=resources.stores.seals.sealed,
             components=self._components,

@@ -1,5 +1,6 @@
-"""The maker of the sealer's process, which also starts the runs of schedules and advances those of workflows: all write only
-where the zone's primary is, and wait most of the time ([decision 26](../../docs/adr/0026-schedules.md))."""
+"""The maker of the sealer's process, which also starts the runs of schedules, advances those of workflows and removes what ended
+long ago: all write only where the zone's primary is, and wait most of the time
+([decision 26](../../docs/adr/0026-schedules.md))."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any
 
 from actors.composition.resources import Context, Resources, exchange_with
 from actors.keeper import Keeper
+from actors.retention import RetentionKeeper
 from actors.roles import SCHEDULER, Role
 from actors.schedules import ScheduleKeeper
 from actors.sealer import Sealer, SealingKey
@@ -53,7 +55,15 @@ def make(it: Context) -> Any:
         clock=resources.clock,
         on_fatal=it.on_fatal,
     )
-    return Keeper(sealer, schedules, workflows)
+    retention = RetentionKeeper(
+        store=resources.stores.retention,
+        region=resources.stores.region,
+        default=resources.settings.retention_rule(),
+        window_s=resources.settings.idempotency_window,
+        clock=resources.clock,
+        on_fatal=it.on_fatal,
+    )
+    return Keeper(sealer, schedules, workflows, retention)
 
 
 async def _key(resources: Resources) -> SealingKey:

@@ -9,11 +9,11 @@ from typing import Any, Final
 from actors.scheduler.generations import shard_away
 from actors.scheduler.handlers import HANDLERS
 from actors.scheduler.state import ShardState, Write
-from cluster.domain.base.errors import NotFound, TryLater
+from cluster.domain.base.errors import TryLater
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.domain.tasks.task import TaskStatus
 from cluster.ports.clock import Clock
-from cluster.ports.tasks import TaskStore
+from cluster.ports.tasks import TaskStore, missing_task
 
 _logger = logging.getLogger(__name__)
 
@@ -34,11 +34,11 @@ class EndedTasks:
     async def answer(self, request: Any) -> Any:
         """The answer about a task that has ended: the machine's, or for an explanation how it ended.
 
-        Raises: `NotFound` if there is no such task, `ActorUnavailable` if it has not ended in the store, the machine's refusals,
-        what the store raises."""
+        Raises: `NotFound` if there is no such task, or none any more, `ActorUnavailable` if it has not ended in the store, the
+        machine's refusals, what the store raises."""
         task = await self._tasks.get(request.workspace, request.task_id)
         if task is None:
-            raise NotFound(f"There is no task {request.task_id}.", "task_not_found")
+            raise await missing_task(self._tasks, request.workspace, request.task_id)
         if not task.status.terminal:
             raise shard_away()
         ended = HANDLERS[type(request)].ended

@@ -43,6 +43,7 @@ from cluster.cli.commands import (
     receipts,
     region,
     regions,
+    retention,
     schedules,
     secrets,
     story,
@@ -96,6 +97,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.add_typer(outcomes.app, name="outcomes")
 app.add_typer(audit.app, name="audit")
 app.command("erase")(erase.erase)
+app.add_typer(retention.app, name="retention")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(ca.app, name="ca")

@@ -6,6 +6,7 @@ import builtins
 from collections.abc import Sequence
 from typing import Protocol
 
+from cluster.domain.audit.retention import Stub
 from cluster.domain.base.log import LogRecord
 from cluster.domain.deliberation.stored import (
     Admitted,
@@ -29,6 +30,9 @@ class WorkspaceDeliberations(Protocol):
         """The journal's events after the ``after``-th, in order; none of a deliberation of another workspace."""
 
     async def get(self, workspace: str, request_id: str) -> Deliberation | None: ...
+
+    async def stub(self, workspace: str, request_id: str) -> Stub | None:
+        """What is left of a deliberation that retention has removed."""
 
     async def list(
         self, workspace: str, limit: int = 100, offset: int = 0

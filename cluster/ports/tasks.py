@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cluster.domain.audit.retention import Stub
 from cluster.domain.base.conditions import Search
+from cluster.domain.base.errors import NotFound
 from cluster.domain.base.log import LogRow
 from cluster.domain.tasks.progress import ProgressReport
 from cluster.domain.tasks.task import (
@@ -94,7 +96,10 @@ class WorkspaceTasks(Protocol):
     async def get_many(self, workspace: str, task_ids: Sequence[str]) -> dict[str, Task]: ...
 
     async def statuses(self, workspace: str, task_ids: Sequence[str]) -> dict[str, TaskStatus]:
-        """The statuses of those of the tasks that exist."""
+        """The statuses of those of the tasks that exist, or existed until retention removed them."""
+
+    async def stub(self, workspace: str, task_id: str) -> Stub | None:
+        """What is left of a task that retention has removed."""
 
     async def list(self, query: TaskQuery) -> tuple[list[Task], Total]:
         """(page, how many match in all)."""
@@ -109,6 +114,12 @@ class WorkspaceTasks(Protocol):
 
     async def events(self, workspace: str, task_id: str, after: int, limit: int) -> tuple[builtins.list[LogRow], int]:
         """(log rows of one task after its ``after``-th, how many it has). A task's rows count 1, 2, 3, ..."""
+
+
+async def missing_task(tasks: WorkspaceTasks, workspace: str, task_id: str) -> NotFound:
+    """The error for whoever names a task that the store does not have: `Removed` if it had it once."""
+    stub = await tasks.stub(workspace, task_id)
+    return NotFound(f"There is no task {task_id}.", "task_not_found") if stub is None else stub.error("task")
 
 
 class TaskStore(WorkspaceTasks, Protocol):

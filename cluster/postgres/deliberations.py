@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from cluster.domain.audit.retention import Stub
 from cluster.domain.base.json_writing import json_writer
 from cluster.domain.base.log import SYSTEM, LogRecord
 from cluster.domain.deliberation.stored import (
@@ -120,6 +121,10 @@ class PostgresDeliberations:
 
     async def get(self, workspace: str, request_id: str) -> Deliberation | None:
         return await self._get(request_id, workspace)
+
+    async def stub(self, workspace: str, request_id: str) -> Stub | None:
+        rows = await self._pool.rows(_SQL["deliberation_stub"], workspace, request_id)
+        return Stub(**dict(rows[0])) if rows else None
 
     async def get_any(self, request_id: str) -> Deliberation | None:
         return await self._get(request_id, None)

@@ -14,6 +14,7 @@ COMMITS: Final = (
     *("admit_deliberations", "append_deliberations", "cancel_deliberation", "record_outcomes", "save_snapshots"),
     *("put_workspace", "put_binding", "remove_binding", "put_role", "remove_role", "create_key", "change_key"),
     *("erase_tasks", "erase_deliberation", "erase_outcomes", "erase_log_words"),
+    *("remove_tasks", "remove_deliberations", "put_retention"),
     *("create_schedule", "change_schedules", "remove_schedules"),
     *("put_credential", "remove_credential"),
     *("apply_workflow", "start_run", "begin_advancing", "advance_runs", "remove_workflows"),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cluster.postgres.erasure import PostgresErasures
     from cluster.postgres.keys import PostgresSigningKeys
     from cluster.postgres.outcomes import PostgresOutcomes
+    from cluster.postgres.retention import PostgresRetention
     from cluster.postgres.schedules import PostgresSchedules
     from cluster.postgres.secrets import PostgresSecrets
     from cluster.postgres.workflows import PostgresWorkflows
@@ -93,6 +94,12 @@ class Stores:
         from cluster.postgres.erasure import PostgresErasures
 
         return PostgresErasures(self.pool, self.epoch)
+
+    @cached_property
+    def retention(self) -> PostgresRetention:
+        from cluster.postgres.retention import PostgresRetention
+
+        return PostgresRetention(self.pool, self.epoch)
 
     @cached_property
     def audit(self) -> PostgresAudit:

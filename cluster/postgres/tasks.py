@@ -8,6 +8,7 @@ import zlib
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from cluster.domain.audit.retention import Stub
 from cluster.domain.base.conditions import Search
 from cluster.domain.base.json_writing import json_writer
 from cluster.domain.base.log import LogRow, caused_by_row
@@ -145,6 +146,10 @@ class PostgresTasks:
     async def statuses(self, workspace: str, task_ids: Sequence[str]) -> dict[str, TaskStatus]:
         rows = await self._pool.rows(_SQL["task_statuses"], workspace, list(task_ids))
         return {row["id"]: TaskStatus(row["status"]) for row in rows}
+
+    async def stub(self, workspace: str, task_id: str) -> Stub | None:
+        rows = await self._pool.rows(_SQL["task_stub"], workspace, task_id)
+        return Stub(**dict(rows[0])) if rows else None
 
     async def held_by(self, principal: str) -> builtins.list[HeldLease]:
         return [HeldLease(*row) for row in await self._pool.rows(_SQL["held_leases"], principal)]

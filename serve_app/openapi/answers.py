@@ -54,6 +54,16 @@ _AUDIT_PAGE = {
     )
 }
 _DETAILED = {200: ref("DetailedHealth")}
+_RETENTION = fields(
+    workspace=ID,
+    task_days=NUMBER,
+    task_count=COUNT,
+    deliberation_days=NUMBER,
+    deliberation_count=COUNT,
+    is_default=YES_OR_NO,
+    run_requested=YES_OR_NO,
+    last_run=nullable(fields(ended_at=EPOCH, tasks=COUNT, deliberations=COUNT)),
+)
 _HEALTH = fields(status={"type": "string", "enum": ["ok", "degraded"]}, degraded=listed(TEXT))
 
 #: (method, path under the prefix or from the root) → status → the shape of the JSON answer.
@@ -340,6 +350,17 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
                 tasks=COUNT, deliberations=COUNT, outcomes=COUNT, log_rows=COUNT, schedules=COUNT, workflows=COUNT
             ),
             not_reached=listed(TEXT),
+        )
+    },
+    ("GET", "/retention"): {200: _RETENTION},
+    ("PUT", "/retention"): {200: _RETENTION},
+    ("POST", "/retention/run"): {
+        200: fields(
+            dry_run=YES_OR_NO,
+            run_requested=YES_OR_NO,
+            complete=YES_OR_NO,
+            tasks=nullable(COUNT),
+            deliberations=nullable(COUNT),
         )
     },
     ("GET", "/stream"): {200: fields(sse=MAP, websocket=MAP, filters=listed(TEXT), frame=MAP, last_event_id=COUNT)},

@@ -18,6 +18,7 @@ _REASONS = {
     404: "There is nothing of that id in the caller's workspace.",
     408: "The body did not arrive within 30 s.",
     409: "It cannot be done in the present state, or the idempotency key was used with another body.",
+    410: "It was there, and the retention of the workspace has removed it.",
     413: "The body is larger than ARAGORA_MAX_BODY_BYTES.",
     415: "The body was not sent as JSON.",
     429: "The caller has made more calls than its limit allows, or too many requests are waiting.",
@@ -26,6 +27,8 @@ _REASONS = {
 }
 #: Answers that say when to ask again.
 _TRY_LATER = frozenset({429, 503})
+#: What retention removes.
+_MAY_BE_REMOVED = ("/tasks/{", "/dead-letter/{", "/deliberations", "/erasures", "/queue/prioritize")
 _CHANGES = ("POST", "PUT", "DELETE", "PATCH")
 _ERROR = "Error"
 #: Names of fields and parameters that are ids. ``subject_id`` and ``snapshot_id`` may be of other forms.
@@ -111,6 +114,8 @@ def _errors(operation: Mapping[str, Any], method: str, path: str, permission: Pe
         yield 415
     if "{" in path or (method, path) in MAY_MISS:
         yield 404
+    if path.startswith(_MAY_BE_REMOVED) and ("{" in path or method == "POST"):
+        yield 410
     # A deliberation that has not ended has no receipt yet; what was sealed with another key cannot be shown.
     if path.endswith("/receipt") or (method == "GET" and path.startswith("/credentials")):
         yield 409

@@ -13,7 +13,7 @@ from fastapi import Query, Request, WebSocket, WebSocketDisconnect
 from starlette.responses import JSONResponse, Response
 
 from cluster.domain.access.permissions import Permission
-from cluster.domain.base.errors import CallerError, Conflict, NotFound, StoreUnavailable
+from cluster.domain.base.errors import CallerError, Conflict, StoreUnavailable
 from cluster.domain.base.ids import check_id
 from cluster.domain.tasks.chunks import (
     START,
@@ -25,6 +25,7 @@ from cluster.domain.tasks.chunks import (
     written_contents,
 )
 from cluster.domain.tasks.task import LeaseToken
+from cluster.ports.tasks import missing_task
 from cluster.process.large import in_thread_if_large, rough_size
 from serve_app.auth.admission import Asker, Caller, requires
 from serve_app.auth.agent_identity import acting_agent
@@ -74,10 +75,10 @@ async def write_chunks(
 
 
 async def chunk_page(gate: Gateway, workspace: str, task_id: str, after: ChunkCursor, limit: int) -> ChunkPage:
-    """Raises: `NotFound` if there is no such task in the workspace."""
+    """Raises: `NotFound` if there is no such task in the workspace, `Removed` if retention has removed it."""
     page = await gate.chunks.read(workspace, task_id, after, limit, has_peers=gate.settings.has_peers)
     if page is None:
-        raise NotFound(f"There is no task {task_id}.", "task_not_found")
+        raise await missing_task(gate.tasks, workspace, task_id)
     return page
 
 

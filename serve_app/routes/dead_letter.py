@@ -112,6 +112,13 @@ async def _purge(gate: Gateway, asker: Origin, body: Chosen) -> dict[str, Any]:
     return {"dry_run": False, "purged": purged, **_left(total, len(ids))}
 
 
+async def _not_there(gate: Gateway, asker: Origin, task_id: str) -> NotFound:
+    stub = await gate.tasks.stub(asker.workspace, task_id)
+    if stub is not None:
+        return stub.error("task")
+    return NotFound(f"There is no task {task_id} in the dead letter.", "task_not_found")
+
+
 @router.get("/{task_id}")
 @requires(Permission.TASKS_READ)
 async def dead_letter(request: Request, task_id: str, asker: Asker) -> dict[str, Any]:
@@ -119,7 +126,7 @@ async def dead_letter(request: Request, task_id: str, asker: Asker) -> dict[str,
     query = DeadLetterQuery(workspace=asker.workspace, ids=(check_id(task_id, "task_id"),), with_replayed=True)
     tasks, _ = await gateway(request).dead_letters.list(query)
     if not tasks:
-        raise NotFound(f"There is no task {task_id} in the dead letter.", "task_not_found")
+        raise await _not_there(gateway(request), asker, task_id)
     return dead_wire(tasks[0])
 
 
@@ -135,7 +142,7 @@ async def replay_one(
     _check_payload(body)
     tasks, _ = await _chosen(gate, asker, body, _read(body), with_replayed=True)
     if not tasks:
-        raise NotFound(f"There is no task {task_id} in the dead letter.", "task_not_found")
+        raise await _not_there(gate, asker, task_id)
     if body.dry_run:
         return {"dry_run": True, "task_id": task_id, "payload": _payload(tasks[0], body)}
     (entry,) = await _replay(gate, asker, tasks, body)

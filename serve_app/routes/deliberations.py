@@ -92,10 +92,15 @@ async def create_deliberation(
     x_request_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Puts a question to several agents. Answers 200 with the result, or 202 with a ``Location`` if the call is asynchronous
-    or takes longer than 24 s. 409 (`Conflict`) if the request id or the key was used with another body."""
+    or takes longer than 24 s. 409 (`Conflict`) if the request id or the key was used with another body, 410 (`Removed`,
+    ``deliberation_removed``) if the request id is that of a deliberation that retention has removed."""
     gate = gateway(request)
     is_async = body.is_async or body.mode == "async"
     new = admission(gate, body, asker, key, is_async)
+    if body.request_id is not None:
+        stub = await gate.deliberations.stub(asker.workspace, new.request_id)
+        if stub is not None:
+            raise stub.error("deliberation")
     after = await gate.hub.now()
     admitted = await gate.admissions.put(new)
     if admitted.conflict:

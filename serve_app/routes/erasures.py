@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from dataclasses import asdict
 from typing import Any
@@ -14,7 +13,7 @@ from cluster.domain.access.permissions import Permission
 from cluster.domain.access.principal import permissions_in
 from cluster.domain.access.workspaces import ALL_WORKSPACES
 from cluster.domain.audit.erasure import FIRST_FORM, NOT_REACHED, Scope
-from cluster.domain.base.errors import Forbidden, InvalidRequest, NotFound
+from cluster.domain.base.errors import Forbidden, InvalidRequest, NotFound, Removed
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import Origin
 from serve_app.auth.admission import Asker, principal_of, requires
@@ -38,7 +37,8 @@ async def erase(request: Request, body: Erase, asker: Asker, key: Idempotency) -
     ``next_cursor``. A repeat erases what is left. ``not_reached`` names copies that are yours to delete. Another
     workspace than the caller's takes the permission in all workspaces. 400 (`InvalidRequest`) unless exactly one of
     workspace, task_id and subject is given, 403 (`Forbidden`), 404 (`NotFound`) if there is no such task or workspace,
-    409 (`Conflict`, ``open_work``) while something of it has not ended."""
+    410 (`Removed`) if retention has removed it with its words, 409 (`Conflict`, ``open_work``) while something of it has not
+    ended."""
     gate = gateway(request)
     scope, target = _chosen(body)
     if scope is Scope.WORKSPACE:
@@ -80,8 +80,15 @@ async def _erase(
 ) -> dict[str, Any]:
     if scope is Scope.TASK:
         check_id(target, "task_id")
-        with contextlib.suppress(NotFound):  # then it is a task
+        stub = await gate.tasks.stub(asker.workspace, target)
+        if stub is not None:  # its words went with it
+            raise stub.error("task")
+        try:
             target = (await known_deliberation(gate, asker, target)).request_id
+        except Removed:
+            raise
+        except NotFound:  # then it is a task
+            pass
     eraser = Eraser(
         erasures=gate.erasures,
         deliberations=gate.deliberations,

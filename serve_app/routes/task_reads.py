@@ -13,13 +13,13 @@ from fastapi import Depends, Query, Request
 from actors.messages import ExplainRequest
 from cluster.domain.access.permissions import Permission
 from cluster.domain.base.conditions import Search, parse_search
-from cluster.domain.base.errors import InvalidRequest, NotFound
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import Origin
 from cluster.domain.scheduling.explain import explain
 from cluster.domain.scheduling.sub_queues import LEVELS
 from cluster.domain.tasks.task import Body, Priority, Task, TaskDetail, TaskStatus
-from cluster.ports.tasks import TaskQuery
+from cluster.ports.tasks import TaskQuery, missing_task
 from cluster.ports.totals import Total
 from cluster.process.waits import LONGEST_WAIT_S
 from serve_app.auth.admission import Asker, Caller, admit, requires
@@ -55,11 +55,11 @@ ENDED = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStat
 async def known_task(gate: Gateway, asker: Origin, task_id: str) -> Task:
     """The task as it is now.
 
-    Raises: `NotFound` if there is no such task, `InvalidRequest` if ``task_id`` is no id.
+    Raises: `NotFound` if there is no such task, `Removed` if retention has removed it, `InvalidRequest` if ``task_id`` is no id.
     """
     task = await gate.task_reads.put((asker.workspace, check_id(task_id, "task_id")))
     if task is None:
-        raise NotFound(f"There is no task {task_id}.", "task_not_found")
+        raise await missing_task(gate.tasks, asker.workspace, task_id)
     return shown(gate, task)
 
 
@@ -236,7 +236,7 @@ async def list_tasks(request: Request, asker: Asker, query: Listing, search: Sea
 @requires(Permission.TASKS_READ)
 async def get_task(request: Request, task_id: str, asker: Asker, wait: Wait = 0.0) -> dict[str, Any]:
     """One task. With ``wait``, when it has ended or so many seconds have passed (at most 25), as it is then. 404 (`NotFound`) if
-    there is no such task."""
+    there is no such task, 410 (`Removed`, ``task_removed``) if retention has removed it."""
     return task_wire(await task_at_its_end(request, asker, task_id, wait))
 
 
@@ -254,7 +254,7 @@ async def task_events(
     gate = gateway(request)
     rows, total = await gate.tasks.events(caller.workspace, check_id(task_id, "task_id"), after, limit)
     if total == 0:
-        raise NotFound(f"There is no task {task_id}.", "task_not_found")
+        raise await missing_task(gate.tasks, caller.workspace, task_id)
     words = may_read_words(caller)
     events = [
         {

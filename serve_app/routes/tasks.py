@@ -125,8 +125,8 @@ def _rules(body: CreateTask) -> TaskRules | None:
 
 
 async def _check_dependencies(gate: Gateway, asker: Origin, tasks: Sequence[NewTask]) -> None:
-    """Refuses tasks that depend on a task that does not exist. Tasks are never deleted, so a task that is found here still
-    exists when ``tasks`` are committed."""
+    """Refuses tasks that depend on a task that does not exist. One that is found here counts as it ended, also if
+    retention removes it before ``tasks`` are committed."""
     predecessors = {edge.after for task in tasks if task.rules is not None for edge in task.rules.after}
     if predecessors:
         found = await gate.tasks.statuses(asker.workspace, sorted(predecessors))

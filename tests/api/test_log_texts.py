@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 import time
 
+from cluster.domain.audit.retention import DAY_S
 from cluster.domain.base.log import LogRow, Origin
 from cluster.ports.access import Revocation
 from cluster.process.clock import ManualClock
@@ -14,6 +15,7 @@ from tests.support.access import NEVER
 from tests.support.api import Api
 from tests.support.log_texts import LOG_TEXTS, words_in
 from tests.support.probes import eventually
+from tests.support.retention import Hurried, retention_keeper
 from tests.support.schedules import schedule_keeper
 from tests.support.task_api import TaskApi
 from tests.support.workflows import Agents, settle, workflow_keeper
@@ -124,6 +126,12 @@ async def _erasure(api: Api) -> None:
     await api.post("/erasures", {"workspace": "default"})
 
 
+async def _retention(api: Api) -> None:
+    assert (await api.call("PUT", "/retention", {"task_days": 1, "deliberation_days": 1})).is_success
+    await api.post("/retention/run", {})
+    await retention_keeper(api.stores, clock=Hurried(time.time() + 30 * DAY_S)).look()
+
+
 async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
     with socket.socket() as nobody_listens:
         nobody_listens.bind(("127.0.0.1", 0))
@@ -146,6 +154,7 @@ async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
     await eventually(lambda: _has(api, "weights.fitted"), what="weights are learned")
     assert WORDS in str([row.private_json for row in await api.rows()])
     await _erasure(api)
+    await _retention(api)
     await api.stores.region.raise_epoch("leader-1")
     rows = await api.rows()
     assert all(row.verifies() for row in rows)

@@ -361,7 +361,7 @@ async def test_images_are_of_the_snapshot_that_the_rows_are_of(primary: Region) 
 
 
 async def test_payloads_of_a_resident_workspace_do_not_travel(primary: Region, secondary: Region) -> None:
-    changes = RandomChanges(primary.stores, 3)
+    changes = RandomChanges(primary.stores, 4)
     await changes.begin()
     withheld = Residency({"eu-w": "eu", "w": "us"}).withheld_from("us")
     assert withheld == {"eu-w"}

@@ -181,6 +181,8 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("POST", "/keys/{key_id}/rotate"): _of_key("/keys/{}/rotate", {"overlap_seconds": 5}),
     ("DELETE", "/keys/{key_id}"): _of_key("/keys/{}"),
     ("POST", "/erasures"): _of_dead("/erasures", lambda task_id: {"task_id": task_id}),
+    ("PUT", "/retention"): _fixed("/retention", {"task_days": 7, "task_count": 1000}),
+    ("POST", "/retention/run"): _fixed("/retention/run", {}),
     ("POST", "/agents"): _fixed("/agents", {"agent_id": "one", "capabilities": ["x"]}),
     ("POST", "/agents/batch"): _fixed("/agents/batch", {"agents": [{"agent_id": "two"}, {"agent_id": "three"}]}),
     ("POST", "/agents/heartbeats"): _of_agent(

@@ -10,7 +10,7 @@ from typing import Any
 
 from cluster.domain.access import rows as access_rows
 from cluster.domain.agents import agent, breaker, credentials
-from cluster.domain.audit import erasure
+from cluster.domain.audit import erasure, retention
 from cluster.domain.base.log import IDENTITY, LogTexts
 from cluster.domain.consensus import learning
 from cluster.domain.deliberation import wire
@@ -36,6 +36,7 @@ LOG_TEXTS: Mapping[str, LogTexts] = {
     "credential": credentials.LOG_TEXTS,
     "workflow": document.LOG_TEXTS,
     "erasure": erasure.LOG_TEXTS,
+    "retention": retention.LOG_TEXTS,
     "region": {"leader": IDENTITY, "heir": IDENTITY, "region": IDENTITY, "mode": frozenset(ReplicationMode)},
 }
 

@@ -11,6 +11,7 @@ from actors.schedules import change_of
 from cluster.domain.access.roles import CustomRole
 from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.agents.agent import Health, Intent
+from cluster.domain.audit.retention import DELIBERATIONS_REMOVED, RULE_SET, TASKS_REMOVED, removal
 from cluster.domain.base.errors import Conflict, NotFound
 from cluster.domain.base.log import Origin, record_for
 from cluster.domain.consensus.learning import StoredOutcome, fit
@@ -48,6 +49,14 @@ POLICY = RetryPolicy()
 ODD = {"z": 1.0, "a": [1e300, "é\x7f\u2028", "\\u0000", {}], "money": 0.1}
 
 
+_ENDED = {
+    TASKS_REMOVED: "select id from tasks where workspace = $1 and status not in ('pending', 'running') order by id limit 1",
+    DELIBERATIONS_REMOVED: (
+        "select request_id as id from deliberations where workspace = $1 and terminal is not null order by 1 limit 1"
+    ),
+}
+
+
 def secret_of(workspace: str) -> str:
     """Words that a client of a workspace wrote."""
     return f"secret of {workspace}"
@@ -83,7 +92,7 @@ class RandomChanges:
             *(self.submit, self.submit, self.decide, self.decide, self.decide, self.replay, self.purge, self.control),
             *(self.register, self.change, self.remove, self.admit, self.append, self.append, self.cancel),
             *(self.outcome, self.workspace, self.bind, self.unbind, self.role, self.key, self.revoke, self.publish),
-            *(self.schedule, self.schedule, self.workflow, self.workflow),
+            *(self.schedule, self.schedule, self.workflow, self.workflow, self.retain, self.retain),
         )
 
     async def begin(self) -> None:
@@ -258,6 +267,20 @@ class RandomChanges:
                 record_for(origin, self._now, "workflow.run_deleted", run.id, {"run_id": run.id}) for run in runs
             ]
             await store.remove([*records, record_for(origin, self._now, "workflow.deleted", name, {"workflow": name})])
+
+    async def retain(self) -> None:
+        """Sets a rule, or removes a task and a deliberation that have ended, if there are any."""
+        origin, store = self._origin(), self.stores.retention
+        if self._chance.random() < 0.2:
+            rule = {"task_days": self._n}
+            await store.set_rule(
+                origin.workspace, rule, record_for(origin, self._now, RULE_SET, origin.workspace, rule)
+            )
+        for kind, query in _ENDED.items():
+            ids = [row["id"] for row in await self.stores.pool.rows(query, origin.workspace)]
+            if ids:
+                await store.remove(kind, removal(origin.workspace, kind, ids, self._now, ""))
+                self._dead = [task_id for task_id in self._dead if task_id not in ids]
 
     async def register(self) -> None:
         items: list[RegisterItem] = []

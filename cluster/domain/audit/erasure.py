@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
+from cluster.domain.audit.retention import LISTS
 from cluster.domain.base.log import IDENTITY, LogRow, LogTexts
 
 
@@ -52,8 +53,8 @@ FIRST_FORM: Final = (
 
 
 def is_erasure(kind: str) -> bool:
-    """Whether rows of this kind say that words of earlier rows are gone."""
-    return kind == OF_ROWS or kind in OF_ENTITIES
+    """Whether rows of this kind say that words of earlier rows are gone, by an erasure or by retention."""
+    return kind == OF_ROWS or kind in OF_ENTITIES or kind in LISTS
 
 
 def erases(row: LogRow, earlier: LogRow) -> bool:
@@ -62,4 +63,6 @@ def erases(row: LogRow, earlier: LogRow) -> bool:
         return False
     if row.kind in OF_ENTITIES:
         return row.entity == earlier.entity
+    if row.kind in LISTS:
+        return earlier.entity in row.data[LISTS[row.kind]]
     return row.kind == OF_ROWS and bool(row.data["after"] < earlier.seq <= row.data["through"])

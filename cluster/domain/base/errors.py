@@ -49,6 +49,13 @@ class Forbidden(CallerError):
     default_code = "forbidden"
 
 
+class Removed(NotFound):
+    """It was there, and retention has removed it. Whoever copes with what is not there copes with this."""
+
+    status = 410
+    default_code = "removed"
+
+
 class Conflict(CallerError):
     status = 409
     default_code = "conflict"

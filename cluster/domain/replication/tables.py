@@ -66,6 +66,11 @@ def _of_workspace(*kinds: str, **values: str) -> Naming:
     return Naming(kinds=kinds, values={"workspace": "workspace", **values})
 
 
+_STUB: Final = (
+    "id text, workspace text, status text, created_at double precision, completed_at double precision, removed_at double "
+    "precision"
+)
+
 LOG: Final = ReplicatedTable(
     name="log",
     key=("seq",),
@@ -174,7 +179,7 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
     ReplicatedTable(
         name="tasks",
         key=("id",),
-        naming=Naming(kinds=("task.",), values={"id": "entity"}),
+        naming=Naming(kinds=("task.", "retention.tasks_removed"), values={"id": "each.task_ids"}),
         columns=_columns(
             "id text, workspace text, shard smallint, queue text, task_type text, priority smallint, status text, "
             "status_detail text, attempt integer, retries integer, max_retries integer, timeout_s double precision, "
@@ -191,8 +196,10 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
     ReplicatedTable(
         name="task_progress",
         key=("task_id",),
-        # An erasure deletes it, and names the task alone.
-        naming=Naming(kinds=("progress.", "task.erased"), values={"task_id": "each.task_ids"}),
+        # An erasure deletes it, and names the task alone; retention does too.
+        naming=Naming(
+            kinds=("progress.", "task.erased", "retention.tasks_removed"), values={"task_id": "each.task_ids"}
+        ),
         columns=_columns(
             "task_id text, workspace text, attempt integer, at double precision, percent double precision, message text, "
             "checkpoint json"
@@ -205,7 +212,10 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
     ReplicatedTable(
         name="deliberations",
         key=("request_id",),
-        naming=Naming(kinds=("deliberation.", "journal."), values={"request_id": "entity"}),
+        naming=Naming(
+            kinds=("deliberation.", "journal.", "retention.deliberations_removed"),
+            values={"request_id": "each.request_ids"},
+        ),
         columns=_columns(
             "request_id text, task_id text, workspace text, principal text, admitted_at double precision, deadline_at "
             "double precision, contract json, contract_digest bytea, mode text, state text, terminal text, result json, "
@@ -222,11 +232,35 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
     ReplicatedTable(
         name="deliberation_events",
         key=("request_id", "n"),
-        naming=Naming(kinds=("deliberation.", "journal."), values={"request_id": "entity"}),
+        naming=Naming(
+            kinds=("deliberation.", "journal.", "retention.deliberations_removed"),
+            values={"request_id": "each.request_ids"},
+        ),
         columns=_columns("request_id text, n integer, at double precision, kind text, data json"),
         owner="(select d.workspace from deliberations d where d.request_id = deliberation_events.request_id)",
         whole_rows_withheld=True,
         why="It resumes without paying for an answer twice. The journal of a deliberation travels whole.",
+    ),
+    ReplicatedTable(
+        name="task_stubs",
+        key=("id",),
+        naming=Naming(kinds=("retention.tasks_removed",), values={"id": "each.task_ids"}),
+        columns=_columns(_STUB),
+        why="A removed task has the same answer in any region, and counts there as it ended.",
+    ),
+    ReplicatedTable(
+        name="deliberation_stubs",
+        key=("id",),
+        naming=Naming(kinds=("retention.deliberations_removed",), values={"id": "each.request_ids"}),
+        columns=_columns(_STUB),
+        why="A removed deliberation has the same answer in any region.",
+    ),
+    ReplicatedTable(
+        name="retention",
+        key=("workspace",),
+        naming=_of_workspace("retention.rule_set", "retention.run_requested"),
+        columns=_columns("workspace text, rule json, requested_at double precision"),
+        why="The region that takes over keeps what this one would keep.",
     ),
     ReplicatedTable(
         name="schedules",
@@ -335,6 +369,7 @@ LOCAL: Final[tuple[LocalTable, ...]] = (
         why="They are many and short-lived; a region has those that it took itself, and says so after a failover.",
     ),
     LocalTable(name="task_chunk_totals", why="Of the chunks that the region took."),
+    LocalTable(name="retention_passes", why="When this region's own retention went through a workspace last."),
     LocalTable(name="sessions", why="Whoever logged in at one region logs in at another one anew."),
     LocalTable(name="logins", why="Logins that have begun at this region and not ended yet, for ten minutes."),
     LocalTable(name="secrets", why="Sealed by a key of the deployment, and never sent."),

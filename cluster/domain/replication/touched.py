@@ -53,7 +53,9 @@ def _names(naming: Naming, row: NamedRow) -> Iterable[Names]:
 
 def _values(source: str, row: NamedRow) -> Sequence[str]:
     if source.startswith(EACH):
-        listed = json.loads(row.data).get(source.removeprefix(EACH))
+        name = source.removeprefix(EACH)
+        # Most rows of tasks have no list, and their data need not be parsed to know that.
+        listed = json.loads(row.data).get(name) if f'"{name}"' in row.data else None
         return [row.entity] if listed is None else [str(entry) for entry in listed]
     if source.startswith(DATA):
         data: Any = json.loads(row.data)

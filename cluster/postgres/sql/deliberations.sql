@@ -44,6 +44,10 @@ order by n
 select d.*, d.contract::text as contract_text, d.result::text as result_text
 from deliberations d where request_id = $1 and ($2::text is null or workspace = $2)
 
+-- name: deliberation_stub
+-- What is left of a removed deliberation.
+select id, status, created_at, completed_at, removed_at from deliberation_stubs where id = $2 and workspace = $1
+
 -- name: list_deliberations
 -- A page, newest first.
 select d.*, d.contract::text as contract_text, d.result::text as result_text

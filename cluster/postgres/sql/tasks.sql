@@ -34,8 +34,14 @@ select id, workspace, queue, task_type, priority, status, status_detail, attempt
 from tasks where status in ('pending', 'running') order by created_at, id
 
 -- name: task_statuses
--- The statuses of tasks by id within a workspace.
+-- The statuses of tasks by id within a workspace, also of those that retention has removed.
 select id, status from tasks where workspace || '' = $1 and id = any ($2)
+union all
+select id, status from task_stubs where workspace = $1 and id = any ($2)
+
+-- name: task_stub
+-- What is left of a removed task.
+select id, status, created_at, completed_at, removed_at from task_stubs where id = $2 and workspace = $1
 
 -- name: held_leases
 -- The leases of one principal, found by the index of running tasks.

@@ -209,4 +209,13 @@ def test_a_text_that_nobody_declared_is_found(kind: str, data: dict[str, Any]) -
 
 def test_every_subject_has_its_texts_declared() -> None:
     subjects = {"task", "agent", "breaker", "control", "deliberation", "outcome", "weights", "access", "region"}
-    assert LOG_TEXTS.keys() == {*subjects, "auth", "erasure", "progress", "schedule", "credential", "workflow"}
+    assert LOG_TEXTS.keys() == {
+        *subjects,
+        "auth",
+        "erasure",
+        "progress",
+        "retention",
+        "schedule",
+        "credential",
+        "workflow",
+    }

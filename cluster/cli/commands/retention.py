@@ -1,0 +1,92 @@
+"""``aragora-cp retention``: for how long what has ended is kept."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from cluster.cli.calls import Json, call, given, print_json
+from cluster.cli.numbers import amount
+from cluster.cli.output import console
+
+app = typer.Typer(
+    no_args_is_help=True, help="Retention: for how long tasks and deliberations that have ended are kept."
+)
+
+
+@app.command()
+def show(as_json: Json = False) -> None:
+    """Show what the workspace keeps, and what the last pass removed."""
+    _print(call("GET", "/retention"), as_json)
+
+
+@app.command("set")
+def set_rule(
+    task_days: Annotated[float | None, amount("Tasks go so many days after their end; 0: never for their age.")] = None,
+    task_count: Annotated[
+        int | None, typer.Option(min=0, help="So many tasks are kept, the newest; 0: any number.")
+    ] = None,
+    deliberation_days: Annotated[float | None, amount("The same of deliberations.")] = None,
+    deliberation_count: Annotated[int | None, typer.Option(min=0, help="The same of deliberations.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Change what the workspace keeps. What you do not name stays as it is."""
+    body = given(
+        task_days=task_days,
+        task_count=task_count,
+        deliberation_days=deliberation_days,
+        deliberation_count=deliberation_count,
+    )
+    if not body:
+        raise typer.BadParameter("Name at least one of the options; --help lists them.")
+    _print(call("PUT", "/retention", body), as_json)
+
+
+@app.command()
+def run(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove now what the workspace does not keep, instead of within a quarter of an hour.
+
+    \f
+    Raises: `Abort` if you do not agree.
+    """
+    if not (dry_run or yes):
+        typer.confirm("This removes for good what the workspace does not keep. Go on?", abort=True, err=True)
+    answer = call("POST", "/retention/run", {"dry_run": dry_run})
+    if as_json:
+        print_json(answer)
+    elif dry_run:
+        at_least = "" if answer["complete"] else "at least "
+        console.print(
+            f"Would be removed: {at_least}{answer['tasks']} tasks, {at_least}{answer['deliberations']} deliberations."
+        )
+    else:
+        console.print("The pass begins within seconds; `aragora-cp retention show` tells when it has ended.")
+
+
+def _print(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    for name, what in (("task", "tasks"), ("deliberation", "deliberations")):
+        days, count = found[f"{name}_days"], found[f"{name}_count"]
+        age = f"for {days:g} days after their end" if days else "at any age"
+        number = f"at most {count}" if count else "any number"
+        console.print(f"Keeps {what} {age}, {number} of them.")
+    if found["is_default"]:
+        console.print("This is the deployment's default; the workspace has set nothing itself.")
+    last = found["last_run"]
+    if last is None:
+        console.print("There was no pass in this region yet.")
+    else:
+        ended = datetime.fromtimestamp(last["ended_at"], UTC).isoformat(timespec="seconds")
+        console.print(
+            f"The last pass ended at {ended} and removed {last['tasks']} tasks, {last['deliberations']} deliberations."
+        )
+    if found["run_requested"]:
+        console.print("A run was asked for and has not ended yet.")

@@ -1,0 +1,30 @@
+"""The settings of retention: what workspaces keep that have no rule of their own."""
+
+from __future__ import annotations
+
+from pydantic_settings import BaseSettings
+
+from cluster.domain.audit.retention import MOST_COUNT, MOST_DAYS, RetentionRule
+from cluster.setting_fields import variable
+
+GROUP = "Retention"
+
+
+class RetentionSettings(BaseSettings):
+    """The part of `Settings` about retention."""
+
+    # fmt: off
+    task_retention_days: float = variable(30, "Tasks that ended longer ago are removed. 0: none for its age.", group=GROUP, unit="days", ge=0, le=MOST_DAYS)
+    task_retention_count: int = variable(1_000_000, "Of the tasks of a workspace, so many are kept, the newest by their submit; ended ones beyond are removed. 0: any number.", group=GROUP, unit="tasks", ge=0, le=MOST_COUNT)
+    deliberation_retention_days: float = variable(90, "Deliberations that ended longer ago are removed, with their journals and receipts. 0: none for its age.", group=GROUP, unit="days", ge=0, le=MOST_DAYS)
+    deliberation_retention_count: int = variable(100_000, "Of the deliberations of a workspace, so many are kept, the newest by their admission; ended ones beyond are removed. 0: any number.", group=GROUP, unit="deliberations", ge=0, le=MOST_COUNT)
+    # fmt: on
+
+    def retention_rule(self) -> RetentionRule:
+        """What a workspace without a rule of its own keeps."""
+        return RetentionRule(
+            task_days=self.task_retention_days,
+            task_count=self.task_retention_count,
+            deliberation_days=self.deliberation_retention_days,
+            deliberation_count=self.deliberation_retention_count,
+        )
