@@ -15,6 +15,7 @@ from cluster.domain.tasks.chunks import START, NewChunks
 from cluster.domain.tasks.progress import Progress, ProgressReport
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import PULL_CALL_TYPE, LeaseToken, TaskStatus
+from cluster.domain.workflows import stored
 from cluster.ports.tasks import TaskQuery, missing_task
 from cluster.postgres.stores import Stores, open_stores
 from tests.support.probes import eventually
@@ -33,6 +34,7 @@ from tests.support.retention import (
 from tests.support.samples import ASKER, NOW
 from tests.support.schedules import create, new_schedule
 from tests.support.stores import StoreUrls
+from tests.support.workflows import apply, start
 
 
 async def test_what_ended_before_the_bound_goes_and_the_rest_stays(stores: Stores) -> None:
@@ -88,6 +90,18 @@ async def test_what_open_work_or_a_schedule_names_stays(stores: Stores) -> None:
     await create(stores, replace(new_schedule(), last_run="last", runs=("run",)))
     await retention_keeper(stores).look()
     assert await kept(stores) == ["after", "before", "last", "run"]
+
+
+async def test_tasks_of_an_open_run_stay(stores: Stores) -> None:
+    """Its later steps take their inputs from them."""
+    run_id = await start(stores, await apply(stores, {"id": "a", "task": {}}))
+    step_id = stored.task_id(run_id, "a", 0)
+    await ended_task(stores, step_id, OLD)
+    await retention_keeper(stores).look()
+    assert await kept(stores) == [step_id]
+    await stores.pool.execute("update workflow_runs set ended_at = $1", NOW)
+    await retention_keeper(stores).look()
+    assert await kept(stores) == []
 
 
 async def test_calls_of_an_open_deliberation_stay(stores: Stores) -> None:
