@@ -49,9 +49,9 @@ FILES: Final = 65_536
 #: Written when an HAProxy is replaced by another: connections through the old one have to end (`serve_app/streams/endings.py`).
 REPLACED = "replaced"
 RETRY_AFTER_S: Final = 2
-#: How long the head of a request may take to arrive, from the beginning of its connection or its first byte on. Ray allows an hour
-#: between two bytes, so that as many slow clients as HAProxy takes connections would keep all others out. What follows is bounded
-#: by `serve_app/http/body_bounds.py`.
+#: How long the head of a request may take to arrive, from the beginning of its connection or its first byte on. Ray allows an
+#: hour between two bytes, so that as many slow clients as HAProxy takes connections would keep all others out. What follows is
+#: bounded by `serve_app/http/body_bounds.py`.
 HEAD_S = 30
 #: How long a client may be silent while it is to send something (a TLS handshake, a body), or take nothing of an answer. An hour
 #: with Ray, which WebSockets keep: they are pinged. A client that waits for its answer has nothing to send.
