@@ -436,6 +436,8 @@ class Settings(RegionSettings):
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
+            if isinstance(value, tuple):
+                value = tuple(without_userinfo(each) if isinstance(each, str) else each for each in value)
             yield name, without_userinfo(value) if isinstance(value, str) else value
 
     def secrets(self) -> list[str]:
@@ -443,7 +445,12 @@ class Settings(RegionSettings):
         it."""
         found = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
         # Every URL may have a password, also one whose setting is not held to be secret.
-        urls = [value for _, value in self if isinstance(value, str)]
+        urls = [
+            each
+            for _, value in self
+            for each in (value if isinstance(value, tuple) else (value,))
+            if isinstance(each, str)
+        ]
         passwords = [_password(value) for value in (*found, *urls) if "://" in value]
         plain = [*found, *passwords, *map(unquote, passwords)]
         return [*plain, *(quote(secret, safe="") for secret in plain)]
@@ -615,7 +622,7 @@ def _sentence(error: ValidationError) -> str:
     field = next((f for f in Settings.model_fields if where in (f, _key(f))), where)
     info = Settings.model_fields[field]
     shown = "***" if "Secret" in str(info.annotation) else without_userinfo(repr(item["input"]))
-    reason = str(item["msg"]).removeprefix("Value error, ")
+    reason = without_userinfo(str(item["msg"]).removeprefix("Value error, "))
     return f"{variable_name(field, info)}={shown} is not accepted: {reason[0].lower()}{reason[1:]}."
 
 

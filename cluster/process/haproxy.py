@@ -53,8 +53,9 @@ RETRY_AFTER_S: Final = 2
 #: hour between two bytes, so that as many slow clients as HAProxy takes connections would keep all others out. What follows is
 #: bounded by `serve_app/http/body_bounds.py`.
 HEAD_S = 30
-#: How long a client may be silent while it is to send something (a TLS handshake, a body), or take nothing of an answer. An hour
-#: with Ray, which WebSockets keep: they are pinged. A client that waits for its answer has nothing to send.
+#: How long a client may be silent while it is to send something (a TLS handshake, a body), or take nothing of an answer; an
+#: hour with Ray. One that waits for its answer has nothing to send. A WebSocket, which uvicorn pings every 20 s, may be silent for
+#: twice as long.
 SILENT_S = 60
 
 _TRACE = "^[A-Za-z0-9._:@-]{1,128}$"
@@ -168,8 +169,8 @@ def corrected(
         text,
     )
     text = _put(
-        r"(?m)^( *timeout )client (\d+s)\n",
-        lambda found: f"{found[1]}client {SILENT_S}s\n{found[1]}tunnel {found[2]}\n",
+        r"(?m)^( *timeout )client \d+s\n",
+        lambda found: f"{found[1]}client {SILENT_S}s\n{found[1]}tunnel {2 * SILENT_S}s\n",
         text,
     )
     ends_tls = front.bind_options(tls, directory) if tls is not None else ""

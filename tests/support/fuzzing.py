@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import string
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -263,7 +264,9 @@ async def faults_of(ground: Ground, call: DrawnCall) -> list[str]:
     )
     asked = f"{call.path} {call.query} {sent}"
     faults = [f"it was answered {answer.status_code}"] if answer.status_code >= 500 else []
-    faults += [f"it shows {each}" for each in ground.foreign if each in answer.text and each not in asked]
+    # With its workspace's mark (`request_ids.py`) an id is one that a caller chose for a deliberation of its own.
+    shown = [each for each in ground.foreign if re.search(re.escape(each) + r"(?!\.w-[0-9a-f]{16})", answer.text)]
+    faults += [f"it shows {each}" for each in shown if each not in asked]
     if call.role == "nobody" and answer.is_success and not _is_public(call.path):
         faults.append("nobody may call it")
     return [f"{call.role} {call.method} {asked[:600]}: {fault}: {answer.text[:300]}" for fault in faults]

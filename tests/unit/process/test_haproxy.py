@@ -330,14 +330,25 @@ async def test_slow_heads_are_given_up_and_others_are_served(front: Front, tmp_p
         assert {answer[:13] for answer in await many} <= {b"HTTP/1.1 408 ", b""}
 
 
-async def test_a_client_that_takes_nothing_is_given_up_and_one_that_waits_is_not(front: Front) -> None:
+UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+UPGRADED = (
+    b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+)
+EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(("asks", "begins"), [("", EVENTS), (UPGRADE, UPGRADED)], ids=["stream", "socket"])
+async def test_a_client_that_takes_nothing_is_given_up_and_one_that_waits_is_not(
+    front: Front, asks: str, begins: bytes
+) -> None:
     front.silent_s = 1
     ended: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         if b"/stream" in head:
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
+            writer.write(begins)
             with contextlib.suppress(OSError):
                 while True:
                     writer.write(bytes(100_000))
@@ -356,7 +367,7 @@ async def test_a_client_that_takes_nothing_is_given_up_and_one_that_waits_is_not
         assert (await answered(front.url)).status_code == 200
         late = asyncio.ensure_future(answered(front.url + "/late"))
         _, writer = await asyncio.open_connection("127.0.0.1", front.port, limit=1000)
-        writer.write(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
+        writer.write(f"GET /stream HTTP/1.1\r\nHost: a\r\n{asks}\r\n".encode())
         assert (await late).status_code == 200, "it waits as long as the other one takes nothing"
         writer.close()
 
