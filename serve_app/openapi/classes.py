@@ -21,7 +21,7 @@ SHOWN: Mapping[str, str] = {
     "Error.errors": "field message",
     "Task": (
         "task_type required_capabilities queue target_region fallback_regions assigned_region region_routing_mode "
-        "origin_region tenant concurrency_key worker_version"
+        "origin_region tenant concurrency_key worker_version sticky_key"
     ),
     "Task.after": "when_failed",
     # An agent sees what it is leased, whatever else it may see.

@@ -125,6 +125,7 @@ SHAPES["Task"] = fields(
     target_agent=nullable(ID), target_region=nullable(TEXT), fallback_regions=listed(TEXT), assigned_region=nullable(TEXT),
     region_routing_mode=TEXT, origin_region=TEXT, replayed_as_opt=ID, tenant_opt=TEXT, queue_timeout_seconds_opt=NUMBER,
     total_timeout_seconds_opt=NUMBER, concurrency_key_opt=TEXT, concurrency_limit_opt=WHOLE, worker_version_opt=TEXT,
+    sticky_key_opt=TEXT,
     excluded_agents_opt=listed(ID), after_opt=listed(fields(id=ID, when_failed=TEXT)), left_out_opt=listed(words(Body)),
     redacted_opt=YES_OR_NO, progress_opt=ref("Progress"), checkpoint_opt=ANYTHING,
     retry_opt=ref("RetryPolicy"),

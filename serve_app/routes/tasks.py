@@ -119,6 +119,7 @@ def _rules(body: CreateTask) -> TaskRules | None:
             affinity=affinity,
             retries=None if body.retry is None else body.retry.to_domain(),
             worker_version=body.worker_version,
+            sticky_key=body.sticky_key,
             after=tuple(Edge(after=edge.id, when_failed=edge.when_failed) for edge in edges),
         )
     )

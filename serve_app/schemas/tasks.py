@@ -122,6 +122,7 @@ class TaskFields(RequestBody):
     fallback_regions: Names = []
     region_routing_mode: Literal["any", "preferred", "strict"] = "any"
     worker_version: Text | None = Field(None, min_length=1, max_length=MAX_VERSION)
+    sticky_key: Words | None = None
 
     @field_validator("worker_version")
     @classmethod
@@ -166,7 +167,7 @@ class CreateTask(TaskFields):
     one does.
     """
 
-    younger = frozenset({"retry", "worker_version"})
+    younger = frozenset({"retry", "sticky_key", "worker_version"})
 
     payload: Any = {}
     run_at: float | None = Field(None, ge=0, le=MAX_EPOCH_S)
@@ -380,6 +381,7 @@ def rules_wire(rules: TaskRules | None, max_retries: int) -> dict[str, Any]:
         "excluded_agents": list(rules.excluded_agents) or None,
         "retry": None if rules.retries is None else retry_wire(rules.retries, max_retries),
         "worker_version": rules.worker_version,
+        "sticky_key": rules.sticky_key,
         "after": [{"id": edge.after, "when_failed": edge.when_failed.value} for edge in rules.after] or None,
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -72,6 +72,7 @@ _NAMES: list[tuple[str, dict[str, Any]]] = [
     ("/tasks", {"task_type": "NAME"}),
     ("/tasks", {"task_type": "t", "required_capabilities": ["a", "NAME"]}),
     ("/tasks", {"task_type": "t", "concurrency_key": "NAME"}),
+    ("/tasks", {"task_type": "t", "sticky_key": "NAME"}),
     ("/tasks", {"task_type": "t", "target_region": "NAME"}),
     ("/agents", {"agent_id": "a", "model": "NAME"}),
     ("/agents", {"agent_id": "a", "provider": "NAME"}),

@@ -95,6 +95,9 @@ async def test_listings_filter_count_truly_and_page_without_skipping_or_repeatin
         ({"total_timeout_seconds": "soon"}, "invalid_request"),
         ({"concurrency_limit": 2}, "invalid_concurrency"),
         ({"concurrency_key": ""}, "invalid_request"),
+        ({"sticky_key": ""}, "invalid_request"),
+        ({"sticky_key": 7}, "invalid_request"),
+        ({"sticky_key": "x" * 257}, "invalid_request"),
         ({"after": ["task_nobody"]}, "unknown_dependency"),
         ({"after": ["t", "t"]}, "invalid_dependency"),
         ({"after": [{"id": "t", "when_failed": "shrug"}]}, "invalid_request"),
@@ -126,6 +129,7 @@ async def test_a_task_shows_everything_it_was_submitted_with(tasks: TaskApi) -> 
         "total_timeout_seconds": 50.0,
         "concurrency_key": "db",
         "concurrency_limit": 2,
+        "sticky_key": "repository-7",
         "excluded_agents": ["a9"],
         "after": [{"id": first, "when_failed": "run_anyway"}],
     }

@@ -56,6 +56,9 @@ def submit(
     worker_version: Annotated[
         str | None, typer.Option(help="Versions its worker may have, such as '>=1.4,<2'.")
     ] = None,
+    sticky_key: Annotated[
+        str | None, typer.Option(help="Prefer the agent that took the last task of this key.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end, and print its result.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --wait: print the whole task as JSON.")] = False,
 ) -> None:
@@ -91,6 +94,7 @@ def submit(
         target_agent=target_agent,
         excluded_agents=split(exclude),
         worker_version=worker_version,
+        sticky_key=sticky_key,
     )
     task_id = str(call("POST", "/tasks", body)["task_id"])
     if not wait:

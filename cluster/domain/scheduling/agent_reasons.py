@@ -38,14 +38,16 @@ def able_agents(
     now: float,
     breakers: Mapping[str, Breaker],
     versions: Mapping[str, tuple[str, ...]],
+    sticky_agent: str | None,
 ) -> tuple[list[str], list[Reason]]:
     """(ids of the agents that may have the task, reasons if none of them could take it now). ``breakers`` is by agent id, and so
-    is ``versions``: those that an agent's claims announce, in place of the one that it registered."""
+    is ``versions``: those that an agent's claims announce, in place of the one that it registered. ``sticky_agent``: the agent
+    that holds its sticky key and that it waits for."""
     if head.target_agent is not None:
         agents = [agent for agent in agents if agent.agent_id == head.target_agent]
         if not agents:
             return [], [_no_agent(f"It is for agent {head.target_agent}, which is not registered.", "Register it.")]
-    demand, waited_s = demand_of(head), now - _since(head)
+    demand, waited_s = demand_of(head, sticky_agent), now - _since(head)
     found: dict[Refusal | None, list[Agent]] = {}
     for agent in agents:
         of_agent = versions.get(agent.agent_id, (agent.version,))

@@ -7,9 +7,11 @@ builds a new one from the store, so memory is ahead of the store by no more than
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import weakref
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.base.compact import evolve as replace
@@ -26,10 +28,11 @@ from cluster.domain.scheduling.lease_table import LeaseTable, key_of
 from cluster.domain.scheduling.limits import Control
 from cluster.domain.scheduling.ready_queue import ReadyQueue
 from cluster.domain.scheduling.requests import AgentKey, AnsweredClaim, ClaimRequest, Grant
+from cluster.domain.scheduling.sticky_keys import StickyKeys, StickyOver, waits_until
 from cluster.domain.scheduling.timers import ANY_ATTEMPT, Timers
 from cluster.domain.scheduling.waiting_claims import WaitingClaims
 from cluster.domain.scheduling.workspace_ends import ENDED_APART_S, WorkspaceEnds
-from cluster.domain.tasks.effects import Dequeue, EndLease, Enqueue, StartGrace, StartLease, Transition
+from cluster.domain.tasks.effects import Dequeue, Effect, EndLease, Enqueue, StartGrace, StartLease, Transition
 from cluster.domain.tasks.events import (
     AgentLost,
     CancelGraceOver,
@@ -87,6 +90,9 @@ class SchedulerCore:
         self._open: dict[str, TaskHead] = {}
         # The lease of every running task, by agent, and what is known of agents. StartLease and ``_add`` add, EndLease removes.
         self._leases = LeaseTable(lease_ttl_s)
+        # Which agents hold sticky keys, and which tasks of the queue wait for them. StartLease and EndLease change who holds a
+        # key; a task waits from ``_enqueue`` to Dequeue, or until ``_free``.
+        self._sticky = StickyKeys(self._leases)
         # Running tasks that are being cancelled. StartGrace adds, EndLease removes.
         self._cancellations = PendingCancellations()
         # The edges of every blocked task. ``_add`` adds; ``_settle`` removes those to a task that has ended, ``_end`` those of a
@@ -118,6 +124,7 @@ class SchedulerCore:
             cancellations=self._cancellations,
             waiting=self._waiting,
             last_claims=self._last_claims,
+            sticky=self._sticky,
             timers=self._timers,
             happens=lambda head, event, now: core._happens(head, event, now),
         )
@@ -325,7 +332,9 @@ class SchedulerCore:
 
         left_out = self._last_claims.leave_out(head, waiting)
         versions = self._last_claims.versions(workspace, waiting)
-        return waiting_view(head, self._queue, self._dependencies.waits_for(task_id), left_out, versions, now)
+        view = waiting_view(head, self._queue, self._dependencies.waits_for(task_id), left_out, versions, now)
+        sticky_agent = self._sticky.agent_of(task_id)
+        return view if sticky_agent is None else dataclasses.replace(view, sticky_agent=sticky_agent)
 
     @property
     def waiting_claims(self) -> int:
@@ -379,20 +388,29 @@ class SchedulerCore:
         if transition.decision is not None:
             self._decisions.append(transition.decision)
         for effect in transition.effects:
-            if isinstance(effect, Dequeue):
-                self._queue.discard(head.id)
-            elif isinstance(effect, EndLease):
-                self._release(head)
-            elif isinstance(effect, Enqueue):
-                self._enqueue(new, effect.not_before, now)
-            elif isinstance(effect, StartLease):
-                self._acquire(new, now)
-            elif isinstance(effect, StartGrace):
-                self._request_cancel(new, effect.until, now)
+            _EFFECTS[type(effect)](self, head, new, effect, now)
         if new.status.terminal:
             cause = "" if transition.decision is None else transition.decision.record.cause
             self._end(head, new, cause, now)
         return new
+
+    def _dequeue(self, head: TaskHead, new: TaskHead, effect: Dequeue, now: float) -> None:
+        self._queue.discard(head.id)
+        self._sticky.leave(head.id)
+
+    def _queue_again(self, head: TaskHead, new: TaskHead, effect: Enqueue, now: float) -> None:
+        self._enqueue(new, effect.not_before, now)
+
+    def _start_lease(self, head: TaskHead, new: TaskHead, effect: StartLease, now: float) -> None:
+        self._acquire(new, now)
+
+    def _end_lease(self, head: TaskHead, new: TaskHead, effect: EndLease, now: float) -> None:
+        self._release(head)
+        if not new.status.terminal:
+            self._sticky.give_up(head)
+
+    def _start_grace(self, head: TaskHead, new: TaskHead, effect: StartGrace, now: float) -> None:
+        self._request_cancel(new, effect.until, now)
 
     def _end(self, head: TaskHead, new: TaskHead, cause: str, now: float) -> None:
         self._open.pop(head.id, None)
@@ -423,7 +441,10 @@ class SchedulerCore:
         if not_before > now:
             self._arm(not_before, RunAtReached, head)
             return
-        self._waiting.became_ready(self._queue.push(head))
+        sticky_agent = None if head.rules is None else self._sticky.bind(head, now)
+        self._waiting.became_ready(self._queue.push(head, sticky_agent))
+        if sticky_agent is not None:
+            self._arm(waits_until(head), StickyOver, head)
         if head.rules is not None:
             self._enqueued_with_rules(head, now)
 
@@ -436,6 +457,11 @@ class SchedulerCore:
             self._arm(since + rules.queue_timeout_s, QueueTimedOut, head)
         if rules.affinity is Affinity.PREFERRED:
             self._timers.arm(max(head.created_at, head.run_at) + PREFERENCE_S, QueuesOpen, head.workspace)
+
+    def _free(self, task_ids: Iterable[str]) -> None:
+        """Offers tasks to anybody that waited for the agent which holds their sticky key."""
+        for task_id in task_ids:
+            self._waiting.became_ready(self._queue.push(self._open[task_id]))
 
     def _arm(self, at: float, kind: type[Event], head: TaskHead) -> None:
         self._timers.arm(at, kind, head.id, head.attempt)
@@ -454,6 +480,8 @@ class SchedulerCore:
             self._happens(head, CancelGraceOver(), now)
         elif kind is TotalTimedOut:
             self._happens(head, TotalTimedOut(), now)
+        elif kind is StickyOver and self._sticky.leave(head.id):
+            self._free([head.id])
         elif kind is QueueTimedOut and head.id in self._queue:
             self._happens(head, QueueTimedOut(), now)
 
@@ -479,6 +507,8 @@ class SchedulerCore:
         self._arm(started + head.timeout_s, RunTimedOut, head)
         if head.rules is not None and head.rules.concurrency_key is not None:
             self._queue.limits.acquire(head.workspace, head.rules.concurrency_key, head.id)
+        self._sticky.hold(head)
+        self._free(self._sticky.excess(key_of(head)))
 
     def _release(self, head: TaskHead) -> None:
         rules = head.rules
@@ -509,6 +539,7 @@ class SchedulerCore:
         elif row.kind == "agent.registered":
             self._leases.register(key)
         self._leases.set_unschedulable(key, is_unschedulable and not deregistered)
+        self._free(self._sticky.lose(key) if deregistered or offline else self._sticky.excess(key))
         if deregistered or is_unschedulable:
             self._dispatch.ask_again(key, now)
         else:
@@ -551,3 +582,13 @@ class SchedulerCore:
                 self._happens(head, CancelGraceOver(cause=cause), now)
         if more:
             self._timers.arm(now + ENDED_APART_S, _WorkspaceEnds, workspace)
+
+
+#: How each effect of a step changes memory: the heads before and after the step, the effect, and when it happened.
+_EFFECTS: Final[Mapping[type[Effect], Callable[[SchedulerCore, TaskHead, TaskHead, Any, float], None]]] = {
+    Dequeue: SchedulerCore._dequeue,
+    Enqueue: SchedulerCore._queue_again,
+    StartLease: SchedulerCore._start_lease,
+    EndLease: SchedulerCore._end_lease,
+    StartGrace: SchedulerCore._start_grace,
+}

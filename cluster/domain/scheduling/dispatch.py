@@ -16,6 +16,7 @@ from cluster.domain.scheduling.lease_table import LeaseTable
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.scheduling.ready_queue import ReadyQueue
 from cluster.domain.scheduling.requests import AgentKey, AnsweredClaim, ClaimRequest, Grant
+from cluster.domain.scheduling.sticky_keys import StickyKeys
 from cluster.domain.scheduling.timers import Timers
 from cluster.domain.scheduling.waiting_claims import Waiting, WaitingClaims
 from cluster.domain.tasks.events import CancelDelivered, Claim, Event
@@ -42,6 +43,7 @@ class Dispatch:
         cancellations: PendingCancellations,
         waiting: WaitingClaims,
         last_claims: LastClaims,
+        sticky: StickyKeys,
         timers: Timers,
         happens: Happens,
     ) -> None:
@@ -51,6 +53,7 @@ class Dispatch:
         self._cancellations = cancellations
         self._waiting = waiting
         self._last_claims = last_claims
+        self._sticky = sticky
         self._timers = timers
         self._happens = happens
         # Workspace → when the timer is due that waits for a rate's next token there, so that claims that find nothing do not
@@ -110,6 +113,7 @@ class Dispatch:
         """New leases, as many as the claim asks for and the agent has slots; empty if there is nothing for it."""
         if self._is_unschedulable(request):
             return ()
+        self._sticky.note(request, profile)
         grants = []
         for _ in range(min(self._slots(request), request.max_tasks or 1)):
             task_id = self._queue.take(profile, request.agent_id, now)
@@ -120,6 +124,8 @@ class Dispatch:
                 agent_id=request.agent_id, claim_id=request.claim_id, principal=request.principal, cause=request.cause
             )
             grants.append(self._granted(self._happens(self._open[task_id], event, now)))
+        if grants:
+            self._sticky.note(request, profile)  # again, since it may hold its first key only now
         return tuple(grants)
 
     def _is_unschedulable(self, request: ClaimRequest) -> bool:
@@ -190,7 +196,7 @@ class Dispatch:
         """Moves the waiting tasks of types that have sub-queues of their own now into these."""
         for head in self._open.values():
             if head.task_type in task_types and head.workspace == workspace and head.id in self._queue:
-                self._queue.push(head)
+                self._queue.push(head, self._sticky.agent_of(head.id))
 
     # --- claims that wait ---------------------------------------------------------------------------------------
 
@@ -212,10 +218,11 @@ class Dispatch:
         self._answered.append(AnsweredClaim(ticket=waiting.ticket, grants=grants, stopping=stopping))
 
     def serve(self, now: float) -> None:
-        """Offers what became ready to waiting claims."""
+        """Offers what became ready to waiting claims, also what becomes ready by that: an agent that takes a task may have no
+        room for another one that waits for it."""
         for sub_queue in self._queue.readmitted():
             self._waiting.became_ready(sub_queue)
-        if self._waiting.has_offers:
+        while self._waiting.has_offers:
             self._waiting.serve(lambda waiting: self._offer(waiting, now), self._has_room)
 
     def _has_room(self, waiting: Waiting) -> bool:

@@ -27,7 +27,8 @@ _NOWHERE: frozenset[str] = frozenset()
 
 class Demand(NamedTuple):
     """What a task asks of whoever claims it. ``target``: the agent that it names. ``task_type`` None: of any type that no claim
-    names (the ready queue keeps tasks of such types together). ``selection``: its rules about agents; None if it has none."""
+    names (the ready queue keeps tasks of such types together). ``selection``: its rules about agents; None if it has none.
+    ``sticky_agent``: the agent that holds its sticky key, for as long as it waits for that one."""
 
     workspace: str
     target: str | None
@@ -35,19 +36,25 @@ class Demand(NamedTuple):
     queue: str
     task_type: str | None
     selection: Selection | None
+    sticky_agent: str | None = None
+
+    @property
+    def agent(self) -> str | None:
+        """The only agent that may have the task now; None if there is no such agent."""
+        return self.sticky_agent if self.target is None else self.target
 
 
-DemandKey = tuple[str, str | None, frozenset[str], str, str | None, Selection | None]
+DemandKey = tuple[str, str | None, frozenset[str], str, str | None, Selection | None, str | None]
 """The fields of a demand. It equals the demand and costs less to make, which counts where every task is looked up by it."""
 
 
-def demand_key(head: TaskHead, task_type: str | None) -> DemandKey:
+def demand_key(head: TaskHead, task_type: str | None, sticky_agent: str | None) -> DemandKey:
     selection = None if head.rules is None else head.rules.selection()
-    return head.workspace, head.target_agent, head.required, head.queue, task_type, selection
+    return head.workspace, head.target_agent, head.required, head.queue, task_type, selection, sticky_agent
 
 
-def demand_of(head: TaskHead) -> Demand:
-    return Demand(*demand_key(head, head.task_type))
+def demand_of(head: TaskHead, sticky_agent: str | None = None) -> Demand:
+    return Demand(*demand_key(head, head.task_type, sticky_agent))
 
 
 class Profile(NamedTuple):
@@ -68,6 +75,7 @@ class Refusal(StrEnum):
     """Why a claim may not have a task."""
 
     TARGET = "target"
+    STICKY = "sticky_key"
     CAPABILITIES = "capabilities"
     EXPLICIT_ONLY = "explicit_only"
     EXCLUDED = "excluded"
@@ -106,6 +114,14 @@ def _has_target(demand: Demand) -> bool:
 
 def _wrong_agent(demand: Demand, profile: Profile, agent_id: str, waited_s: float) -> bool:
     return demand.target is not None and demand.target != agent_id
+
+
+def _has_sticky_agent(demand: Demand) -> bool:
+    return demand.sticky_agent is not None
+
+
+def _not_sticky_agent(demand: Demand, profile: Profile, agent_id: str, waited_s: float) -> bool:
+    return demand.sticky_agent is not None and demand.sticky_agent != agent_id
 
 
 def _lacks_capabilities(demand: Demand, profile: Profile, agent_id: str, waited_s: float) -> bool:
@@ -167,6 +183,7 @@ def _other_queue(demand: Demand, profile: Profile, agent_id: str, waited_s: floa
 #: In the order in which a task's reasons are given. Docs and tests read this table.
 CONDITIONS: tuple[Condition, ...] = (
     Condition(Refusal.TARGET, Scope.AGENT, _has_target, _wrong_agent),
+    Condition(Refusal.STICKY, Scope.AGENT, _has_sticky_agent, _not_sticky_agent),
     Condition(Refusal.CAPABILITIES, Scope.PROFILE, _always, _lacks_capabilities),
     Condition(Refusal.EXPLICIT_ONLY, Scope.PROFILE, _always, _asks_for_nothing),
     Condition(Refusal.EXCLUDED, Scope.TURN, _excludes_some, _excluded),

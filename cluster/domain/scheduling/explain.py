@@ -15,6 +15,7 @@ from cluster.domain.scheduling.agent_reasons import Reason, able_agents, claims_
 from cluster.domain.scheduling.last_claims import LeftOut
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.scheduling.ready_queue import AGEING_S, QueuePosition, ReadyQueue
+from cluster.domain.scheduling.sticky_keys import waits_until
 from cluster.domain.scheduling.sub_queues import LEVELS
 from cluster.domain.tasks.task import Priority, TaskDetail, TaskHead, TaskStatus
 
@@ -24,8 +25,8 @@ class TaskView:
     """What a shard knows of a task. ``paused_by`` are the controls that pause it, ``rate`` the control that limits its queue,
     ``slot_holders`` the running tasks that take all slots of its concurrency key, ``waits_for`` the tasks that must end
     first, ``left_out`` the agents whose claims leave it out, with what they name instead, ``versions`` those that announce
-    versions, with these. ``suspended``: nothing starts in its
-    workspace. ``replayed_as`` is the task that a dead one was submitted again as; ``purged``: it left the dead
+    versions, with these. ``suspended``: nothing starts in its workspace. ``sticky_agent``: the agent that holds its sticky key
+    and that it waits for. ``replayed_as`` is the task that a dead one was submitted again as; ``purged``: it left the dead
     letter for good."""
 
     head: TaskHead
@@ -39,6 +40,7 @@ class TaskView:
     left_out: LeftOut = field(default_factory=dict)
     versions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     suspended: bool = False
+    sticky_agent: str | None = None
     replayed_as: str | None = None
     purged: bool = False
 
@@ -101,8 +103,8 @@ def explain(
         return _ended(view)
     if head.status is TaskStatus.RUNNING:
         return _running(view)
-    reasons = [*_time_and_order(view, now), *_limits(view, now)]
-    able, agent_reasons = able_agents(head, agents, now, breakers, view.versions)
+    reasons = [*_time_and_order(view, now), *_limits(view, now), *_sticky(view, now)]
+    able, agent_reasons = able_agents(head, agents, now, breakers, view.versions, view.sticky_agent)
     if able and not agent_reasons and all(agent_id in without_actor for agent_id in able):
         agent_reasons = [_no_node([agent for agent in agents if agent.agent_id in able])]
     if head.detail is not TaskDetail.BLOCKED:
@@ -228,6 +230,21 @@ def _limits(view: TaskView, now: float) -> list[Reason]:
             )
         )
     return reasons
+
+
+def _sticky(view: TaskView, now: float) -> list[Reason]:
+    agent_id, rules, until = view.sticky_agent, view.head.rules, waits_until(view.head)
+    if agent_id is None or rules is None:
+        return []
+    message = f"It waits for agent {agent_id}, which had the last task of sticky key {rules.sticky_key}, for another "
+    return [
+        Reason(
+            code="sticky_key",
+            message=f"{message}{max(0.0, until - now):.1f} s.",
+            unblock=f"Agent {agent_id} claims it. Anybody may have it when that time is over, or {agent_id} is full or away.",
+            at=until,
+        )
+    ]
 
 
 def _no_node(agents: Sequence[Agent]) -> Reason:

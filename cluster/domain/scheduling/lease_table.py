@@ -160,7 +160,12 @@ class LeaseTable:
         left.discard(delivery)
         return not left
 
-    # --- who may get something new --------------------------------------------------------------------------------
+    # --- who is there, and may get something new --------------------------------------------------------------------------------
+
+    def is_heard(self, key: AgentKey, now: float) -> bool:
+        """Whether an agent was heard lately, so that a lease of its own would not have expired."""
+        agent = self._by_agent.get(key)
+        return agent is not None and max(agent.heard_at, self._restarted_at) + self._ttl_s > now
 
     def is_deregistered(self, key: AgentKey) -> bool:
         return key in self._deregistered

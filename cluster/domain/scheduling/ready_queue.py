@@ -125,12 +125,13 @@ class ReadyQueue:
     def __contains__(self, task_id: str) -> bool:
         return task_id in self._entries
 
-    def push(self, head: TaskHead) -> SubQueue:
-        """Adds a task, sorted by its age or order key, to the sub-queue that it returns. A task that waits already is moved."""
+    def push(self, head: TaskHead, sticky_agent: str | None = None) -> SubQueue:
+        """Adds a task, sorted by its age or order key, to the sub-queue that it returns: for ``sticky_agent`` alone, if there is
+        one. A task that waits already is moved."""
         self.discard(head.id)
         if not self._entries:
             self._virtual = self._latest  # nothing waits, so all shares start equal
-        sub_queue = self._sub_queue(head)
+        sub_queue = self._sub_queue(head, sticky_agent)
         level = _LEVEL_OF[head.priority]
         rules = head.rules
         slot = (
@@ -340,7 +341,9 @@ class ReadyQueue:
 
         Looks through all of that level, except for position 1."""
         level = _LEVEL_OF[head.priority]
-        sub_queue = self._sub_queues.get(demand_key(head, self._own_type(head)))
+        entry = self._entries.get(head.id)
+        sticky_agent = None if entry is None else entry.sub_queue.demand.sticky_agent
+        sub_queue = self._sub_queues.get(demand_key(head, self._own_type(head), sticky_agent))
         heaps = [] if sub_queue is None else [sub_queue.levels[level], *self._set_aside_in(sub_queue, level)]
         if position <= 1:
             # If a task has left this item behind, the new key is ahead of it and so of all tasks too.
@@ -411,8 +414,8 @@ class ReadyQueue:
 
     # --- sub-queues -------------------------------------------------------------------------------------------------
 
-    def _sub_queue(self, head: TaskHead) -> SubQueue:
-        key = demand_key(head, self._own_type(head))  # by the controls that are in force now
+    def _sub_queue(self, head: TaskHead, sticky_agent: str | None) -> SubQueue:
+        key = demand_key(head, self._own_type(head), sticky_agent)  # by the controls that are in force now
         sub_queue = self._sub_queues.get(key)
         if sub_queue is None:
             if self._sub_queues.make_room():

@@ -146,8 +146,8 @@ class SubQueues:
         """Adds a sub-queue to the maps by which claims find it."""
         demand = sub_queue.demand
         workspace = demand.workspace
-        if demand.target is not None:
-            self._by_target.setdefault((workspace, demand.target), []).append(sub_queue)
+        if demand.agent is not None:
+            self._by_target.setdefault((workspace, demand.agent), []).append(sub_queue)
             return
         self._by_target.setdefault(workspace, []).append(sub_queue)
         if demand.task_type is not None:

@@ -111,8 +111,8 @@ class WaitingClaims:
         ready, self._ready = self._ready, {}
         for sub_queue in ready:
             demand = sub_queue.demand
-            if demand.target is not None:
-                self._offer_agent((demand.workspace, demand.target), give)
+            if demand.agent is not None:
+                self._offer_agent((demand.workspace, demand.agent), give)
             else:
                 # A claim with room that got nothing ends the offer: the claims behind it have the same profile and would get
                 # nothing either. If something is asked at each claim, that does not follow, so all are offered it.

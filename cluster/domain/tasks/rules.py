@@ -33,6 +33,8 @@ class Affinity(StrEnum):
 
 
 PREFERENCE_S = 10.0
+#: How long a task waits for the agent that holds its sticky key, from when it may start.
+STICKY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,8 @@ class Selection:
 class TaskRules:
     """``regions`` are the target region and then the fallbacks. ``queue_timeout_s`` bounds each wait for an agent,
     ``total_timeout_s`` the time from submit to end. A task with a ``concurrency_key`` starts only while fewer than its
-    ``concurrency_limit`` tasks with that key run. ``worker_version``: the range that the version of its worker must be in."""
+    ``concurrency_limit`` tasks with that key run. ``worker_version``: the range that the version of its worker must be in.
+    Tasks with the same ``sticky_key`` go to one agent if it can take them."""
 
     tenant: str | None = None
     queue_timeout_s: float | None = None
@@ -72,6 +75,7 @@ class TaskRules:
     after: tuple[Edge, ...] = ()
     retries: TaskRetries | None = None
     worker_version: str | None = None
+    sticky_key: str | None = None
 
     def or_none(self) -> TaskRules | None:
         return None if self == _NO_RULES else self

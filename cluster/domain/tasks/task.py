@@ -84,7 +84,8 @@ class Priority(IntEnum):
 LOG_TEXTS: LogTexts = {
     **dict.fromkeys(("task_type", "required_capabilities", "target_agent", "queue", "replay_of"), IDENTITY),
     "non_retryable": IDENTITY,
-    **dict.fromkeys(("tenant", "concurrency_key", "excluded_agents", "regions", "after", "worker_version"), IDENTITY),
+    **dict.fromkeys(("tenant", "concurrency_key", "excluded_agents", "regions", "after"), IDENTITY),
+    **dict.fromkeys(("worker_version", "sticky_key"), IDENTITY),
     "affinity": frozenset(Affinity),
 }
 

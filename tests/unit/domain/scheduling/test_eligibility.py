@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.domain.scheduling.eligibility import CONDITIONS, Profile, Refusal, demand_of, eligible
+from cluster.domain.scheduling.eligibility import CONDITIONS, Demand, Profile, Refusal, demand_of, eligible
 from cluster.domain.scheduling.ready_queue import ReadyQueue
 from cluster.domain.tasks.rules import PREFERENCE_S, Affinity, TaskRules
 from cluster.domain.tasks.task import NewTask, TaskHead
@@ -20,6 +20,7 @@ EU = {"regions": ("eu",)}
 
 CASES: list[tuple[Refusal, dict[str, Any], dict[str, Any], float]] = [
     (Refusal.TARGET, {"target_agent": "b"}, {}, 0.0),
+    (Refusal.STICKY, {"sticky_agent": "b"}, {}, 0.0),
     (Refusal.CAPABILITIES, {"required_capabilities": ("x", "y")}, {"capabilities": ONLY("x")}, 0.0),
     (Refusal.EXPLICIT_ONLY, {}, {"explicit_only": True}, 0.0),
     (Refusal.EXCLUDED, {"rules": TaskRules(excluded_agents=("a",))}, {}, 0.0),
@@ -32,6 +33,7 @@ CASES: list[tuple[Refusal, dict[str, Any], dict[str, Any], float]] = [
 ADMITTED: list[tuple[dict[str, Any], dict[str, Any], float]] = [
     ({}, {}, 0.0),
     ({"target_agent": "a"}, {"explicit_only": True}, 0.0),
+    ({"sticky_agent": "a"}, {}, 0.0),
     ({"required_capabilities": ("x",)}, {"capabilities": ONLY("xy"), "explicit_only": True}, 0.0),
     ({"rules": TaskRules(excluded_agents=("b",))}, {}, 0.0),
     ({"rules": TaskRules(affinity=Affinity.STRICT, **EU)}, {"regions": ONLY({"us", "eu"})}, 0.0),
@@ -44,7 +46,7 @@ ADMITTED: list[tuple[dict[str, Any], dict[str, Any], float]] = [
 
 def _answer(task: dict[str, Any], claim: dict[str, Any], waited_s: float) -> Refusal | None:
     profile = Profile(**({"workspace": "w", "capabilities": frozenset()} | claim))
-    return eligible(demand_of(new_task(**task).head()), profile, "a", waited_s)
+    return eligible(_demand(task, _named(0, task).head()), profile, "a", waited_s)
 
 
 @pytest.mark.parametrize(("refusal", "task", "claim", "waited_s"), CASES, ids=[case[0].value for case in CASES])
@@ -66,9 +68,10 @@ def test_the_table_has_one_row_and_one_case_for_each_refusal() -> None:
 
 some = st.sampled_from
 tasks = st.builds(
-    lambda required, target, queue, kind, rules, age: {
+    lambda required, target, sticky_agent, queue, kind, rules, age: {
         "required_capabilities": tuple(required),
         "target_agent": target,
+        "sticky_agent": sticky_agent if target is None else None,
         "queue": queue,
         "task_type": kind,
         "rules": rules.or_none(),
@@ -76,6 +79,7 @@ tasks = st.builds(
     },
     some(["", "", "x", "xy"]),
     some([None, None, None, "a"]),
+    some([None, None, None, "a", "b"]),
     some(["q1", "q2"]),
     some(["k1", "k2", "k3"]),
     st.builds(
@@ -105,18 +109,23 @@ claims = st.tuples(
 
 
 def _named(number: int, task: dict[str, Any]) -> NewTask:
-    return new_task(id=f"t{number:03d}", **task)
+    return new_task(id=f"t{number:03d}", **{name: value for name, value in task.items() if name != "sticky_agent"})
+
+
+def _demand(task: dict[str, Any], head: TaskHead) -> Demand:
+    return demand_of(head, task.get("sticky_agent"))
 
 
 @given(st.lists(tasks | claims, max_size=40), st.integers(1, 3))
 @settings(max_examples=150)
 def test_the_ready_queue_finds_what_the_predicate_admits_and_nothing_else(steps: list[Any], most: int) -> None:
     """``most``: profiles that are kept, so that the index is also made anew."""
-    queue, heads = ReadyQueue(most_profiles=most), dict[str, TaskHead]()
+    queue, heads, sticky = ReadyQueue(most_profiles=most), dict[str, TaskHead](), dict[str, str | None]()
     for number, step in enumerate(steps):
         if isinstance(step, dict):
             head = heads[f"t{number:03d}"] = _named(number, step).head()
-            queue.push(head)
+            sticky[head.id] = step["sticky_agent"]
+            queue.push(head, sticky[head.id])
             continue
         agent, values = step
         profile = Profile("w", **values)
@@ -124,11 +133,11 @@ def test_the_ready_queue_finds_what_the_predicate_admits_and_nothing_else(steps:
             for name in queue.give_own("w", profile.task_types, set):
                 for head in heads.values():
                     if head.task_type == name:
-                        queue.push(head)
+                        queue.push(head, sticky[head.id])
         admitted = {
             task_id
             for task_id, head in heads.items()
-            if eligible(demand_of(head), profile, agent, NOW - head.created_at) is None
+            if eligible(demand_of(head, sticky[task_id]), profile, agent, NOW - head.created_at) is None
         }
         certain = [count for count in range(len(heads) + 2) if queue.has_for(profile, agent, count)]
         assert certain[-1] <= len(admitted)
@@ -137,7 +146,7 @@ def test_the_ready_queue_finds_what_the_predicate_admits_and_nothing_else(steps:
             found.add(task_id)
         assert found == admitted
         for task_id in found:
-            queue.push(heads[task_id])
+            queue.push(heads[task_id], sticky[task_id])
 
 
 @given(st.lists(tasks | claims, max_size=30))
