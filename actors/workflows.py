@@ -191,6 +191,8 @@ class WorkflowKeeper:
 
     async def _found(self, rows: Sequence[RunRow]) -> dict[str, tuple[StoredRun, Run]]:
         """The runs that have not ended, with their state."""
+        if any(row.kind == "workflow.deleted" for row in rows):
+            self._documents.clear()  # one that is applied under its name later begins with version 1 again
         ids: dict[str, set[str]] = {}
         for row in rows:
             ids.setdefault(row.workspace, set()).add(_run_of(row))

@@ -17,7 +17,7 @@ from cluster.ports.totals import Total
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRow:
-    """A row of the log about a run: its own, or the end of one of its tasks."""
+    """A row of the log about a run: its own, the end of one of its tasks, or the deletion of a workflow."""
 
     seq: int
     kind: str

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from cluster.domain.base.errors import Conflict, TryLater, Unstorable
+from cluster.domain.base.log import record_for
 from cluster.domain.workflows.document import RunStatus
 from cluster.domain.workflows.stored import StoredWorkflow
 from cluster.postgres.stores import Stores
+from tests.support.samples import NOW
 from tests.support.workflows import (
+    ORIGIN,
     Agents,
     apply,
     fan_out,
@@ -147,10 +150,6 @@ async def test_a_cancelled_run_stops_its_tasks_and_ends(stores: Stores) -> None:
 
 
 async def cancel(stores: Stores) -> None:
-    from cluster.domain.base.log import record_for
-    from tests.support.samples import NOW
-    from tests.support.workflows import ORIGIN
-
     await stores.workflows.ask(
         record_for(ORIGIN, NOW, "workflow.run_cancel_requested", "wfrun_1", {"run_id": "wfrun_1"})
     )
@@ -162,6 +161,18 @@ async def test_a_run_keeps_the_version_that_it_was_started_with(stores: Stores) 
     await apply(stores, {"id": "b", "task": task({"x": 2})})
     assert await lives(stores, Agents(stores), square) is RunStatus.COMPLETED
     assert list((await run_of(stores)).steps) == ["a"]
+
+
+async def test_a_workflow_that_was_deleted_and_applied_again_is_another_one(stores: Stores) -> None:
+    agents = Agents(stores)
+    keeper = workflow_keeper(stores, agents)
+    for run_id, x in (("wfrun_1", 2), ("wfrun_2", 3)):
+        workflow = await apply(stores, {"id": "a", "task": task({"x": x})})
+        await start(stores, workflow, run_id=run_id)
+        assert await lives(stores, agents, square, keeper, run_id) is RunStatus.COMPLETED
+        record = record_for(ORIGIN, NOW, "workflow.deleted", "flow", {"workflow": "flow"})
+        assert await stores.workflows.remove([record]) == ["flow"]
+    assert await results(stores, "wfrun_1.a.00000.1", "wfrun_2.a.00000.1") == [4, 9]
 
 
 class Killed(Exception):
@@ -195,6 +206,7 @@ async def _whole_life(stores: Stores, workflow: StoredWorkflow, run_id: str, at:
     agents = Agents(stores)
     wire = Tripwire(stores, at, written=written)
     keeper, kills = workflow_keeper(stores, agents, workflows=wire), 0
+    begins = await stores.log.head()
     await start(stores, workflow, [1, 2, -3, 4], run_id)
     for _ in range(100):
         try:
@@ -209,7 +221,7 @@ async def _whole_life(stores: Stores, workflow: StoredWorkflow, run_id: str, at:
     run = await run_of(stores, run_id)
     steps = {step_id: (state.status.value, state.total, state.failed) for step_id, state in run.steps.items()}
     assert await agents.open() == []
-    rows = [row for row in await stores.log.read(0, 100_000) if row.entity.startswith(run_id)]
+    rows = await stores.log.read(begins, 100_000)
     started = [row.entity.removeprefix(run_id) for row in rows if row.kind == "task.submitted"]
     assert max(Counter(started).values()) == 1, "no task starts twice"
     ended = Counter(row.data["step"] for row in rows if row.kind == "workflow.run_step_ended")

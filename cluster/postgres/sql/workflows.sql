@@ -80,13 +80,13 @@ where workspace = $1 and ($2::text is null or exists (
 order by name limit $3
 
 -- name: run_rows
--- Rows about runs after a cursor: their own, and the ends of their tasks; then a row without a kind that has the last number of
+-- Rows about runs after a cursor: their own, the ends of their tasks, and deletions of workflows; then a row without a kind that has the last number of
 -- the same snapshot.
 with head as (
     select coalesce(max(seq), 0) as seq from log
 ), page as (
     select seq, kind, entity, workspace, data::text as data from log
-    where seq > $1 and (kind like 'workflow.run\_%' or (kind = any ($3) and starts_with(entity, $4)))
+    where seq > $1 and (kind like 'workflow.run\_%' or kind = 'workflow.deleted' or (kind = any ($3) and starts_with(entity, $4)))
     order by seq limit $2
 )
 select * from page
