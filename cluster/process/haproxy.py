@@ -54,8 +54,8 @@ RETRY_AFTER_S: Final = 2
 #: bounded by `serve_app/http/body_bounds.py`.
 HEAD_S = 30
 #: How long a client may be silent while it is to send something (a TLS handshake, a body), or take nothing of an answer; an
-#: hour with Ray. One that waits for its answer has nothing to send. A WebSocket, which uvicorn pings every 20 s, may be silent for
-#: twice as long.
+#: hour with Ray. One that waits for its answer has nothing to send. A WebSocket, which uvicorn pings every 20 s, may be silent
+#: for twice as long.
 SILENT_S = 60
 
 _TRACE = "^[A-Za-z0-9._:@-]{1,128}$"

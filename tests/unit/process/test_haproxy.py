@@ -330,7 +330,10 @@ async def test_slow_heads_are_given_up_and_others_are_served(front: Front, tmp_p
         assert {answer[:13] for answer in await many} <= {b"HTTP/1.1 408 ", b""}
 
 
-UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+UPGRADE = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
 UPGRADED = (
     b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
     b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
@@ -339,9 +342,7 @@ EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: clo
 
 
 @pytest.mark.parametrize(("asks", "begins"), [("", EVENTS), (UPGRADE, UPGRADED)], ids=["stream", "socket"])
-async def test_a_client_that_takes_nothing_is_given_up_and_one_that_waits_is_not(
-    front: Front, asks: str, begins: bytes
-) -> None:
+async def test_who_takes_nothing_is_given_up_and_who_waits_is_not(front: Front, asks: str, begins: bytes) -> None:
     front.silent_s = 1
     ended: list[bytes] = []
 
