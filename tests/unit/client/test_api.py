@@ -7,7 +7,7 @@ import contextlib
 import pickle
 import random
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from typing import Any
 
@@ -107,7 +107,7 @@ async def test_an_answer_of_the_api_is_returned() -> None:
 )
 async def test_retry_after_is_read_as_seconds_or_a_date(value: str | timedelta, least_s: float, most_s: float) -> None:
     if isinstance(value, timedelta):  # from now, and not from when the tests were collected
-        value = format_datetime(datetime.now(UTC) + value)
+        value = format_datetime(datetime.now(timezone.utc) + value)
     for content in (own(503, "unavailable", Retry_After=value), http(502, "<html>", Retry_After=value)):
         error = await error_of(content)
         assert isinstance(error, Unavailable)

@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from aragora_worker.jobs import Job, RunningJob, Stop
-from tests.support.docs import ROOT
 from tests.support.probes import eventually
 from tests.unit.client.test_jobs import Loop
 
@@ -36,7 +35,11 @@ def jobs() -> Iterator[Loop]:
 
 
 def _example() -> Callable[[Job], Any]:
-    (code,) = re.findall(r"```python\n# my_processes\.py\n(.*?)```", (ROOT / "docs" / "workers.md").read_text(), re.S)
+    (code,) = re.findall(
+        r"```python\n# my_processes\.py\n(.*?)```",
+        (Path(__file__).parents[3] / "docs" / "workers.md").read_text(),
+        re.S,
+    )
     names: dict[str, Any] = {}
     exec(code, names)
     return names["run"]  # type: ignore[no-any-return]
@@ -63,7 +66,12 @@ async def test_the_example_ends_its_process_and_what_that_started(jobs: Loop, tm
     await eventually(are_over)
 
 
-@pytest.mark.parametrize(("waits", "goes_on"), [("group", False), ("gather", False), ("nothing", True)])
+HAS_GROUPS = pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.TaskGroup is of Python 3.11")
+
+
+@pytest.mark.parametrize(
+    ("waits", "goes_on"), [pytest.param("group", False, marks=HAS_GROUPS), ("gather", False), ("nothing", True)]
+)
 async def test_tasks_end_with_their_handler_if_it_waits_for_them(jobs: Loop, waits: str, goes_on: bool) -> None:
     children: list[asyncio.Task[Any]] = []
 

@@ -16,6 +16,7 @@ from aragora_worker.base.errors import ControlPlaneError
 from aragora_worker.errors import ApiError, OutcomeUnknown, Unavailable
 from aragora_worker.repeating import Patience, RetryDelays
 from aragora_worker.reports import LAST_TRY_S, MOST_BYTES, ReportOutcome, ReportQueue, encoded
+from aragora_worker.tasks import timeout
 from tests.support.probes import eventually
 
 QUICK = Patience(first_s=0.0, most_s=0.0, asked_most_s=0.0)
@@ -84,7 +85,7 @@ def test_every_report_is_taken_once_or_fails_its_own_attempt(
 
     async def run() -> list[ReportOutcome]:
         reports = ReportQueue(server.send, QUICK)
-        async with asyncio.timeout(30):
+        async with timeout(30):
             return await asyncio.gather(*(reports.put(encoded(a_report(number))) for number in range(count)))
 
     words = asyncio.run(run())
@@ -99,7 +100,7 @@ def test_every_report_is_taken_once_or_fails_its_own_attempt(
 
 async def test_a_result_outlives_any_number_of_odd_answers() -> None:
     server = Server(faults=["before"] * 3000)
-    async with asyncio.timeout(60):
+    async with timeout(60):
         assert (await ReportQueue(server.send, QUICK).put(encoded(a_report(1))))["ok"]
     assert server.taken["t1"]["result"] == 1
     assert server.calls == 3001
