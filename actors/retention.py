@@ -95,8 +95,10 @@ class RetentionKeeper:
         Raises: `TryLater` if the store does not answer."""
         try:
             if not self._has_epoch:
-                await self._region.epoch()
-                self._has_epoch = True
+                # Where another region is the primary, every removal would be made and refused.
+                self._has_epoch = await self._region.epoch() > 0
+            if not self._has_epoch:
+                return
             is_time = self._clock.now() >= self._next_pass
             for workspace in await (self._store.workspaces() if is_time else self._store.requested()):
                 await self._pass(workspace)

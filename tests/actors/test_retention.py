@@ -281,3 +281,17 @@ async def test_deliberations_go_with_their_journals_by_age_and_number(stores: St
     assert stub is not None
     assert (stub.status, stub.removed_at >= NOW) == ("DECIDED", True)
     assert await stores.deliberations.stub("other", "old") is None
+
+
+async def test_another_region_deletes_what_it_alone_has_of_them(stores: Stores) -> None:
+    """Its own chunks, and the words of rows that it had before, when it applies the rows that name what is removed."""
+    for task_id in ("t", "other"):
+        await ended_task(stores, task_id, OLD if task_id == "t" else YOUNG)
+        await stores.pool.execute("insert into task_chunks values ($1, 1, 1, 0, 1, '1')", task_id)
+    await retention_keeper(stores).look()
+    await stores.pool.execute("insert into task_chunks values ('t', 1, 1, 0, 1, '1')")
+    await stores.pool.execute("update log set private = '{}' where entity in ('t', 'other')")
+    await stores.pool.execute("select follow_erasures(0)")
+    assert [row["task_id"] for row in await stores.pool.rows("select task_id from task_chunks")] == ["other"]
+    worded = await stores.pool.rows("select distinct entity from log where private is not null")
+    assert [row["entity"] for row in worded] == ["other"]
