@@ -62,8 +62,8 @@ class WorkspaceWorkflows(Protocol):
         """Writes a row that asks something of a run, for whoever advances it."""
 
     async def results(self, workspace: str, task_ids: Sequence[str], most_chars: int) -> tuple[dict[str, Any], int]:
-        """The results by id of those of the tasks that have one, and their characters of JSON together. If those are more than
-        ``most_chars``, there are no results."""
+        """The results by id of those of the tasks that are kept (None: without one), and their characters of JSON together. If
+        those are more than ``most_chars``, there are no results."""
 
     async def remove(self, records: Sequence[LogRecord]) -> builtins.list[str]:
         """Deletes the workflows and the ended runs that the records name, and returns those that there were. A workflow of

@@ -80,7 +80,9 @@ class PostgresWorkflows:
     async def results(self, workspace: str, task_ids: Sequence[str], most_chars: int) -> tuple[dict[str, Any], int]:
         rows = await self._pool.rows(_SQL["step_results"], workspace, list(task_ids), most_chars)
         chars = int(rows[0]["chars"]) if rows else 0
-        return {row["id"]: json.loads(row["result"]) for row in rows if row["result"] is not None}, chars
+        if chars > most_chars:
+            return {}, chars
+        return {row["id"]: None if row["result"] is None else json.loads(row["result"]) for row in rows}, chars
 
     async def remove(self, records: Sequence[LogRecord]) -> builtins.list[str]:
         return list(await self._commit("remove_workflows", log_rows(records, self._epoch)))

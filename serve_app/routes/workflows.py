@@ -234,7 +234,8 @@ async def get_run(
 
 
 async def _results(gate: Gateway, run: StoredRun) -> tuple[dict[str, Any], frozenset[str]]:
-    """(results by step, the steps whose results there is no room for)."""
+    """(results by step, the steps whose results are not shown: there is no room for them, or retention has removed their
+    tasks)."""
     found: dict[str, Any] = {}
     left_out: set[str] = set()
     room = MOST_RESULTS
@@ -243,11 +244,11 @@ async def _results(gate: Gateway, run: StoredRun) -> tuple[dict[str, Any], froze
             continue
         ids = [task_id(run.id, step_id, index) for index in range(state.total or 0)]
         results, chars = await gate.workflows.results(run.workspace, ids, room)
-        if chars > room:
+        if chars > room or any(id_ not in results for id_ in ids):
             left_out.add(step_id)
             continue
         room -= chars
-        values = [results.get(id_) for id_ in ids]
+        values = [results[id_] for id_ in ids]
         found[step_id] = values if state.fan_out else values[0]
     return found, frozenset(left_out)
 

@@ -103,8 +103,8 @@ def workflow_wire(workflow: StoredWorkflow) -> dict[str, Any]:
 def run_wire(
     run: StoredRun, results: dict[str, Any] | None = None, left_out: frozenset[str] = frozenset()
 ) -> dict[str, Any]:
-    """A run as readers are shown it. ``results``: by step, None for none at all; ``left_out``: the steps whose results are too
-    long to be shown."""
+    """A run as readers are shown it. ``results``: by step, None for none at all; ``left_out``: the steps whose results are
+    not shown."""
     return {
         "run_id": run.id,
         "workflow": run.name,
