@@ -38,6 +38,11 @@ from aragora_worker.base.errors import CallerError, ControlPlaneError, InvalidRe
 #: Those that clients raise too: they are defined where a client needs nothing else of ours.
 __all__ = ["CallerError", "ControlPlaneError", "InvalidRequest", "NotFound", "TooLarge", "TryLater"]
 
+# Between processes they are pickled under these names: those of an earlier version, which talk to these during a rollout, know
+# no others, and `cluster.rpc.channel` reads nothing but our own rooms' values.
+for _error in (CallerError, ControlPlaneError, InvalidRequest, NotFound, TooLarge, TryLater):
+    _error.__module__ = __name__
+
 
 class Unauthenticated(CallerError):
     status = 401

@@ -19,6 +19,8 @@ KIND: Final = "progress.stored"
 __all__ = ["MAX_CHECKPOINT_BYTES", "MAX_MESSAGE_CHARS", "Progress", "checked_progress"]
 LOG_TEXTS: LogTexts = {"task_ids": IDENTITY}
 
+Progress.__module__ = __name__  # between processes: see `cluster.domain.base.errors`
+
 
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)

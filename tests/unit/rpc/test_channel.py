@@ -15,8 +15,17 @@ from typing import Any
 import pytest
 
 from actors.messages import ClaimAnswer, HeartbeatAnswer, HeartbeatRequest
-from cluster.domain.base.errors import ActorUnavailable, AgentUnavailable, ControlPlaneError, NotFound
+from cluster.domain.base.errors import (
+    ActorUnavailable,
+    AgentUnavailable,
+    ControlPlaneError,
+    InvalidRequest,
+    NotFound,
+    TooLarge,
+    TryLater,
+)
 from cluster.domain.scheduling.requests import ClaimRequest
+from cluster.domain.tasks.progress import Progress
 from cluster.process.clock import SystemClock
 from cluster.rpc.channel import KEY_BYTES, Address, Channel, ChannelServer
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
@@ -110,6 +119,22 @@ async def test_our_errors_arrive_as_they_were_raised_and_others_without_their_te
                 await channel.call(method)
             assert "secret" not in str(failed.value)
         assert "a secret" in caplog.text, "the operator sees it"
+        channel.close()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [*(kind("no", "code") for kind in (NotFound, InvalidRequest, TooLarge, TryLater)), Progress(percent=5.0)],
+    ids=lambda value: type(value).__name__,
+)
+async def test_values_of_the_package_of_workers_cross_under_our_names(value: object) -> None:
+    """A process of an earlier version knows no others, and talks to this one during a rollout."""
+    assert b"aragora_worker" not in pickle.dumps(value)
+
+    async with _served() as (_, address, _server):
+        channel = await Channel.open(address)
+        (echoed,) = await channel.call("echo", value)
+        assert (type(echoed), repr(echoed)) == (type(value), repr(value))
         channel.close()
 
 
