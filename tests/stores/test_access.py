@@ -18,7 +18,7 @@ from cluster.ports.tasks import SubmitItem
 from cluster.postgres.migrate import migrate, shipped
 from cluster.postgres.stores import Stores, open_stores
 from tests.support.access import NEVER, a_binding, a_key, a_workspace
-from tests.support.samples import ASKER, NOW, new_task, registration
+from tests.support.samples import ASKER, NOW, new_task
 from tests.support.stores import StoreUrls, fresh_name
 
 ADMIN: dict[str, Any] = {"workspaces": ("*",), "grants": ("admin",)}
@@ -52,7 +52,13 @@ async def test_workspaces_that_were_in_use_go_on(store_urls: StoreUrls) -> None:
     stores = await open_stores(store_urls.database, schema, "test-region")
     try:
         await stores.tasks.submit([SubmitItem(task=new_task(origin=replace(ASKER, workspace="of-a-task")))])
-        await stores.agents.register([registration("a1", origin=replace(ASKER, workspace="of-an-agent"))])
+        # As a build of that time did: the functions of this one do more.
+        await stores.pool.execute(
+            """insert into agents (workspace, agent_id, principal, capabilities, model, provider, metadata, tags, region_id,
+                   available_regions, transport, max_concurrency, options, intent, liveness, health, registered_at, updated_at)
+               values ('of-an-agent', 'a1', 'p', '[]', '', '', '{}', '[]', '', '[]', 'pull', 1, '{}', 'active', 'online',
+                   'unknown', 1, 1)"""
+        )
         await migrate(store_urls.database, schema)
         found = (await stores.access.load()).workspaces
         assert {(each.id, each.name, each.state.value) for each in found} == {
