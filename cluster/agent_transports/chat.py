@@ -21,6 +21,7 @@ from cluster.agent_transports.credentials import (
     Proof,
     ProvingTransport,
     client_context,
+    told_by,
 )
 from cluster.agent_transports.failures import (
     body_words,
@@ -30,6 +31,7 @@ from cluster.agent_transports.failures import (
     told,
     wait_of,
 )
+from cluster.agent_transports.hiding import HiddenPieces, hidden, hidden_bytes
 from cluster.agent_transports.pieces import Pieces
 from cluster.agent_transports.wire_formats import FORMATS, WireFormat, is_stream, sse_events
 from cluster.domain.agents.credential_use import CredentialUse, Sending
@@ -200,13 +202,12 @@ class HttpTransports:
         while True:
             url, body, headers = wire.request(ask, max(0.0, deadline - time.monotonic()), without)
             sent = tuple(name for name in wire.optional if name in body)
-            received = Pieces(ask.told).feed if ask.told is not None and "stream" in sent else None
             try:
-                answer = await self._post(ask, url, body, headers, received)
+                answer, secrets = await self._post(ask, url, body, headers, is_streamed="stream" in sent)
                 size = len(answer.content)
                 if 200 <= answer.status < 300:
                     self._refused.remember(ask, unknown)
-                    reply = await in_thread_if_large(size, _read, wire, ask, answer)
+                    reply = await in_thread_if_large(size, _read, wire, ask, answer, secrets)
                     return replace(reply, complaint=complaint)
                 odd = await in_thread_if_large(size, refused_parameter, answer.status, answer.content, sent)
                 if odd is None:
@@ -277,20 +278,30 @@ class HttpTransports:
         url: str,
         body: Mapping[str, Any],
         headers: Mapping[str, str],
-        received: Callable[[bytes], None] | None,
-    ) -> HttpAnswer:
-        """The answer, without the secret that was sent for it. A secret that is not known yet is followed by the one before."""
+        *,
+        is_streamed: bool,
+    ) -> tuple[HttpAnswer, tuple[str, ...]]:
+        """The answer, and the secrets that it is without. A secret that is not known yet is followed by the one before."""
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         given = {"content-type": "application/json", **headers}
         if ask.credential is None:
-            return await self._sent(self._calls, ask, url, given | dict(self._headers(ask.endpoint)), content, received)
-        for proof in (proofs := await self._proofs(ask.credential)):
+            received = Pieces(ask.told).feed if ask.told is not None and is_streamed else None
+            known = given | dict(self._headers(ask.endpoint))
+            return await self._sent(self._calls, ask, url, known, content, received), ()
+        proofs = await self._proofs(ask.credential)
+        secrets = told_by(proofs)
+        pieces = HiddenPieces(ask.told, secrets) if ask.told is not None and is_streamed else None
+        for proof in proofs:
             proven = given | proof.headers("POST", url, content, given, self._now())
             pool = await self._pool_of(proof, self._calls)
+            received = None if pieces is None else Pieces(pieces.take).feed
             answer = await self._sent(pool, ask, url, proven, content, received)
             if answer.status != UNAUTHENTICATED or proof is proofs[-1]:
                 break
-        return replace(answer, content=proof.hidden(answer.content))
+        if pieces is not None:
+            pieces.end()
+        content = await in_thread_if_large(len(answer.content), hidden_bytes, answer.content, secrets)
+        return replace(answer, content=content), secrets
 
     async def _sent(
         self,
@@ -310,7 +321,16 @@ class HttpTransports:
             raise AgentUnavailable(message) from error
 
 
-def _read(wire: WireFormat, ask: Ask, answer: HttpAnswer) -> Reply:
+def _read(wire: WireFormat, ask: Ask, answer: HttpAnswer, secrets: Collection[str]) -> Reply:
+    """Reads an answer. Its parts are without the ``secrets`` already; its text is joined of them, so it is searched again."""
+    try:
+        reply = _whole(wire, ask, answer)
+    except PeerError as error:
+        raise _saying(error, hidden(error.message, secrets)) from None
+    return replace(reply, text=hidden(reply.text, secrets))
+
+
+def _whole(wire: WireFormat, ask: Ask, answer: HttpAnswer) -> Reply:
     received = len(answer.content)
     try:
         with judged():
@@ -327,9 +347,11 @@ def _complaint(parameter: str, answer: HttpAnswer) -> str:
 
 def _with(error: PeerError, complaint: str) -> PeerError:
     """The same error; its message ends with the complaint."""
-    if not complaint:
-        return error
-    message = f"{error.message} {complaint}"
+    return _saying(error, f"{error.message} {complaint}") if complaint else error
+
+
+def _saying(error: PeerError, message: str) -> PeerError:
+    """The same error with another message."""
     if isinstance(error, AgentFailed | AgentUnavailable):
         return type(error)(message, error.code, error.retry_after_s)
     return type(error)(message, error.code)

@@ -5,7 +5,6 @@ It is read for every call, together with those of the calls that begin meanwhile
 
 from __future__ import annotations
 
-import json
 import os
 import ssl
 import time
@@ -14,14 +13,15 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from cluster.agent_transports.hiding import hidden_bytes
 from cluster.domain.access.sealing import NoSealingKey, Unsealable
 from cluster.domain.agents.credential_use import CredentialUse, Sending
 from cluster.domain.agents.credentials import Credential, basic, check_fits
 from cluster.domain.agents.message_signatures import signature_headers, signing_key
 from cluster.domain.base.errors import AgentNotCalled, AgentRefused, InvalidRequest, TryLater
-from cluster.domain.base.urls import MASK
 from cluster.http.origins import origin_of
 from cluster.process.group_commit import GroupCommit
+from cluster.process.large import in_thread_if_large
 
 ReadCredentials = Callable[[Sequence[tuple[str, str]]], Awaitable[Sequence[Credential | Unsealable | None]]]
 UNAUTHENTICATED = 401
@@ -72,16 +72,20 @@ class Proof:
             case Sending.CERTIFICATE:
                 return {}
 
-    def hidden(self, content: bytes) -> bytes:
-        """An answer without the secret: some servers quote what they were sent, in errors above all."""
-        if self.use.send in (Sending.SIGNATURE, Sending.CERTIFICATE):  # what they are made of is not sent
-            return content
-        forms = {self.secret, json.dumps(self.secret)[1:-1], json.dumps(self.secret, ensure_ascii=False)[1:-1]}
-        if self.use.send is Sending.BASIC:
-            forms.add(basic(self.use.user or "", self.secret).partition(" ")[2])
-        for form in sorted(forms, key=len, reverse=True):
-            content = content.replace(form.encode(), MASK.encode())
-        return content
+    def told(self) -> tuple[str, ...]:
+        """What the call tells the agent, and answers are kept without: some servers quote it, in errors above all."""
+        match self.use.send:
+            case Sending.SIGNATURE | Sending.CERTIFICATE:  # what they are made of is not sent
+                return ()
+            case Sending.BASIC:
+                return (self.secret, basic(self.use.user or "", self.secret).partition(" ")[2])
+            case _:
+                return (self.secret,)
+
+
+def told_by(proofs: Sequence[Proof]) -> tuple[str, ...]:
+    """What any of these tells: an agent that refused one secret may quote it when it takes the other."""
+    return tuple(secret for proof in proofs for secret in proof.told())
 
 
 class AgentCredentials:
@@ -149,7 +153,9 @@ class ProvingTransport(httpx.AsyncBaseTransport):
             body = content if request.method not in ("GET", "HEAD") else None
             request.headers.update(proof.headers(request.method, str(request.url), body, given, self._now()))
             response = await self._inner.handle_async_request(request)
-            answer = proof.hidden(await response.aread())
+            answer = await in_thread_if_large(
+                len(await response.aread()), hidden_bytes, response.content, told_by(self._proofs)
+            )
             if response.status_code != UNAUTHENTICATED or not left:
                 break
         headers = [(name, value) for name, value in response.headers.raw if name.lower() != b"content-length"]

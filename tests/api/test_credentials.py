@@ -182,6 +182,8 @@ async def test_an_origin_is_a_scheme_a_host_and_a_port(api: Api) -> None:
         "https://u:p@x",
         "https://x?",
         "https://x#",
+        "https://x:65536",
+        "https://x:0",
         "https://",
         "",
     ):

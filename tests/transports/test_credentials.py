@@ -234,3 +234,37 @@ def _pair(*files: str) -> str:
 async def _yes(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
     await send({"type": "http.response.body", "body": completion("yes").content})
+
+
+#: How encoders write the same text: PHP escapes slashes, .NET and Go other characters, and JSON in JSON has backslashes doubled.
+ENCODERS = {
+    "slashes": lambda text: text.replace("/", "\\/"),
+    "units": lambda text: text.replace("+", "\\u002B").replace("/", "\\u002f"),
+    "nested": lambda text: json.dumps(json.dumps(text).replace("/", "\\/"))[1:-1],
+}
+QUOTED = "planted/secret+0123"
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+async def test_a_quoted_secret_is_found_whatever_escapes_it_has(encoder: str) -> None:
+    body = f'{{"result": "You sent {ENCODERS[encoder](QUOTED)}.\\n"}}'
+    async with serving(Server(httpx.Response(200, content=body))) as url:
+        ours, task = knowing(credential(QUOTED)), {"id": "t", "payload": {}}
+        text = (await asked(ours, url, used(url, Sending.BEARER), transport=TransportKind.HTTP, task=task)).text
+    assert json.loads(text)["result"].replace('"', "") == "You sent ***.\n"
+
+
+@pytest.mark.parametrize("cut", [1, 5, 18])
+async def test_a_secret_that_a_stream_splits_reaches_nobody(cut: int) -> None:
+    pieces = ["Not plan", "ned: ", QUOTED[:cut], QUOTED[cut:], " and planted"]
+
+    def stream(request: Any) -> Any:
+        deltas = ({"choices": [{"delta": {"content": piece}}]} for piece in pieces)
+        return iter([*(f"data: {json.dumps(delta)}\n\n" for delta in deltas), "data: [DONE]\n\n"])
+
+    told: list[str] = []
+    async with serving(Server(stream)) as url:
+        use = used(url, Sending.BEARER)
+        text = (await asked(knowing(credential(QUOTED)), url, use, options={"stream": True}, told=told.append)).text
+    assert text == "".join(told) == "Not planned: *** and planted"
+    assert told[0] == "Not ", "what may begin a secret waits, and nothing else"
