@@ -155,7 +155,7 @@ async def test_a_choice_that_does_not_fit_is_refused(api: Api) -> None:
 async def test_who_may_not_use_a_credential_leads_it_nowhere(api: Api) -> None:
     await api.post("/credentials", {"name": "c1", "secret": SECRET})
     await api.post("/agents", _agent("http://127.0.0.1:9/v1"))
-    limited = principal("limited", permissions=ALL - {Permission.CREDENTIALS_USE, Permission.CREDENTIALS_WRITE})
+    limited = principal("limited", "default", ALL - {Permission.CREDENTIALS_USE, Permission.CREDENTIALS_WRITE})
     api.app.state.resolver = TokenTable({"limited": limited})
     by = bearer("limited")
     for path, body in (
