@@ -44,7 +44,7 @@ def split(value: str | None) -> list[str]:
 
 
 def json_option(value: str | None, name: str) -> Any:
-    """The value of an option that takes JSON; None if the option was not given.
+    """The value of an option that takes JSON; None if the option was not given. `json_fields` tells that from ``null``.
 
     Raises: `BadParameter` if the value is not JSON, or is JSON that cannot be stored.
     """
@@ -56,6 +56,14 @@ def json_option(value: str | None, name: str) -> Any:
         where = error.__context__  # what the parser said, if it was the parser
         words = f"{name} is not JSON: {where}." if isinstance(where, json.JSONDecodeError) else error.message
         raise typer.BadParameter(words) from None
+
+
+def json_fields(**fields: tuple[str, str | None]) -> dict[str, Any]:
+    """The fields whose options, each (name, JSON), were given, also those that hold ``null`` or an empty list: these are values,
+    which the API takes or refuses.
+
+    Raises: `BadParameter` as `json_option`."""
+    return {field: json_option(text, name) for field, (name, text) in fields.items() if text is not None}
 
 
 @contextlib.contextmanager

@@ -66,7 +66,7 @@ async def _validation_error(request: Request, error: Exception) -> Response:
             "unsupported_media_type",
             _trace(request),
         )
-    problems = [_problem(item) for item in error.errors()]
+    problems = _of_unions([_problem(item, error.body) for item in error.errors()])
     own = next((item["ctx"]["error"] for item in error.errors() if _is_own(item)), None)
     code = own.code if own is not None else "invalid_request"
     return error_response(400, problems[0][1], code, _trace(request), errors=[_as_json(p) for p in problems])
@@ -92,14 +92,38 @@ def problem_of(errors: Sequence[Any]) -> str:
     return _problem(errors[0])[1]
 
 
+def _of_unions(problems: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The problems in an order in which the first says the most: a value that may be of several kinds has one for each, and the
+    one that lies deepest in it is about the kind that was meant. Those about the value as a whole become one sentence."""
+    field = problems[0][0]
+    deeper = [problem for problem in problems if field and problem[0].startswith(f"{field}.")]
+    same = dict.fromkeys(message.removesuffix(".") for name, message in problems if name == field)
+    first, *others = same
+    whole = (field, "; or ".join([first, *(other.removeprefix(f"{field}: ") for other in others)]) + ".")
+    return [*deeper, whole, *(problem for problem in problems if problem[0] != field and problem not in deeper)]
+
+
 #: Pydantic names our class in its words about these.
 _NO_OBJECT = ("model_type", "model_attributes_type", "dict_type")
 
 
-def _problem(item: Mapping[str, Any]) -> tuple[str, str]:
-    where = [str(part) for part in item["loc"]]
+def _where(places: Sequence[Any], body: Any, missing: bool) -> str:
+    """The path of a field, without the names that Pydantic has for the kinds of a value that may be of several."""
+    found: list[str] = []
+    for n, place in enumerate(places):
+        if (isinstance(body, Mapping) and place in body) or (isinstance(body, list) and place in range(len(body))):
+            body = body[place]
+        elif not (missing and n == len(places) - 1):
+            continue
+        found.append(str(place))
+    return ".".join(found)
+
+
+def _problem(item: Mapping[str, Any], body: Any = None) -> tuple[str, str]:
+    where = list(item["loc"])
     source = where.pop(0) if where and where[0] in ("body", "query", "path", "header") else ""
-    field = ".".join(where)
+    is_body = source == "body" and isinstance(body, Mapping | list)
+    field = _where(where, body, item["type"] == "missing") if is_body else ".".join(map(str, where))
     if item["type"] == "json_invalid":
         return "", "The body is not valid JSON; send a JSON object."
     if item["type"] == "missing":

@@ -86,8 +86,8 @@ async def apply_workflow(request: Request, body: WorkflowDocument, asker: Asker,
     were started keep theirs. 400 (`InvalidRequest`, ``invalid_workflow`` or ``limit_exceeded``) if its steps cannot be, 409
     (`Conflict`) if the workspace has 1,000 workflows."""
     gate = gateway(request)
+    check_json(body.model_dump(exclude_unset=True), "the document")  # before NaN becomes null, as JSON has none
     document = body.model_dump(mode="json", exclude_unset=True)
-    check_json(document, "the document")
     if len(canonical_json(document)) > MOST_DOCUMENT:
         raise InvalidRequest(
             f"A document must not exceed {MOST_DOCUMENT:,} characters of JSON; give large values as input of the run.",

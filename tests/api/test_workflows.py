@@ -83,7 +83,7 @@ async def test_the_examples_of_the_page_run(api: Api, tmp_path: Path) -> None:
             assert "squares" in await _command(api, *words)
         lines: list[str] = []
         names = {"BlockingClient": BlockingClient, "print": lambda *found: lines.append(" ".join(map(str, found)))}
-        await in_thread(exec, script.replace("http://localhost:8000", api.url), names)
+        await in_thread(exec, script.replace("http://localhost:8080", api.url), names)
         assert lines == ["completed 49"]
     for document in [*documents, yaml.safe_load(squares)]:
         await api.post("/workflows", document)
@@ -125,6 +125,26 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (one(input={"from": "input", "path": "a"}), "invalid_workflow", "JSON Pointer"),
     (one(input={"from": "input", "path": "/~2"}), "invalid_workflow", "JSON Pointer"),
     (one(input=json.loads("[" * 17 + "]" * 17)), "limit_exceeded", "16 levels"),
+    (one(input=[float("nan")]), "invalid_json", "NaN"),
+    (one(metadata={"x": float("inf")}), "invalid_json", "NaN"),
+    (flow({"id": "a", "map": {"over": [float("nan")], "task": ECHO}}), "invalid_json", "NaN"),
+    (one(input={"from": "input", "path": "/x", "default": float("nan")}), "invalid_json", "NaN"),
+    (
+        flow({"id": "a", "map": {"over": "x", "task": ECHO}}),
+        "invalid_request",
+        "steps.0.map.over: Input should be a valid list; or steps.0.map.over must be a JSON object.",
+    ),
+    (
+        flow({"id": "a", "task": ECHO, "on_failure": 3}),
+        "invalid_request",
+        "steps.0.on_failure: Input should be 'fail' or 'continue'; or steps.0.on_failure must be a JSON object.",
+    ),
+    (flow({"id": "a", "task": ECHO, "on_failure": {}}), "invalid_request", "steps.0.on_failure.step is required."),
+    (
+        flow({"id": "a", "task": ECHO, "on_failure": {"step": 3}}),
+        "invalid_request",
+        "steps.0.on_failure.step: Input should be a valid string.",
+    ),
     (one(input="x" * 262_144), "limit_exceeded", "262,144"),
     (one(payload={}), "unknown_field", "payload"),
     (one(run_at=1), "unknown_field", "run_at"),
@@ -137,7 +157,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
 @pytest.mark.parametrize("n", range(0, len(REFUSED), 6))
 async def test_what_cannot_be_is_refused_when_it_is_applied(api: Api, n: int) -> None:
     for body, code, advice in REFUSED[n : n + 6]:
-        answer = await api.call("POST", "/workflows", body)
+        content, headers = json.dumps(body), {"Content-Type": "application/json"}  # NaN too, which httpx does not write
+        answer = await api.call("POST", "/workflows", content=content, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (400, code), answer.text
         assert advice in answer.json()["error"] + str(answer.json().get("errors")), answer.text
     assert (await api.get("/workflows"))["total"] == 0
@@ -208,10 +229,17 @@ async def test_a_cancelled_item_of_a_run_is_a_failure(api: Api) -> None:
 
 
 async def test_a_file_that_is_no_document_is_an_error_of_usage(api: Api, tmp_path: Path) -> None:
-    for name, text in (("a.yaml", "a: [b"), ("b.json", "[1]"), ("c.yaml", "at: 2026-01-01")):
-        file = tmp_path / name
+    texts = ("a: [b", "[1]", "at: 2026-01-01", "at: 2026-13-01", "at: !!timestamp x", "n: !!int x", "is: !!bool x")
+    for text in (*texts, f"n: {'1' * 5000}", "[" * 5000):
+        file = tmp_path / "a.yaml"
         file.write_text(text)
         await _command(api, "workflows", "apply", str(file), code=2)
+
+
+async def test_metadata_that_are_an_empty_list_are_refused(api: Api) -> None:
+    await api.post("/workflows", flow(*TWO))
+    await _command(api, "workflows", "run", "flow", "--metadata", "[]", code=1)
+    await _command(api, "tasks", "submit", "echo", "--metadata", "[]", code=1)
 
 
 async def test_results_too_long_for_an_answer_are_left_out(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

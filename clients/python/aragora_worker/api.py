@@ -354,7 +354,7 @@ class ControlPlaneClient:
         """Starts a run of a workflow, and returns it; ``run_id`` is its name.
 
         Raises: what `request` raises; `InvalidRequest` if ``workflow`` is no id."""
-        body = {"input": input, "version": version, "metadata": metadata or {}}
+        body = {"input": input, "version": version, "metadata": {} if metadata is None else metadata}
         started: Mapping[str, Any] = await self.post(
             f"/workflows/{path_segment(workflow)}/runs", body, idempotency_key=idempotency_key
         )

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.calls import Json, call, given, json_option, path_segment, print_json
+from cluster.cli.calls import Json, call, given, json_fields, path_segment, print_json
 from cluster.cli.output import console, listing, on_one_line, plain, total_words
 from cluster.domain.base.errors import NotFound
 
@@ -75,7 +75,7 @@ def replay(
     `NotFound` if a task that is named is not there.
     """
     body = _chosen(ids, everything, limit, dry_run, task_type=task_type, queue=queue, reason=reason, error=error)
-    body |= given(payload=json_option(payload, "--payload"), payload_patch=json_option(patch, "--patch"))
+    body |= json_fields(payload=("--payload", payload), payload_patch=("--patch", patch))
     found = call("POST", "/dead-letter/replay", body)
     tasks = found["would_replay"] if dry_run else found["replayed"]
     for task in tasks:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.calls import Json, call, given, json_option, print_json
+from cluster.cli.calls import Json, call, given, json_fields, print_json
 from cluster.cli.numbers import amount
 from cluster.cli.output import console, listing, plain
 
@@ -157,15 +157,13 @@ def _body(
         cron=cron,
         timezone=timezone,
         every_seconds=every,
-        task=json_option(task, "--task"),
-        deliberation=json_option(deliberation, "--deliberation"),
         name=name,
         starts_at=_epoch(starts_at),
         ends_at=_epoch(ends_at),
         jitter_seconds=jitter,
         catch_up=catch_up,
         overlap=overlap,
-    )
+    ) | json_fields(task=("--task", task), deliberation=("--deliberation", deliberation))
 
 
 def _epoch(moment: datetime | None) -> float | None:

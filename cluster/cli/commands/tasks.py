@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.calls import Json, Words, call, given, json_option, path_segment, print_json, split
+from cluster.cli.calls import Json, Words, call, given, json_fields, json_option, path_segment, print_json, split
 from cluster.cli.connection import client, settings
 from cluster.cli.exit_codes import TASK_CANCELLED, TASK_FAILED, TASK_TIMED_OUT
 from cluster.cli.numbers import amount
@@ -79,7 +79,6 @@ def submit(
         "priority": priority,
     } | given(
         idempotency_key=key,
-        metadata=json_option(metadata, "--metadata"),
         queue=queue,
         tenant=tenant,
         after=edges,
@@ -96,6 +95,7 @@ def submit(
         worker_version=worker_version,
         sticky_key=sticky_key,
     )
+    body |= json_fields(metadata=("--metadata", metadata))
     task_id = str(call("POST", "/tasks", body)["task_id"])
     if not wait:
         typer.echo(task_id)

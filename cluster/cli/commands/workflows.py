@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.calls import Json, call, given, json_option, path_segment, print_json
+from cluster.cli.calls import Json, call, given, json_fields, path_segment, print_json
 from cluster.cli.connection import client, settings
 from cluster.cli.exit_codes import TASK_CANCELLED, TASK_FAILED
 from cluster.cli.output import console, errors, listing, on_one_line, plain
@@ -26,6 +26,8 @@ app = typer.Typer(no_args_is_help=True, help="Workflows: documents of steps, and
 _ENDS = {"completed": 0, "failed": TASK_FAILED, "cancelled": TASK_CANCELLED}
 #: Bytes of a file: more than any document may have.
 MOST_BYTES = 4_000_000
+#: What PyYAML lets through of values that are not what they look or claim to be (``2026-13-01``, ``!!bool x``, 5,000 digits).
+_UNREADABLE = (RecursionError, ValueError, LookupError, AttributeError, TypeError)
 
 
 @app.command()
@@ -52,10 +54,10 @@ def _document(file: Path) -> Any:
     try:
         document = yaml.safe_load(text)  # JSON is YAML
         check_json(document, "the document")
-    except (yaml.YAMLError, RecursionError) as error:
-        raise typer.BadParameter(f"{file} is neither YAML nor JSON: {on_one_line(str(error))}") from None
     except InvalidRequest as error:
         raise typer.BadParameter(error.message) from None
+    except (yaml.YAMLError, *_UNREADABLE) as error:
+        raise typer.BadParameter(f"{file} is neither YAML nor JSON: {on_one_line(str(error))}") from None
     if not isinstance(document, dict):
         raise typer.BadParameter(f"{file} must hold one document with name and steps.")
     return document
@@ -110,9 +112,7 @@ def run(
 ) -> None:
     """Start a run and print its id."""
     path_segment(name)
-    body = given(version=version, metadata=json_option(metadata, "--metadata"))
-    if input_ is not None:
-        body["input"] = json_option(input_, "--input")
+    body = given(version=version) | json_fields(metadata=("--metadata", metadata), input=("--input", input_))
     started = asyncio.run(_started(name, body, key))
     if wait:
         errors.print(plain(started["run_id"]))
