@@ -107,15 +107,15 @@ def _of_unions(problems: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 _NO_OBJECT = ("model_type", "model_attributes_type", "dict_type")
 
 
-def _where(places: Sequence[Any], body: Any, missing: bool) -> str:
+def _where(keys: Sequence[Any], body: Any, missing: bool) -> str:
     """The path of a field, without the names that Pydantic has for the kinds of a value that may be of several."""
     found: list[str] = []
-    for n, place in enumerate(places):
-        if (isinstance(body, Mapping) and place in body) or (isinstance(body, list) and place in range(len(body))):
-            body = body[place]
-        elif not (missing and n == len(places) - 1):
+    for n, key in enumerate(keys):
+        if (isinstance(body, Mapping) and key in body) or (isinstance(body, list) and key in range(len(body))):
+            body = body[key]
+        elif not (missing and n == len(keys) - 1):
             continue
-        found.append(str(place))
+        found.append(str(key))
     return ".".join(found)
 
 
