@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -361,28 +362,34 @@ async def test_images_are_of_the_snapshot_that_the_rows_are_of(primary: Region) 
 
 
 async def test_payloads_of_a_resident_workspace_do_not_travel(primary: Region, secondary: Region) -> None:
-    changes = RandomChanges(primary.stores, 4)
+    changes = RandomChanges(primary.stores, 3)
     await changes.begin()
     withheld = Residency({"eu-w": "eu", "w": "us"}).withheld_from("us")
     assert withheld == {"eu-w"}
     link = Link(primary.stores, SourceBounds(rows=20), withheld)
-    for _ in range(120):
-        await changes.change_something()
-    await secondary.receiver(link).catch_up()
-    for _ in range(120):
-        await changes.change_something()
-    await secondary.receiver(link).catch_up()
+    withholds = {name for name, table in TABLES.items() if table.whole_rows_withheld}
+    assert withholds == {"deliberation_events", "schedules", "workflows", "workflow_runs"}
+    whole: Mapping[str, Sequence[Any]] = {}
+    filtered: Mapping[str, Sequence[Any]] = {}
+
+    def shows_something(table: str) -> bool:
+        """Whether rows of both workspaces are there, one's of which do not travel."""
+        return 0 < len(filtered.get(table, ())) < len(whole.get(table, ()))
+
+    for rounds in range(10):
+        if rounds > 1 and all(map(shows_something, withholds)):
+            break
+        for _ in range(120):
+            await changes.change_something()
+        await secondary.receiver(link).catch_up()
+        whole, filtered = await tables_of(primary.stores), await tables_of(secondary.stores)
     sent = repr((link.batches, link.pieces))
     found = [workspace for workspace in ("w", "eu-w") if secret_of(workspace) in sent]
     assert found == ["w"]
-    whole, filtered = await tables_of(primary.stores), await tables_of(secondary.stores)
-    withholds = {name for name, table in TABLES.items() if table.whole_rows_withheld}
-    assert withholds == {"deliberation_events", "schedules", "workflows", "workflow_runs"}
     assert {table: len(rows) for table, rows in whole.items() if table not in withholds} == {
         table: len(rows) for table, rows in filtered.items() if table not in withholds
     }
-    for table in withholds:
-        assert 0 < len(filtered[table]) < len(whole[table]), table
+    assert [table for table in sorted(withholds) if not shows_something(table)] == []
     assert all(row.verifies() for row in await secondary.stores.log.read(0, 10_000))
 
 
