@@ -21,6 +21,7 @@ async def main(url: str, schema: str, region: str, workspace: str, batch: str) -
         erasures=stores.erasures,
         deliberations=stores.deliberations,
         schedules=stores.schedules,
+        workflows=stores.workflows,
         signing=ReceiptSigner(stores.signing_keys(()), None),
         clock=clock,
         asker=Origin(workspace=workspace),
