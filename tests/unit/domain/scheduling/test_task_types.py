@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cluster.domain.scheduling.core import SchedulerCore
 from cluster.domain.scheduling.ready_queue import ReadyQueue
 from cluster.domain.scheduling.requests import ClaimRequest
-from cluster.domain.scheduling.sub_queues import MAX_OWN_TYPES
+from cluster.domain.scheduling.sub_queues import MAX_OWN_TYPES, SubQueue
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import TaskHead
 from tests.support.samples import NOW, new_task
@@ -85,9 +85,9 @@ class CountedQueue(ReadyQueue):
         type(self).looks += 1
         return super()._first(sub_queue, fifo)
 
-    def push(self, head: TaskHead) -> None:
+    def push(self, head: TaskHead, sticky_agent: str | None = None) -> SubQueue:
         type(self).pushes += 1
-        super().push(head)
+        return super().push(head, sticky_agent)
 
 
 def test_100_000_tasks_of_another_type_cost_a_claim_nothing() -> None:
