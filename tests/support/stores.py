@@ -8,6 +8,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,9 @@ def running_stores() -> Iterator[StoreUrls]:
     many seconds, for which the run would not end."""
     base = Path(tempfile.mkdtemp(prefix="aragora-test-"))
     with _running_in(base) as (postgres, redis):
-        asyncio.run(_take_functions_unchecked(postgres.url))
+        # In a thread: whichever test of a worker asks first, it may do so within its event loop.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, _take_functions_unchecked(postgres.url)).result()
         yield StoreUrls(postgres.url, redis.url)
     after_us_end("files", str(base))
 
