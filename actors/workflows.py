@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -307,12 +307,17 @@ class WorkflowKeeper:
         assert self._stored is not None
         now = self._clock.now()
         runs = []
+        started = Counter(id_.partition(".")[0] for id_ in commit.tasks)
         for run_id in sorted(commit.changed):
             stored, run = commit.runs[run_id]
             before = {(step_id, index) for step_id, index in stored.state.get("stopping", ())}
             runs.append(stored.after(run, now))
-            started = sum(1 for item in commit.tasks.values() if item.task.id.startswith(f"{run_id}."))
-            data = {"run_id": run_id, "started": started, "more": run.has_more, "stopping": len(run.stopping - before)}
+            data = {
+                "run_id": run_id,
+                "started": started[run_id],
+                "more": run.has_more,
+                "stopping": len(run.stopping - before),
+            }
             if not run.status.ended:
                 commit.records.append(self._record(stored, "workflow.run_advanced", data))
         tasks = list(commit.tasks.values())
@@ -346,4 +351,4 @@ class WorkflowKeeper:
                 continue
             if not more:
                 await self._doorbell.wait(LOOK_S, (WakeTopic.WORKFLOWS,))
-            await asyncio.sleep(APART_S)
+            await self._clock.sleep(APART_S)

@@ -189,7 +189,7 @@ def _unavailable(error: Exception, callee: str) -> TryLater:
 
 def _move(waiting: _Asked) -> None:
     """Lets a request wait for the successor of an actor that died. One that has timed out is past moving."""
-    if waiting.bound is not None and not waiting.future.done() and not waiting.bound.expired():
+    if not waiting.long_poll and not waiting.future.done() and not waiting.bound.expired():
         waiting.bound.reschedule(waiting.latest)
 
 
@@ -199,10 +199,14 @@ class _Asked:
 
     request: Any
     future: asyncio.Future[Any]
-    #: Ends the wait; None for a long poll. It is moved once, if the actor is found dead meanwhile.
-    bound: asyncio.Timeout | None
+    #: Ends the wait, but for a long poll. It is moved once, if the actor is found dead meanwhile.
+    bound: asyncio.Timeout
     #: The latest moment to which the bound is moved, by the clock of the event loop.
     latest: float
+
+    @property
+    def long_poll(self) -> bool:
+        return self.bound.when() is None
 
 
 class ExchangeClient:
@@ -289,17 +293,14 @@ class ExchangeClient:
         future: asyncio.Future[Any] = loop.create_future()
         # Not asyncio.wait_for: it makes another future and a callback for each of perhaps thousands of requests a second.
         latest = loop.time() + self._hold_s + self._answer_s
-        bound = None if long_poll else asyncio.timeout(self.patience_s)
+        bound = asyncio.timeout(None if long_poll else self.patience_s)
         self._waiting[number] = _Asked(request, future, bound, latest)
         self._unsent.append(number)
         self._pump()
         self._bounded += not long_poll
         try:
-            if bound is None:
+            async with bound:
                 answer = await future
-            else:
-                async with bound:
-                    answer = await future
         except TimeoutError:
             self._give_up(number, future)
             raise self.late() from None
@@ -444,7 +445,7 @@ class ExchangeClient:
 
     def _fail_bounded(self, error: TryLater) -> None:
         for number, waiting in list(self._waiting.items()):
-            if waiting.bound is not None and not waiting.future.done():
+            if not waiting.long_poll and not waiting.future.done():
                 del self._waiting[number]
                 waiting.future.set_exception(error)
 

@@ -64,7 +64,7 @@ class PeerAnswers:
         self._parked = 0
         #: By peer, what it was answered last.
         self._sent: dict[str, _Sent] = {}
-        #: What is being read, and after which row, commit and in which phase. `_read` replaces it.
+        #: What is being read, and after which row, commit and in which phase. `_read` sets it, `_read_ended` clears it.
         self._reading: tuple[tuple[LogPosition, int, bool], asyncio.Future[Batch]] | None = None
 
     def committed(self) -> bool:
@@ -138,10 +138,18 @@ class PeerAnswers:
     async def _read(self, position: LogPosition, is_draining: bool) -> Batch:
         """Peers that are equally far read once: all of them were woken by one commit."""
         key = position, self._commits, is_draining
-        if self._reading is None or self._reading[0] != key or self._reading[1].done():
+        if self._reading is None or self._reading[0] != key:
             reading = asyncio.ensure_future(self._source.batch(position, is_draining=is_draining))
             self._reading = key, reading
+            reading.add_done_callback(self._read_ended)
         return await asyncio.shield(self._reading[1])
+
+    def _read_ended(self, reading: asyncio.Future[Batch]) -> None:
+        """Keeps no batch, which may have megabytes. Its error is for those who wait, of whom there may be none any more."""
+        if self._reading is not None and self._reading[1] is reading:
+            self._reading = None
+        if not reading.cancelled():
+            reading.exception()
 
     def _term(self, epoch: int) -> PrimaryTerm:
         """A database that is primary without a term was opened by a process that is no more."""

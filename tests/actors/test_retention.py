@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.domain.audit.retention import DAY_S, RULE_SET, RUN_REQUESTED, RetentionRule
+from cluster.domain.audit.retention import DAY_S, RULE_SET, RUN_REQUESTED, TASKS_REMOVED, RetentionRule
 from cluster.domain.base.errors import Fenced, NotFound, Removed
 from cluster.domain.base.log import Origin, record_for
 from cluster.domain.tasks.chunks import START, NewChunks
@@ -47,6 +47,15 @@ async def test_what_ended_before_the_bound_goes_and_the_rest_stays(stores: Store
     rows = [row for row in await stores.log.read(0, 100) if row.kind == "retention.tasks_removed"]
     assert sorted(task_id for row in rows for task_id in row.data["task_ids"]) == [f"old{n}" for n in range(5)]
     assert {(row.principal, row.entity) for row in rows} == {("system:retention", "w")}
+
+
+async def test_what_is_younger_than_the_bounds_is_not_read(stores: Stores) -> None:
+    """A pass would else read all that is kept, each time."""
+    await ended_task(stores, "old", OLD)
+    await ended_task(stores, "young", YOUNG)
+    within = MONTH.bounds(NOW, DAY_S)[TASKS_REMOVED]
+    window = await stores.retention.window("w", TASKS_REMOVED, within, None, (float("-inf"), ""), 10)
+    assert (list(window.ids), window.last) == (["old"], (OLD, "old"))
 
 
 async def test_a_rule_without_bounds_removes_nothing(stores: Stores) -> None:

@@ -70,8 +70,8 @@ async def test_the_status_is_read_for_those_who_wait(stores: Stores) -> None:
         await eventually(lambda: region.gate.is_primary)
         begun = region.statuses.begun
         await region.bell.notify(WakeTopic.REPLICATED)
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await eventually(lambda: region.bell.all_heard)
+        assert not region.gate._wake.is_set()
         assert region.statuses.begun == begun
         waiting = asyncio.create_task(region.gate.passed(None))
         await eventually(lambda: bool(region.gate._waiting))

@@ -48,6 +48,11 @@ class Bell:
             if not topics or set(topics) & set(heard):
                 notified.set()
 
+    @property
+    def all_heard(self) -> bool:
+        """Whether every task that waits has woken up from what it was notified of."""
+        return not any(notified.is_set() for _, notified in self._waiters.values())
+
     async def wait(self, timeout_s: float, topics: Sequence[WakeTopic] = tuple(WakeTopic)) -> bool:
         _, notified = self._waiters.get(asyncio.current_task(), (topics, asyncio.Event()))
         self._waiters[asyncio.current_task()] = topics, notified

@@ -38,8 +38,9 @@ select admitted_at as at, request_id as id from deliberations
 where workspace = $1 order by admitted_at desc, request_id desc offset $2 limit 1
 
 -- name: tasks_to_remove
--- A window of a workspace's tasks, oldest first, by the index of its list: which of them may go. What agents were asked for a
--- deliberation stays while one is open that was admitted before.
+-- A window of a workspace's tasks, oldest first, by the index of its list: which of them may go. What was submitted after both
+-- bounds has not ended before them, so it is not read. What agents were asked for a deliberation stays while one is open that was
+-- admitted before.
 select t.id, t.created_at as at,
        t.status not in ('pending', 'running') and t.completed_at < $4
        and (t.completed_at < $5::float8 or (t.created_at, t.id) <= ($6::float8, $7::text))
@@ -48,6 +49,7 @@ select t.id, t.created_at as at,
        as chosen
 from tasks t
 where t.workspace = $1 and (t.created_at, t.id) > ($2::float8, $3::text) and t.created_at < $4
+  and t.created_at <= greatest($5::float8, $6::float8)
 order by t.created_at, t.id limit $8
 
 -- name: deliberations_to_remove
@@ -57,6 +59,7 @@ select d.request_id as id, d.admitted_at as at,
        and (d.completed_at < $5::float8 or (d.admitted_at, d.request_id) <= ($6::float8, $7::text)) as chosen
 from deliberations d
 where d.workspace = $1 and (d.admitted_at, d.request_id) > ($2::float8, $3::text) and d.admitted_at < $4
+  and d.admitted_at <= greatest($5::float8, $6::float8)
 order by d.admitted_at, d.request_id limit $8
 
 -- name: referred_tasks

@@ -165,7 +165,7 @@ async def test_short_requests_fail_in_time_and_long_polls_outlive_the_actor() ->
 
 def _ends_in(client: ExchangeClient) -> float:
     """When the first of the requests that wait is given up, in seconds from now."""
-    ends = [asked.bound.when() for asked in client._waiting.values() if asked.bound is not None]
+    ends = [asked.bound.when() for asked in client._waiting.values()]
     return min(end for end in ends if end is not None) - asyncio.get_running_loop().time()
 
 
