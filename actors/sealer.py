@@ -133,10 +133,10 @@ class Sealer:
             self_signed=self._key.self_signed,
             begins_epoch=begins,
         )
-        if await self._seals.seal(checkpoint):
-            self._last = checkpoint
-        else:
-            self._epoch = None  # another sealer was first: goes on after what that has sealed
+        if not await self._seals.seal(checkpoint):
+            self._epoch = None  # another sealer was first: goes on at once after what that has sealed
+            return True
+        self._last = checkpoint
         return count < len(found) or count == self._batch
 
     def _say(self, problem: str) -> None:

@@ -200,6 +200,16 @@ async def test_of_two_sealers_each_row_is_sealed_by_one(stores: Stores) -> None:
     assert (await pushed(stores))[-1].last_seq == 200
 
 
+async def test_a_sealer_that_was_not_the_first_goes_on_at_once(stores: Stores) -> None:
+    first, second = sealer(stores, batch=3), sealer(stores)
+    await second.seal_once()
+    await write(stores, 7)
+    await first.seal_once()
+    assert await second.seal_once(), "nothing was sealed by this one, and four rows are left"
+    await seal_all(second)
+    assert [(found.first_seq, found.last_seq) for found in await pushed(stores)] == [(1, 3), (4, 7)]
+
+
 async def test_a_raised_epoch_is_taken_over_and_an_old_one_seals_nothing(
     stores: Stores, store_urls: StoreUrls, schema: str
 ) -> None:
