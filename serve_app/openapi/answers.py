@@ -184,11 +184,7 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
         200: ref("Decision"),
         202: fields(task_id=ID, request_id=ID, status=TEXT),
     },
-    ("GET", "/deliberations"): {
-        200: fields(
-            deliberations=listed(ref("Deliberation")), total=COUNT, total_exact=YES_OR_NO, limit=COUNT, offset=COUNT
-        )
-    },
+    ("GET", "/deliberations"): {200: fields(deliberations=listed(ref("Deliberation")), **_PAGED)},
     ("GET", "/deliberations/{request_id}"): {200: ref("Deliberation")},
     ("GET", "/deliberations/{request_id}/status"): {
         200: fields(request_id=ID, status=TEXT, terminal=nullable(TEXT), completed_at_opt=ISO)

@@ -277,11 +277,25 @@ class ControlPlaneClient:
         by page until there are no more. ``filters``: those of ``GET /tasks``. Stop early under ``contextlib.aclosing``.
 
         Raises: what `request` raises."""
+        async for task in self._listed("/tasks", "tasks", where, filters):
+            yield task
+
+    async def deliberations(self, *where: str, **filters: Any) -> AsyncGenerator[Mapping[str, Any], None]:
+        """Yields the deliberations for which all conditions hold, as `tasks` does; metadata are those of the context.
+        ``filters``: those of ``GET /deliberations``.
+
+        Raises: what `request` raises."""
+        async for record in self._listed("/deliberations", "deliberations", where, filters):
+            yield record
+
+    async def _listed(
+        self, path: str, name: str, where: Sequence[str], filters: Mapping[str, Any]
+    ) -> AsyncGenerator[Mapping[str, Any], None]:
         cursor: str | None = None
         while True:
-            page = await self.get("/tasks", where=where, cursor=cursor, **filters)
-            for task in page["tasks"]:
-                yield task
+            page = await self.get(path, where=where, cursor=cursor, **filters)
+            for entry in page[name]:
+                yield entry
             cursor = page["next_cursor"]
             if cursor is None:
                 return

@@ -82,6 +82,10 @@ class BlockingClient:
         """`ControlPlaneClient.tasks`. Raises: the same."""
         return self._each(self._client.tasks(*where, **filters))
 
+    def deliberations(self, *where: str, **filters: Any) -> Iterator[Mapping[str, Any]]:
+        """`ControlPlaneClient.deliberations`. Raises: the same."""
+        return self._each(self._client.deliberations(*where, **filters))
+
     def result(self, task_id: str, *, timeout_s: float | None = None) -> Any:
         """`ControlPlaneClient.result`. Raises: the same."""
         return self._run(self._client.result(task_id, timeout_s=timeout_s))

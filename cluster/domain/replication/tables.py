@@ -363,6 +363,7 @@ LOCAL: Final[tuple[LocalTable, ...]] = (
         why="A fold of the log, signed by the region that is primary; the chain itself is the same in each.",
     ),
     LocalTable(name="task_terms", why="Follows from the tasks: triggers write it in each region."),
+    LocalTable(name="deliberation_terms", why="Follows from the deliberations: triggers write it in each region."),
     LocalTable(name="actor_names", why="Processes of the region."),
     LocalTable(
         name="task_chunks",
