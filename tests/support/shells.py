@@ -251,7 +251,7 @@ class World:
                     return region
             return None
 
-        region: ShellRegion = await eventually(found, what=f"a primary with {among}")
+        region: ShellRegion = await eventually(found, 90.0, f"a primary with {among}")
         return region
 
 
