@@ -54,7 +54,7 @@ SHOWN: Mapping[str, str] = {
     "Control": "kind name changed_by",
     "Schedule": "name cron timezone created_by task_type",
     "GET /schedules/{schedule_id}/preview": "timezone",
-    "Policy": "name created_by updated_by workspaces task_types capabilities agent_allowlist agent_blocklist",
+    "Policy": "name created_by updated_by workspaces task_types capabilities agent_allowlist agent_blocklist deny_when",
     "Policy.region_constraint": "allowed_regions blocked_regions",
     "PolicyConflict": "reason",
     "POST /policies/dry-run.tasks": "task_type reason",

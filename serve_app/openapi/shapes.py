@@ -227,6 +227,7 @@ SHAPES["Policy"] = fields(
     **dict.fromkeys(("workspaces", "task_types", "capabilities", "agent_allowlist", "agent_blocklist"), listed(TEXT)),
     region_constraint=fields(allowed_regions=listed(TEXT), blocked_regions=listed(TEXT)),
     sla=fields(max_execution_seconds=nullable(NUMBER)),
+    deny_when=nullable(TEXT),
     enforcement_level=words(Enforcement),
     enabled=YES_OR_NO,
     priority=ref("PolicyPriority"),

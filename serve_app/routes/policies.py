@@ -5,6 +5,7 @@ the log, so a policy counts there within a second."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from cluster.domain.base.log import Origin
 from cluster.domain.policies.conflicts import conflicts
 from cluster.domain.policies.evaluation import Decision, Submit, agent_bounds, evaluate, is_about
 from cluster.domain.policies.policy import CREATED, DELETED, UPDATED, Policy, checked
-from cluster.domain.tasks.task import IdempotencyKey, Task
+from cluster.domain.tasks.task import Body, IdempotencyKey, Task
 from cluster.ports.tasks import TaskQuery
 from cluster.ports.wake_ups import WakeTopic
 from serve_app.auth.admission import Asker, admit, requires
@@ -101,28 +102,36 @@ async def _answer(gate: Gateway, asker: Origin, policy: Policy) -> dict[str, Any
 @requires(Permission.POLICIES_WRITE)
 async def dry_run_policy(request: Request, body: DryRun, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """What a policy would have done to the newest tasks of the workspace, at most 1,000. Nothing is stored. ``denied`` and
-    ``warned`` count submits, ``agent_refused`` those tasks whose agent it would not have allowed. 400 (`InvalidRequest`) as when
-    it is made."""
+    ``warned`` count submits, ``agent_refused`` those of the others whose agent it would not have allowed, ``not_judged`` those
+    whose payload or metadata a condition reads and which are too large to be read here or were erased. Such a condition takes the
+    permission to read payloads. 400 (`InvalidRequest`) as when it is made."""
     gate = gateway(request)
     policy = replace(_new(gate, asker, body), workspace=asker.workspace, enabled=True)
-    query = TaskQuery(workspace=asker.workspace, limit=body.limit, bodies=())
+    condition = policy.condition()
+    bodies = tuple(part for part in (Body.PAYLOAD, Body.METADATA) if condition and part.value in condition.names)
+    if bodies:
+        await admit(request, Permission.PAYLOADS_READ)
+    query = TaskQuery(workspace=asker.workspace, limit=body.limit, bodies=bodies)
     tasks, _ = await gate.tasks.list(query)
-    return _tried(policy, tasks) | await _conflicts_only(gate, asker, policy)
+    return _tried(policy, tasks, bodies) | await _conflicts_only(gate, asker, policy)
 
 
 async def _conflicts_only(gate: Gateway, asker: Origin, policy: Policy) -> dict[str, Any]:
     return {"conflicts": (await _answer(gate, asker, policy))["conflicts"]}
 
 
-def _tried(policy: Policy, tasks: list[Task]) -> dict[str, Any]:
-    counts = {"matched": 0, "denied": 0, "warned": 0, "agent_refused": 0}
+def _tried(policy: Policy, tasks: Sequence[Task], bodies: Sequence[Body]) -> dict[str, Any]:
+    counts = {"matched": 0, "not_judged": 0, "denied": 0, "warned": 0, "agent_refused": 0}
     named: list[dict[str, Any]] = []
     bounds = agent_bounds(policy)
     for task in tasks:
-        submit = _submit_of(task)
+        submit = Submit.of(task)
         if not is_about(policy, submit):
             continue
         counts["matched"] += 1
+        if bodies and (task.erased_at is not None or set(bodies) & set(task.left_out)):
+            counts["not_judged"] += 1
+            continue
         evaluation = evaluate([policy], submit)
         reason = evaluation.findings[0].reason if evaluation.findings else None
         if evaluation.decision is not Decision.ALLOW:
@@ -133,18 +142,6 @@ def _tried(policy: Policy, tasks: list[Task]) -> dict[str, Any]:
         if reason is not None and len(named) < NAMED:
             named.append({"task_id": task.id, "task_type": task.task_type, "reason": reason})
     return {"looked_at": len(tasks), **counts, "tasks": named}
-
-
-def _submit_of(task: Task) -> Submit:
-    target = () if task.target_region is None else (task.target_region,)
-    return Submit(
-        workspace=task.workspace,
-        task_type=task.task_type,
-        required=frozenset(task.required_capabilities),
-        target_agent=task.target_agent,
-        regions=(*target, *task.fallback_regions),
-        timeout_s=task.timeout_s,
-    )
 
 
 @router.get("/policies/{policy_id}")

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from cluster.domain.access.workspaces import ALL_WORKSPACES
 from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.expressions import MOST_CHARACTERS
 from cluster.domain.base.json_values import check_json
 from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.policies.policy import Enforcement, Policy, Scope
@@ -34,7 +35,8 @@ class Sla(ExactBody):
 class PolicyFields(ExactBody):
     """What a policy says. A list that is empty or left out says nothing: every task type, every agent, every region.
     ``enforcement_level``: ``warn`` takes a task that is against the policy and records a violation, ``soft`` and ``hard`` refuse
-    it. ``all_workspaces``: it is about those that ``workspaces`` names, or all."""
+    it. ``deny_when``: a condition in CEL of ``task``, ``payload`` and ``metadata``; a task of which it is true is against the
+    policy, and so is one of which it cannot be evaluated. ``all_workspaces``: it is about those that ``workspaces`` names, or all."""
 
     name: Words | None = None
     description: Annotated[Text, Field(max_length=4096)] | None = None
@@ -47,6 +49,7 @@ class PolicyFields(ExactBody):
     agent_blocklist: Names | None = None
     region_constraint: RegionConstraint | None = None
     sla: Sla | None = None
+    deny_when: Annotated[Text, Field(min_length=1, max_length=MOST_CHARACTERS)] | None = None
     enforcement_level: Enforcement | None = None
     enabled: bool | None = None
     priority: int | None = Field(None, ge=-1_000_000, le=1_000_000)
@@ -74,6 +77,8 @@ class PolicyFields(ExactBody):
             regions = self.region_constraint or RegionConstraint()
             given["allowed_regions"] = tuple(dict.fromkeys(regions.allowed_regions))
             given["blocked_regions"] = tuple(dict.fromkeys(regions.blocked_regions))
+        if "deny_when" in self.model_fields_set:
+            given["deny_when"] = self.deny_when
         if "sla" in self.model_fields_set:
             given["max_execution_s"] = None if self.sla is None else self.sla.max_execution_seconds
         return given
@@ -118,6 +123,7 @@ def policy_wire(policy: Policy) -> dict[str, Any]:
             "allowed_regions": list(policy.allowed_regions),
             "blocked_regions": list(policy.blocked_regions),
         },
+        "deny_when": policy.deny_when,
         "sla": {"max_execution_seconds": policy.max_execution_s},
         "enforcement_level": policy.enforcement.value,
         "enabled": policy.enabled,

@@ -131,8 +131,12 @@ async def test_a_dry_run_counts_what_would_have_been_refused(api: Api) -> None:
         await tasks.submit(task_type="quick", timeout_seconds=seconds)
     lease = await tasks.claim_one("a")
     first = await api.post("/policies", {"name": "Only a", "agent_allowlist": ["a"], "enabled": True})
+    large = {"task_type": "large", "payload": {"n": 2**60}}
+    await tasks.submit(**large)
+    odd = await api.post("/policies/dry-run", {"name": "Odd", "deny_when": "payload.n > 1", "task_types": ["large"]})
+    assert (odd["matched"], odd["denied"]) == (1, 1), "it is beyond what a condition can read"
     found = await api.post("/policies/dry-run", {**LIMIT, "agent_blocklist": ["a"]})
-    assert (found["looked_at"], found["matched"], found["denied"], found["agent_refused"]) == (3, 3, 2, 1)
+    assert (found["looked_at"], found["matched"], found["denied"], found["agent_refused"]) == (4, 3, 2, 1)
     assert lease["id"] in {task["task_id"] for task in found["tasks"]}
     assert [conflict["policy_id"] for conflict in found["conflicts"]] == [first["id"]]
     assert ((await api.get("/policies"))["total"], await _violations(api)) == (1, 0), "nothing was stored"
@@ -169,6 +173,7 @@ async def test_odd_bodies_are_refused_by_a_sentence(api: Api) -> None:
         ({"name": "A", "agent_allowlist": ["a"], "agent_alowlist": ["b"]}, "did you mean agent_allowlist"),
         ({"name": "A", "agent_allowlist": ["a"], "enforcement_level": "harsh"}, "enforcement_level"),
         ({"name": "A", "sla": {"max_execution_seconds": -1}}, "max_execution_seconds"),
+        ({"name": "A", "deny_when": "task.task_type =="}, "CEL"),
         ({"name": "A", "agent_allowlist": ["a"], "metadata": {"x": "y" * 20_000}}, "metadata"),
     ):
         answer = await api.call("POST", "/policies", body)
@@ -186,10 +191,15 @@ async def test_the_page_and_the_commands_of_policies(api: Api) -> None:
     page = (ROOT / "docs" / "policies.md").read_text()
     (body,) = [json.loads(text) for text in re.findall(r"```json run\n(.*?)```", page, re.DOTALL)]
     await api.post("/policies", body)
-    create, try_it = re.findall(r"```sh run\n(.*?)```", page, re.DOTALL)
+    create, conditional, try_it = re.findall(r"```sh run\n(.*?)```", page, re.DOTALL)
     made = (await _run(api, *shlex.split(create)[1:])).strip()
     assert (await api.get(f"/policies/{made}"))["region_constraint"]["allowed_regions"] == ["eu-west"]
-    assert "Of the newest 0 tasks" in await _run(api, *shlex.split(try_it)[1:])
+    conditioned = (await _run(api, *shlex.split(conditional)[1:])).strip()
+    refused = await _refused(api, {"task_type": "echo", "priority": "urgent"})
+    assert (refused["policy_id"], refused["violation_type"]) == (conditioned, "condition")
+    await api.post("/tasks", {"task_type": "echo", "priority": "urgent", "tenant": "t1"})
+    assert (await api.call("DELETE", f"/policies/{conditioned}")).is_success
+    assert "Of the newest 1 tasks" in await _run(api, *shlex.split(try_it)[1:])
     assert "Conflict: No region" in await _run(api, "policies", "create", "--name", "B", "--block-regions", "eu-west")
     changed = json.loads(await _run(api, "policies", "update", made, "--max-execution", "5", "--task-types", "report"))
     assert (changed["version"], changed["sla"]) == (2, {"max_execution_seconds": 5})

@@ -21,6 +21,9 @@ Capabilities = Annotated[str | None, typer.Option(help="It is about tasks that r
 Level = Annotated[str | None, typer.Option("--enforcement", help="warn, soft or hard.")]
 Priority = Annotated[int | None, typer.Option(help="Of several that refuse a submit the highest is named.")]
 MaxExecution = Annotated[float | None, amount("The longest time limit that a task may ask for, in seconds.")]
+DenyWhen = Annotated[
+    str | None, typer.Option(help="A condition in CEL: a task of which it is true is against the policy.")
+]
 Enabled = Annotated[bool | None, typer.Option("--enable/--disable", help="A disabled policy says nothing.")]
 PolicyJson = Annotated[str | None, typer.Option("--json-body", help="Fields of the body as JSON; options win.")]
 
@@ -36,6 +39,7 @@ def create(
     allow_regions: Words = None,
     block_regions: Words = None,
     max_execution: MaxExecution = None,
+    deny_when: DenyWhen = None,
     enforcement: Level = None,
     priority: Priority = None,
     all_workspaces: Annotated[bool, typer.Option("--all-workspaces", help="Of every workspace.")] = False,
@@ -46,7 +50,7 @@ def create(
     """Make a policy and print its id."""
     lists = (allow_agents, block_agents, allow_regions, block_regions)
     fields = _fields(body, name, description, task_types, capabilities, lists, max_execution, enforcement, priority)
-    fields |= given(all_workspaces=all_workspaces or None)
+    fields |= given(all_workspaces=all_workspaces or None, deny_when=deny_when)
     answer = call("POST", "/policies/dry-run" if dry_run else "/policies", fields)
     if as_json:
         print_json(answer)
@@ -74,6 +78,7 @@ def update(
     allow_regions: Words = None,
     block_regions: Words = None,
     max_execution: MaxExecution = None,
+    deny_when: DenyWhen = None,
     enforcement: Level = None,
     priority: Priority = None,
     enabled: Enabled = None,
@@ -83,6 +88,7 @@ def update(
     pair, which is replaced as a whole."""
     lists = (allow_agents, block_agents, allow_regions, block_regions)
     fields = _fields(body, name, description, task_types, capabilities, lists, max_execution, enforcement, priority)
+    fields |= given(deny_when=deny_when)
     if enabled is not None:
         fields["enabled"] = enabled
     if not fields:

@@ -34,26 +34,27 @@ def conflicts(policy: Policy, others: Iterable[Policy]) -> list[PolicyConflict]:
     return found[:_MOST]
 
 
-def _meet(one: Policy, other: Policy) -> bool:
+def _meet(policy: Policy, rival: Policy) -> bool:
     """Whether there may be a task that both are about. One may require several capabilities, so those never keep two apart."""
-    return _overlap(_workspaces(one), _workspaces(other)) and _overlap(one.task_types, other.task_types)
+    return _overlap(_workspaces(policy), _workspaces(rival)) and _overlap(policy.task_types, rival.task_types)
 
 
 def _workspaces(policy: Policy) -> tuple[str, ...]:
     return policy.workspaces if policy.workspace == ALL_WORKSPACES else (policy.workspace,)
 
 
-def _overlap(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    return not one or not other or not set(one).isdisjoint(other)
+def _overlap(names: tuple[str, ...], rivals: tuple[str, ...]) -> bool:
+    return not names or not rivals or not set(names).isdisjoint(rivals)
 
 
-def _contradictions(one: Policy, other: Policy) -> list[str]:
-    reasons = []
-    if _none_left((one.agent_allowlist, other.agent_allowlist), (*one.agent_blocklist, *other.agent_blocklist)):
-        reasons.append(f"No agent is allowed by both this policy and {other.id}.")
-    if _none_left((one.allowed_regions, other.allowed_regions), (*one.blocked_regions, *other.blocked_regions)):
-        reasons.append(f"No region is allowed by both this policy and {other.id}.")
-    return reasons
+def _contradictions(policy: Policy, rival: Policy) -> list[str]:
+    agents = (policy.agent_allowlist, rival.agent_allowlist), (*policy.agent_blocklist, *rival.agent_blocklist)
+    regions = (policy.allowed_regions, rival.allowed_regions), (*policy.blocked_regions, *rival.blocked_regions)
+    return [
+        f"No {what} is allowed by both this policy and {rival.id}."
+        for what, lists in (("agent", agents), ("region", regions))
+        if _none_left(*lists)
+    ]
 
 
 def _none_left(allowed: tuple[tuple[str, ...], tuple[str, ...]], blocked: tuple[str, ...]) -> bool:

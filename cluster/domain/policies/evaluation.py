@@ -6,14 +6,17 @@ here but handed on (`Evaluation.bounds`); an agent or a region that the submit n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
+from cluster.domain.base.expressions import ConditionFailed
 from cluster.domain.policies.policy import Enforcement, Policy
 from cluster.domain.policies.violations import ViolationType
 from cluster.domain.tasks.agent_bounds import AgentBounds
-from cluster.domain.tasks.task import NewTask
+from cluster.domain.tasks.rules import TaskRules
+from cluster.domain.tasks.task import NewTask, Priority, Task
 
 _SHOWN = 5
 
@@ -28,7 +31,8 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submit:
-    """What policies know of a submit. ``regions`` are all that it names; ``timeout_s`` is what it asks for, in seconds."""
+    """What policies know of a submit. ``regions`` are all that it names; ``timeout_s`` is what it asks for, in seconds.
+    ``variables`` are what a condition may read."""
 
     workspace: str
     task_type: str
@@ -36,19 +40,49 @@ class Submit:
     target_agent: str | None = None
     regions: tuple[str, ...] = ()
     timeout_s: float = 0.0
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, task: NewTask) -> Submit:
-        """The submit of a new task."""
+    def of(cls, task: NewTask | Task) -> Submit:
+        """The submit of a task, new or stored."""
         target = () if task.target_region is None else (task.target_region,)
         return cls(
-            workspace=task.origin.workspace,
+            workspace=_workspace(task),
             task_type=task.task_type,
             required=frozenset(task.required_capabilities),
             target_agent=task.target_agent,
             regions=(*target, *task.fallback_regions),
             timeout_s=task.timeout_s,
+            variables={"task": _fields(task), "payload": task.payload, "metadata": task.metadata},
         )
+
+
+def _workspace(task: NewTask | Task) -> str:
+    return task.origin.workspace if isinstance(task, NewTask) else task.workspace
+
+
+def _fields(task: NewTask | Task) -> dict[str, Any]:
+    """The variable ``task`` of conditions, with the names of the API; what a submit leaves out is null."""
+    rules = task.rules or TaskRules()
+    return {
+        "workspace": _workspace(task),
+        "submitted_by": task.origin.principal if isinstance(task, NewTask) else task.principal,
+        "task_type": task.task_type,
+        "queue": task.queue,
+        "priority": Priority(task.priority).wire_name,
+        "required_capabilities": list(task.required_capabilities),
+        "timeout_seconds": task.timeout_s,
+        "max_retries": task.max_retries,
+        "target_agent": task.target_agent,
+        "target_region": task.target_region,
+        "fallback_regions": list(task.fallback_regions),
+        "region_routing_mode": task.region_routing_mode,
+        "excluded_agents": list(rules.excluded_agents),
+        "tenant": rules.tenant,
+        "concurrency_key": rules.concurrency_key,
+        "sticky_key": rules.sticky_key,
+        "worker_version": rules.worker_version,
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +180,26 @@ def _findings(policy: Policy, submit: Submit) -> Iterator[Finding]:
             reason=f"this task asks for {submit.timeout_s:g} s",
             allowed=f"timeout_seconds of at most {policy.max_execution_s:g}",
         )
+    broken = _broken_condition(policy, submit)
+    if broken is not None:
+        yield Finding(
+            policy=policy,
+            type=ViolationType.CONDITION,
+            reason=broken,
+            allowed=f"tasks of which this is false: {policy.deny_when}",
+        )
+
+
+def _broken_condition(policy: Policy, submit: Submit) -> str | None:
+    """What is wrong by the policy's condition. One that cannot be evaluated counts as true: else whoever sends what it does not
+    expect would get past it."""
+    condition = policy.condition()
+    if condition is None:
+        return None
+    try:
+        return "its condition is true of this task" if condition.holds(submit.variables) else None
+    except ConditionFailed as failed:
+        return f"its condition cannot be evaluated for this task ({str(failed).rstrip('.')})"
 
 
 def _is_forbidden(policy: Policy, region: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from cluster.domain.access.workspaces import ALL_WORKSPACES
 from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.expressions import Expression, expression
 from cluster.domain.base.log import IDENTITY, LogRecord, LogTexts, Origin, record_for
 
 #: Policies of a workspace, and policies of all workspaces.
@@ -21,6 +22,9 @@ UPDATED: Final = "policy.updated"
 DELETED: Final = "policy.deleted"
 #: The rows after which a copy of the policies is read anew.
 CHANGES: Final = (CREATED, UPDATED, DELETED)
+
+#: What a condition may name: fields of the task, and what somebody wrote.
+VARIABLES: Final = frozenset({"task", "payload", "metadata"})
 
 _CODE: Final = "invalid_policy"
 
@@ -51,7 +55,8 @@ LOG_TEXTS: LogTexts = {"policy_id": IDENTITY, "enforcement": frozenset(Enforceme
 class Policy:
     """One version of a policy. ``workspace`` is ``*`` for one of all workspaces, which ``workspaces`` then narrows.
     ``capabilities``: it is about tasks that require one of them. ``max_execution_s``: the longest time limit that a task may ask
-    for, in seconds. Times are epoch seconds."""
+    for, in seconds. ``deny_when``: a condition in CEL; a submit of which it is true, or of which it cannot be evaluated, is
+    against the policy. Times are epoch seconds."""
 
     id: str
     workspace: str
@@ -66,6 +71,7 @@ class Policy:
     allowed_regions: tuple[str, ...] = ()
     blocked_regions: tuple[str, ...] = ()
     max_execution_s: float | None = None
+    deny_when: str | None = None
     enforcement: Enforcement = Enforcement.HARD
     enabled: bool = True
     priority: int = 0
@@ -85,6 +91,10 @@ class Policy:
     def denies(self) -> bool:
         """Whether what is against it is refused."""
         return self.enforcement is not Enforcement.WARN
+
+    def condition(self) -> Expression | None:
+        """The condition of ``deny_when``, None if there is none. Raises: `InvalidRequest` if that is no condition."""
+        return None if self.deny_when is None else expression(self.deny_when, VARIABLES)
 
     def content(self) -> dict[str, Any]:
         """What a version says, as it is stored."""
@@ -123,15 +133,19 @@ def read_content(content: Mapping[str, Any]) -> dict[str, Any]:
 def checked(policy: Policy) -> Policy:
     """The policy, if it makes sense.
 
-    Raises: `InvalidRequest` if nothing could ever be against it, nothing could ever fit it, or its scope names an empty list."""
+    Raises: `InvalidRequest` if nothing could ever be against it, nothing could ever fit it, its scope names an empty list, or
+    its condition is none."""
     demands = (
         *(policy.agent_allowlist, policy.agent_blocklist, policy.allowed_regions, policy.blocked_regions),
         policy.max_execution_s,
+        policy.deny_when,
     )
     if not any(demands):
         raise InvalidRequest(
-            "The policy demands nothing; give agent_allowlist, agent_blocklist, region_constraint or sla.", _CODE
+            "The policy demands nothing; give agent_allowlist, agent_blocklist, region_constraint, sla or deny_when.",
+            _CODE,
         )
+    policy.condition()
     if policy.agent_allowlist and set(policy.agent_allowlist) <= set(policy.agent_blocklist):
         raise InvalidRequest(
             "Every agent of agent_allowlist is in agent_blocklist too, so no agent could have a task; name another.",

@@ -23,6 +23,7 @@ class ViolationType(StrEnum):
     AGENT = "agent"
     REGION = "region"
     SLA = "sla"
+    CONDITION = "condition"
 
 
 class ViolationStatus(StrEnum):

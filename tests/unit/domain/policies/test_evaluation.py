@@ -20,6 +20,7 @@ from tests.support.policies import a_policy, a_violation
 from tests.support.samples import NOW, new_task
 
 ONLY = frozenset
+FALSE = "tasks of which this is false: payload.n > 1"
 
 
 def a_submit(**fields: Any) -> Submit:
@@ -78,6 +79,10 @@ def test_a_policy_is_about_what_its_lists_name(policy: dict[str, Any], submit: d
         ({"blocked_regions": ("us",)}, {"regions": ("us",)}, ("region", "regions other than us")),
         ({"max_execution_s": 59.5}, {}, ("sla", "timeout_seconds of at most 59.5")),
         ({"max_execution_s": 60.0}, {}, None),
+        ({"deny_when": "payload.n > 1"}, {"variables": {"payload": {"n": 1}}}, None),
+        ({"deny_when": "payload.n > 1"}, {"variables": {"payload": {"n": 2}}}, ("condition", FALSE)),
+        ({"deny_when": "payload.n > 1"}, {"variables": {"payload": {"n": "2"}}}, ("condition", FALSE)),
+        ({"deny_when": "payload.n > 1"}, {"variables": {"payload": {}}}, ("condition", FALSE)),
     ],
     ids=str,
 )
@@ -127,6 +132,8 @@ def test_a_version_says_what_it_is_given_and_keeps_the_rest() -> None:
         ({"agent_allowlist": ("a9",)}, "no agent could have a task"),
         ({"allowed_regions": ("eu",), "blocked_regions": ("eu", "us")}, "no agent could have a task"),
         ({"workspaces": ("other",)}, "another workspace"),
+        ({"deny_when": "secret.x"}, "names secret"),
+        ({"deny_when": "task."}, "not CEL"),
         ({"scope": Scope.TASK_TYPE}, "needs task_types"),
         ({"scope": Scope.CAPABILITY}, "needs capabilities"),
         ({"scope": Scope.REGION}, "needs region_constraint"),
