@@ -50,15 +50,9 @@ class PostgresTasks:
         self._epoch = epoch
 
     async def submit(self, items: Sequence[SubmitItem], *, all_or_none: bool = False) -> list[Submitted]:
-        submit = (_SQL["submit_tasks"], submit_arguments(items, self._epoch, all_or_none))
-        warned = [item for item in items if item.violations]
-        if warned:
-            violations = [violation for item in warned for violation in item.violations]
-            records = [record for item in warned for record in recorded(item.violations, item.task)]
-            record = (queries("policies")["record_violations"], violation_arguments(violations, records, self._epoch))
-            rows = await self._pool.rows(*in_one_statement([submit, record], with_rows=True))
-        else:
-            rows = await self._pool.rows(submit[0], *submit[1])
+        parts = submit_parts(items, self._epoch, all_or_none)
+        statement = in_one_statement(parts, with_rows=True) if len(parts) > 1 else (parts[0][0], *parts[0][1])
+        rows = await self._pool.rows(*statement)
         return [
             Submitted(
                 task_id=row["task_id"],
@@ -222,6 +216,19 @@ class PostgresTasks:
         """Deletes keys in steps, so that no statement blocks others for long."""
         while await self._pool.value(_SQL["forget_keys"], before, KEYS_AT_ONCE) == KEYS_AT_ONCE:
             pass
+
+
+def submit_parts(
+    items: Sequence[SubmitItem], epoch: Epoch, all_or_none: bool = False
+) -> list[tuple[str, tuple[Any, ...]]]:
+    """The statements of a submit with their arguments: that of the tasks, and one of violations if there are any."""
+    parts = [(_SQL["submit_tasks"], submit_arguments(items, epoch, all_or_none))]
+    warned = [item for item in items if item.violations]
+    if warned:
+        violations = [violation for item in warned for violation in item.violations]
+        records = [record for item in warned for record in recorded(item.violations, item.task)]
+        parts.append((queries("policies")["record_violations"], violation_arguments(violations, records, epoch)))
+    return parts
 
 
 def submit_arguments(items: Sequence[SubmitItem], epoch: Epoch, all_or_none: bool = False) -> tuple[Any, ...]:

@@ -36,7 +36,8 @@ class PolicyFields(ExactBody):
     """What a policy says. A list that is empty or left out says nothing: every task type, every agent, every region.
     ``enforcement_level``: ``warn`` takes a task that is against the policy and records a violation, ``soft`` and ``hard`` refuse
     it. ``deny_when``: a condition in CEL of ``task``, ``payload`` and ``metadata``; a task of which it is true is against the
-    policy, and so is one of which it cannot be evaluated. ``all_workspaces``: it is about those that ``workspaces`` names, or all."""
+    policy, and so is one of which it cannot be evaluated. ``all_workspaces``: it is about those that ``workspaces`` names, or
+    all."""
 
     name: Words | None = None
     description: Annotated[Text, Field(max_length=4096)] | None = None

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import time
 from typing import Any
 
 from typer.testing import CliRunner
 
 from cluster.cli.main import app as cli
+from cluster.process.clock import ManualClock
 from tests.support.api import Api, in_thread
 from tests.support.docs import ROOT
+from tests.support.schedules import schedule_keeper
 from tests.support.system import clean_environment
 from tests.support.task_api import TaskApi
+from tests.support.workflows import Agents, settle, workflow_keeper
 
 LIMIT = {"name": "Short tasks", "task_types": ["quick"], "sla": {"max_execution_seconds": 60}}
 LONG = {"task_type": "quick", "timeout_seconds": 61}
@@ -164,6 +168,33 @@ async def test_statistics_count_each_status_for_itself(api: Api) -> None:
         page["violations"][0]["resolved_at"],
         "Told them.",
     )
+
+
+async def test_runs_of_schedules_and_workflows_are_under_policies(api: Api) -> None:
+    policy = await api.post("/policies", LIMIT)
+    made = await api.post("/schedules", {"every_seconds": 60, "task": LONG})
+    path = f"/schedules/{made['schedule_id']}"
+    asked = await api.call("POST", f"{path}/run")
+    assert (asked.status_code, asked.json()["policy_id"]) == (403, policy["id"])
+    keeper = schedule_keeper(api.stores, ManualClock(time.time() + 61))
+    await keeper.fire_due()
+    found = await api.get(path)
+    assert (found["runs_started"], found["last_run_id"], found["open_run_ids"]) == (0, None, [])
+    assert [row.data["reason"] for row in await api.rows() if row.kind == "schedule.skipped"] == ["policy"]
+    step = {"id": "a", "task": LONG}
+    await api.post("/workflows", {"name": "flow", "steps": [step]})
+    run = await api.post("/workflows/flow/runs", {})
+    await settle(workflow_keeper(api.stores, Agents(api.stores, "default")))
+    found = await api.get(f"/workflow-runs/{run['run_id']}")
+    assert (found["status"], found["steps"][0]["code"]) == ("failed", "policy_denied")
+    assert policy["id"] in found["steps"][0]["reason"]
+    assert await _violations(api) == 3
+    await api.call("PUT", f"/policies/{policy['id']}", {"enforcement_level": "warn"})
+    await schedule_keeper(api.stores, ManualClock(time.time() + 122)).fire_due()
+    found = await api.get(path)
+    assert found["runs_started"] == 1
+    (warned, *_) = (await api.get("/policies/violations"))["violations"]
+    assert warned["task_id"] == found["last_run_id"]
 
 
 async def test_odd_bodies_are_refused_by_a_sentence(api: Api) -> None:

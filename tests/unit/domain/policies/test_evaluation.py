@@ -146,7 +146,7 @@ def test_a_policy_that_makes_no_sense_is_refused(fields: dict[str, Any], says: s
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "contradict"),
+    ("policy", "rival", "contradict"),
     [
         ({"agent_allowlist": ("a",)}, {"agent_allowlist": ("b",)}, True),
         ({"agent_allowlist": ("a", "b")}, {"agent_allowlist": ("b",)}, False),
@@ -161,11 +161,11 @@ def test_a_policy_that_makes_no_sense_is_refused(fields: dict[str, Any], says: s
     ids=str,
 )
 def test_policies_that_leave_no_agent_contradict_each_other(
-    one: dict[str, Any], other: dict[str, Any], contradict: bool
+    policy: dict[str, Any], rival: dict[str, Any], contradict: bool
 ) -> None:
     first, second = (
         a_policy(**({"id": policy_id, "agent_blocklist": ()} | fields))
-        for policy_id, fields in (("1", one), ("2", other))
+        for policy_id, fields in (("1", policy), ("2", rival))
     )
     assert bool(conflicts(first, [first, second])) is contradict
     assert bool(conflicts(second, [second, first])) is contradict
