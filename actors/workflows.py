@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from actors.messages import CancelRequest
+from actors.under_policies import judged_items
 from actors.workflow_values import Values
 from cluster.domain.base.errors import Conflict, ControlPlaneError, Fenced, InternalError, NotFound, TryLater
 from cluster.domain.base.json_writing import canonical_json
@@ -43,6 +44,7 @@ from cluster.domain.workflows.stored import TASK_ENDS, StoredRun, StoredWorkflow
 from cluster.domain.workflows.values import ITEM, Unresolved, references, resolved
 from cluster.ports.clock import Clock
 from cluster.ports.log import Region
+from cluster.ports.policies import WorkspacePolicies
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import Doorbell, WakeTopic, topics_for
 from cluster.ports.workflows import RunRow, Workflows
@@ -104,6 +106,7 @@ class WorkflowKeeper:
         self,
         *,
         workflows: Workflows,
+        policies: Callable[[], WorkspacePolicies],
         region: Region,
         cancel: Callable[[CancelRequest], Awaitable[Any]],
         doorbell: Doorbell,
@@ -111,6 +114,7 @@ class WorkflowKeeper:
         on_fatal: OnFatal = unwatched,
     ) -> None:
         self._workflows = workflows
+        self._policies = policies
         self._region = region
         self._cancel = cancel
         self._doorbell = doorbell
@@ -285,6 +289,7 @@ class WorkflowKeeper:
             return [ItemEnded(step=of.id, index=index, code=code, reason=error.message) for index in effect.indexes]
         most = MOST_ITEM_CHARS if of.is_map else MOST_INPUT_CHARS
         now, owner = self._clock.now(), stored.owner()
+        starting: dict[int, SubmitItem] = {}
         for index in effect.indexes:
             id_ = task_id(stored.id, of.id, index)
             try:
@@ -297,10 +302,17 @@ class WorkflowKeeper:
                     metadata = {**stored.metadata, **task.metadata, "workflow_run": stored.id, "step": of.id}
                     task = replace(task, payload=payload, metadata=metadata)
                     key = IdempotencyKey(route=ROUTE, key=id_, body_digest=b"")
-                    commit.tasks[id_] = SubmitItem(task=task, idempotency=key)
+                    starting[index] = SubmitItem(task=task, idempotency=key)
                     continue
                 code, reason = FailureCode.INPUT_TOO_LARGE, f"The input has more than {most:,} characters of JSON."
             failed.append(ItemEnded(step=of.id, index=index, code=code, reason=reason))
+        found = await judged_items(self._policies(), list(starting.values()))
+        for (index, item), each in zip(starting.items(), found, strict=True):
+            if each.denied is None:
+                commit.tasks[item.task.id] = replace(item, task=each.task, violations=each.violations)
+            else:
+                reason = each.denied.message
+                failed.append(ItemEnded(step=of.id, index=index, code=FailureCode.POLICY_DENIED, reason=reason))
         return failed
 
     async def _put(self, commit: _Commit) -> None:

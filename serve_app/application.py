@@ -35,6 +35,7 @@ from serve_app.routes import (
     heartbeats,
     login,
     outcomes,
+    policies,
     queue,
     receipts,
     retention,
@@ -44,6 +45,7 @@ from serve_app.routes import (
     task_reads,
     tasks,
     tickets,
+    violations,
     workflows,
 )
 
@@ -63,6 +65,8 @@ _ROUTERS = (
     workflows.router,
     receipts.router,
     outcomes.router,
+    violations.router,
+    policies.router,
     health.router,
     story.router,
     audit.router,

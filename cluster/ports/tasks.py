@@ -11,6 +11,7 @@ from cluster.domain.audit.retention import Stub
 from cluster.domain.base.conditions import Search
 from cluster.domain.base.errors import NotFound
 from cluster.domain.base.log import LogRow
+from cluster.domain.policies.violations import Violation
 from cluster.domain.tasks.progress import ProgressReport
 from cluster.domain.tasks.task import (
     ALL_BODIES,
@@ -38,8 +39,11 @@ class ShardFence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitItem:
+    """``violations`` are recorded in the commit of the task, which policies warn about."""
+
     task: NewTask
     idempotency: IdempotencyKey | None = None
+    violations: Sequence[Violation] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

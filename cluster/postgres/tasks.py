@@ -12,6 +12,7 @@ from cluster.domain.audit.retention import Stub
 from cluster.domain.base.conditions import Search
 from cluster.domain.base.json_writing import json_writer
 from cluster.domain.base.log import LogRow, caused_by_row
+from cluster.domain.policies.submits import recorded
 from cluster.domain.tasks.order_key import encode
 from cluster.domain.tasks.progress import ProgressReport, stored_records
 from cluster.domain.tasks.rules import TaskRules
@@ -20,8 +21,9 @@ from cluster.ports.tasks import HeldLease, SearchPage, ShardFence, SubmitItem, T
 from cluster.ports.totals import EXACT_TO, Total
 from cluster.postgres.columns import array, flags, numbers, texts
 from cluster.postgres.log import Epoch, log_columns, log_row, log_rows, waves
+from cluster.postgres.policies import violation_arguments
 from cluster.postgres.pool import Pool
-from cluster.postgres.queries import queries
+from cluster.postgres.queries import in_one_statement, queries
 from cluster.postgres.task_lists import matching_statements, page_statement
 from cluster.postgres.task_rows import WHOLE, WHOLE_TASKS, open_head, page_of, read_page, task_of, whole_page
 from cluster.postgres.task_search import SCANNED, search_statement, task_terms
@@ -48,7 +50,9 @@ class PostgresTasks:
         self._epoch = epoch
 
     async def submit(self, items: Sequence[SubmitItem], *, all_or_none: bool = False) -> list[Submitted]:
-        rows = await self._pool.rows(_SQL["submit_tasks"], *submit_arguments(items, self._epoch, all_or_none))
+        parts = submit_parts(items, self._epoch, all_or_none)
+        statement = in_one_statement(parts, with_rows=True) if len(parts) > 1 else (parts[0][0], *parts[0][1])
+        rows = await self._pool.rows(*statement)
         return [
             Submitted(
                 task_id=row["task_id"],
@@ -212,6 +216,19 @@ class PostgresTasks:
         """Deletes keys in steps, so that no statement blocks others for long."""
         while await self._pool.value(_SQL["forget_keys"], before, KEYS_AT_ONCE) == KEYS_AT_ONCE:
             pass
+
+
+def submit_parts(
+    items: Sequence[SubmitItem], epoch: Epoch, all_or_none: bool = False
+) -> list[tuple[str, tuple[Any, ...]]]:
+    """The statements of a submit with their arguments: that of the tasks, and one of violations if there are any."""
+    parts = [(_SQL["submit_tasks"], submit_arguments(items, epoch, all_or_none))]
+    warned = [item for item in items if item.violations]
+    if warned:
+        violations = [violation for item in warned for violation in item.violations]
+        records = [record for item in warned for record in recorded(item.violations, item.task)]
+        parts.append((queries("policies")["record_violations"], violation_arguments(violations, records, epoch)))
+    return parts
 
 
 def submit_arguments(items: Sequence[SubmitItem], epoch: Epoch, all_or_none: bool = False) -> tuple[Any, ...]:

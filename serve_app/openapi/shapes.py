@@ -9,6 +9,9 @@ from typing import Any
 from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.agents.agent import AgentBody, AgentStatus, Health, Intent, IntentBy, Liveness, TransportKind
 from cluster.domain.base.ids import ID_PATTERN
+from cluster.domain.policies.policy import Enforcement
+from cluster.domain.policies.policy import Scope as PolicyScope
+from cluster.domain.policies.violations import ViolationStatus, ViolationType
 from cluster.domain.schedules.schedule import CatchUp, Overlap
 from cluster.domain.schedules.schedule import State as ScheduleState
 from cluster.domain.tasks.task import Body, TaskDetail, TaskStatus
@@ -95,6 +98,13 @@ SHAPES: dict[str, Schema] = {
         code={"type": "string", "pattern": "^[a-z][a-z0-9_]*$", "description": "For programs; it does not change."},
         trace_id={"type": "string", "description": "Also in the header X-Trace-Id and in the log."},
         errors_opt=listed(fields(field=TEXT, message=TEXT)),
+        # Of a submit that a policy refuses.
+        policy_id_opt=ID,
+        policy_version_opt=COUNT,
+        violation_type_opt=words(ViolationType),
+        allowed_opt=TEXT,
+        can_override_opt=YES_OR_NO,
+        index_opt=COUNT,
     ),
 }
 
@@ -203,6 +213,44 @@ SHAPES["Control"] = fields(
     kind=TEXT, name=TEXT, paused=YES_OR_NO, changed_at=nullable(EPOCH), changed_by=nullable(TEXT),
     rate_per_second_opt=nullable(NUMBER), burst_opt=WHOLE, weight_opt=NUMBER,
 )  # fmt: skip
+SHAPES["PolicyPriority"] = {
+    "type": "integer",
+    "minimum": -1_000_000,
+    "maximum": 1_000_000,
+    "description": "Of several policies that refuse a submit, the highest is named.",
+}
+SHAPES["Policy"] = fields(
+    **dict.fromkeys(("id",), ID),
+    **dict.fromkeys(("name", "description", "created_by", "updated_by"), TEXT),
+    scope=words(PolicyScope),
+    all_workspaces=YES_OR_NO,
+    **dict.fromkeys(("workspaces", "task_types", "capabilities", "agent_allowlist", "agent_blocklist"), listed(TEXT)),
+    region_constraint=fields(allowed_regions=listed(TEXT), blocked_regions=listed(TEXT)),
+    sla=fields(max_execution_seconds=nullable(NUMBER)),
+    deny_when=nullable(TEXT),
+    enforcement_level=words(Enforcement),
+    enabled=YES_OR_NO,
+    priority=ref("PolicyPriority"),
+    metadata=MAP,
+    version=COUNT,
+    previous_version=nullable(COUNT),
+    created_at=ISO,
+    updated_at=ISO,
+)
+SHAPES["PolicyConflict"] = fields(policy_id=ID, reason=TEXT)
+SHAPES["Violation"] = fields(
+    **dict.fromkeys(("id", "policy_id", "workspace_id"), ID),
+    policy_version=COUNT,
+    **dict.fromkeys(("policy_name", "description", "task_type", "submitted_by", "resolution_notes"), TEXT),
+    violation_type=words(ViolationType),
+    enforcement_level=words(Enforcement),
+    task_id=nullable(ID),
+    **dict.fromkeys(("agent_id", "region", "resolved_by"), nullable(TEXT)),
+    timestamp=ISO,
+    status=words(ViolationStatus),
+    resolved_at=nullable(ISO),
+    metadata=MAP,
+)
 SHAPES["Schedule"] = fields(
     schedule_id=ID, name=TEXT, state=words(ScheduleState), cron=nullable(TEXT), timezone=TEXT, every_seconds=nullable(COUNT),
     starts_at=nullable(EPOCH), ends_at=nullable(EPOCH), jitter_seconds=NUMBER, catch_up=words(CatchUp),

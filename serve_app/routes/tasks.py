@@ -57,6 +57,7 @@ from serve_app.schemas.tasks import (
     Reports,
     task_wire,
 )
+from serve_app.under_policies import under_policies
 
 router = GuardedRouter(tags=["tasks"])
 
@@ -149,7 +150,8 @@ async def create_task(
     """Submits a task; it is durable before this is answered. Send an ``Idempotency-Key`` to make repeats safe. With ``wait`` the
     answer has the ``task`` too, when it has ended or so many seconds have passed (at most 25), unless it cannot be read; this
     takes the permission to read tasks. 400 (`InvalidRequest`) if the fields do not fit together or ``after`` names an unknown
-    task, 409 (`Conflict`) if the key was used with another body."""
+    task, 403 (`PolicyDenied`) with ``policy_id`` and what is ``allowed`` if a policy refuses it, 409 (`Conflict`) if the key was
+    used with another body."""
     gate = gateway(request)
     if wait:
         await admit(request, Permission.TASKS_READ)
@@ -161,7 +163,8 @@ async def create_task(
         idem = IdempotencyKey(route="tasks", key=key, body_digest=digest)
     if body.after:
         await _check_dependencies(gate, asker, [task])
-    outcome = await gate.submits.put(SubmitItem(task=task, idempotency=idem))
+    (item,) = await under_policies(gate, asker, [SubmitItem(task=task, idempotency=idem)])
+    outcome = await gate.submits.put(item)
     if outcome.conflict:
         raise Conflict(_CONFLICT, "idempotency_conflict")
     gate.acknowledged([outcome])
@@ -176,7 +179,8 @@ async def create_task(
 @requires(Permission.TASKS_WRITE)
 async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Submits up to 1,000 tasks in one transaction; they wait in the given order. An ``Idempotency-Key`` covers the whole
-    batch. 400 (`InvalidRequest`) if a task is not valid, 409 (`Conflict`) if the key was used with another body."""
+    batch. 400 (`InvalidRequest`) if a task is not valid, 403 (`PolicyDenied`) if a policy refuses one, 409
+    (`Conflict`) if the key was used with another body."""
     gate = gateway(request)
     now = gate.clock.now()
     # Tasks with one creation time are ordered by their ids, so the ids are sorted.
@@ -188,10 +192,11 @@ async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: I
         idem = IdempotencyKey(route="tasks/batch", key=f"{key}#{index}", body_digest=digest) if key else None
         items.append(SubmitItem(task=task, idempotency=idem))
     await _check_dependencies(gate, asker, tasks)
+    governed = await under_policies(gate, asker, items)
     if key is None:
-        outcomes: Sequence[Any] = await gate.submits.put_many(items)
+        outcomes: Sequence[Any] = await gate.submits.put_many(governed)
     else:
-        outcomes = await gate.tasks.submit(items, all_or_none=True)
+        outcomes = await gate.tasks.submit(governed, all_or_none=True)
         gate.notify(*topics_for(items))
     if any(outcome.conflict for outcome in outcomes):
         raise Conflict(_CONFLICT, "idempotency_conflict")

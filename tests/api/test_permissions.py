@@ -142,11 +142,14 @@ async def _objects(api: Api) -> dict[str, str]:
         ("/agents/{agent_id}/pause", "agent_id"),
         ("/schedules/{schedule_id}/pause", "schedule_id"),
         ("/credentials/{credential_name}/rotate", "credential_name"),
+        ("/policies/{policy_id}/rollback", "policy_id"),
         ("/workflows/{name}/runs", "name"),
         ("/workflow-runs/{run_id}/cancel", "run_id"),
     ):
         path, _ = await CHANGES["POST", template](api)
         made[name] = path.split("/")[2]
+    path, _ = await CHANGES["PATCH", "/policies/violations/{violation_id}"](api)
+    made["violation_id"] = path.split("/")[3]
     entry = (await api.rows(made["task_id"]))[0]
     return {**made, "subject_id": made["task_id"], "workspace_id": OWN, "log_id": str(entry.seq)}
 

@@ -16,6 +16,8 @@ from cluster.domain.base.errors import Conflict, NotFound
 from cluster.domain.base.log import Origin, record_for
 from cluster.domain.consensus.learning import StoredOutcome, fit
 from cluster.domain.deliberation.stored import JournalAppend, JournalEvent, NewDeliberation
+from cluster.domain.policies.policy import CREATED, DELETED, UPDATED
+from cluster.domain.policies.violations import CHANGED, RECORDED, ViolationStatus
 from cluster.domain.replication.batch import TextRow
 from cluster.domain.replication.tables import TABLES
 from cluster.domain.schedules.machine import Due
@@ -36,6 +38,7 @@ from cluster.postgres.stores import Stores
 from tests.support.access import a_binding, a_key, a_workspace
 from tests.support.outcomes import AGENTS as OUTCOME_AGENTS
 from tests.support.outcomes import history
+from tests.support.policies import a_policy, a_violation
 from tests.support.samples import NOW, new_task, registration
 from tests.support.schedules import new_schedule
 from tests.support.workflows import apply as apply_workflow
@@ -93,6 +96,7 @@ class RandomChanges:
             *(self.register, self.change, self.remove, self.admit, self.append, self.append, self.cancel),
             *(self.outcome, self.workspace, self.bind, self.unbind, self.role, self.key, self.revoke, self.publish),
             *(self.schedule, self.schedule, self.workflow, self.workflow, self.retain, self.retain),
+            *(self.policy, self.violate),
         )
 
     async def begin(self) -> None:
@@ -281,6 +285,30 @@ class RandomChanges:
             if ids:
                 await store.remove(kind, removal(origin.workspace, kind, ids, self._now, ""))
                 self._dead = [task_id for task_id in self._dead if task_id not in ids]
+
+    async def policy(self) -> None:
+        """Makes a policy, or changes or deletes one that there is, which its versions outlive."""
+        origin, store = self._origin(), self.stores.policies
+        found = [policy for policy in await store.list(origin.workspace) if policy.id != f"policy_{self._n}"]
+        words = secret_of(origin.workspace)
+        if not found or self._chance.random() < 0.3:
+            made = a_policy(id=f"policy_{self._n}", workspace=origin.workspace, description=words)
+            await store.create(made, made.record(origin, self._now, CREATED), self._key("policies/create"))
+        elif self._chance.random() < 0.6:
+            after = found[0].of_version(found[0].content() | {"priority": self._n}, origin.principal, self._now)
+            await store.change(after, after.record(origin, self._now, UPDATED))
+        else:
+            await store.remove(found[0], found[0].record(origin, self._now, DELETED))
+
+    async def violate(self) -> None:
+        """Stores a violation, and sometimes what people made of one."""
+        origin, store = self._origin(), self.stores.policies
+        words = secret_of(origin.workspace)
+        new = a_violation(id=f"violation_{self._n}", workspace=origin.workspace, description=words, policy_name=words)
+        await store.record([new], [new.record(origin, RECORDED, self._now)])
+        if self._chance.random() < 0.5:
+            after = new.changed(ViolationStatus.RESOLVED, words, origin.principal, self._now)
+            await store.change_violation(after, after.record(origin, CHANGED, self._now))
 
     async def register(self) -> None:
         items: list[RegisterItem] = []

@@ -86,6 +86,7 @@ LOG_TEXTS: LogTexts = {
     "non_retryable": IDENTITY,
     **dict.fromkeys(("tenant", "concurrency_key", "excluded_agents", "regions", "after"), IDENTITY),
     **dict.fromkeys(("worker_version", "sticky_key"), IDENTITY),
+    **dict.fromkeys(("policy_id", "allowed", "blocked", "blocked_regions"), IDENTITY),
     "affinity": frozenset(Affinity),
 }
 

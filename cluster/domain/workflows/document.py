@@ -68,6 +68,7 @@ class FailureCode(StrEnum):
     INPUT_TOO_LARGE = "input_too_large"
     NOT_A_LIST = "not_a_list"
     LIMIT_EXCEEDED = "limit_exceeded"
+    POLICY_DENIED = "policy_denied"
 
 
 #: The texts in the data of ``workflow.`` rows.

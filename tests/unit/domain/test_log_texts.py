@@ -21,6 +21,7 @@ from cluster.domain.deliberation.machine import Broken, CancelAsked, Tick
 from cluster.domain.deliberation.sla import SlaLevel
 from cluster.domain.deliberation.state import Phase as Step
 from cluster.domain.tasks import events as e
+from cluster.domain.tasks.agent_bounds import AgentBounds
 from cluster.domain.tasks.machine import EVENTS, TRANSITIONS, step
 from cluster.domain.tasks.phases import TaskPhase, phase_of
 from cluster.domain.tasks.retries import ErrorClass, RetryPolicy
@@ -43,6 +44,16 @@ EVERY_RULE = TaskRules(
     regions=("r1",),
     affinity=Affinity.PREFERRED,
     after=(Edge(after="task_0", when_failed=WhenFailed.RUN_ANYWAY),),
+    policies=(
+        AgentBounds(
+            policy_id="policy_1",
+            version=1,
+            allowed=frozenset({"a1"}),
+            blocked=frozenset({"a2"}),
+            regions=frozenset({"r1"}),
+            blocked_regions=frozenset({"r2"}),
+        ),
+    ),
 )
 
 
@@ -217,5 +228,6 @@ def test_every_subject_has_its_texts_declared() -> None:
         "retention",
         "schedule",
         "credential",
+        "policy",
         "workflow",
     }
