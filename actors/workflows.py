@@ -21,19 +21,24 @@ from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.base.log import LogRecord, Origin, record_for
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.domain.tasks.template import templated_task
-from cluster.domain.workflows.document import PRINCIPAL, FailureCode, Workflow, workflow_of
+from cluster.domain.workflows.document import PRINCIPAL, FailureCode, Step, Workflow, workflow_of
 from cluster.domain.workflows.machine import (
     ALONE,
     PAGE,
+    Await,
     CancelAsked,
     Count,
     Counted,
+    Due,
     Effect,
     Event,
     Go,
     ItemEnded,
+    Missed,
     Run,
     RunEnded,
+    Signalled,
+    Sleeps,
     Start,
     StepEnded,
     Unlisted,
@@ -41,6 +46,7 @@ from cluster.domain.workflows.machine import (
 )
 from cluster.domain.workflows.stored import TASK_ENDS, StoredRun, StoredWorkflow, task_id, task_of
 from cluster.domain.workflows.values import ITEM, Unresolved, references, resolved
+from cluster.domain.workflows.waits import NoTime
 from cluster.ports.clock import Clock
 from cluster.ports.log import Region
 from cluster.ports.tasks import SubmitItem
@@ -63,6 +69,8 @@ MOST_INPUT_CHARS: Final = 1_000_000
 #: Cancellations that are asked for at once.
 CANCELLING: Final = 50
 KEPT_WORKFLOWS: Final = 100
+#: Runs that are told at once that a time has come.
+DUE: Final = 100
 ROUTE: Final = "workflows"
 
 
@@ -75,6 +83,7 @@ class _Commit:
     records: list[LogRecord] = field(default_factory=list)
     tasks: dict[str, SubmitItem] = field(default_factory=dict)
     stops: list[tuple[StoredRun, str]] = field(default_factory=list)
+    missed: dict[str, set[str]] = field(default_factory=dict)
     room: int = PAGE
     seq: int = 0
 
@@ -92,6 +101,10 @@ def _event_of(row: RunRow) -> Event | None:
         return ItemEnded(step=step_id, index=index, code=TASK_ENDS[row.kind])
     if row.kind == "workflow.run_cancel_requested":
         return CancelAsked()
+    if row.kind == "workflow.run_signalled":
+        return Signalled(name=row.data["signal"])
+    if row.kind == "workflow.run_due":
+        return Due()
     if row.kind == "workflow.run_started" or row.data.get("more"):
         return Go()
     return None
@@ -187,7 +200,15 @@ class WorkflowKeeper:
                 return True
         self._searched = commit.seq
         full, self._batch = len(rows) == self._batch, BATCH
-        return full or commit.seq < searched or bool(commit.changed or commit.stops)
+        return full or commit.seq < searched or bool(commit.changed or commit.stops) or await self._tell_due()
+
+    async def _tell_due(self) -> bool:
+        """Tells runs by a row that a time of theirs has come, so that it is taken in as anything else is; twice does no harm.
+        Returns whether there were any."""
+        due = await self._workflows.due(self._clock.now(), DUE, sorted(self._broken))
+        if due:
+            await self._workflows.ask(*(self._record(run, "workflow.run_due", {"run_id": run.id}) for run in due))
+        return bool(due)
 
     async def _found(self, rows: Sequence[RunRow]) -> dict[str, tuple[StoredRun, Run]]:
         """The runs that have not ended, with their state."""
@@ -223,6 +244,9 @@ class WorkflowKeeper:
             return
         before, seen = run, len(commit.records)
         events: deque[Event] = deque([event])
+        if isinstance(event, Due):
+            # A signal that was taken is met, however late its row is read.
+            events.extendleft(Signalled(name=name) for name in await self._values.signals(stored))
         while events:
             event = events.popleft()
             if not isinstance(event, CancelAsked):
@@ -245,6 +269,10 @@ class WorkflowKeeper:
                 return [await self._count(stored, run, effect.step)]
             case Start():
                 return await self._start(commit, stored, run, effect)
+            case Await():
+                return await self._await(stored, run, run.workflow.steps[effect.step])
+            case Missed():
+                commit.missed.setdefault(stored.id, set()).add(effect.signal)
             case StepEnded():
                 data = {"run_id": stored.id, "step": effect.step, "status": effect.status.value}
                 code = {} if effect.code is None else {"code": effect.code.value}
@@ -265,6 +293,22 @@ class WorkflowKeeper:
             reason = "over must become a list; what it refers to is none."
             return Unlisted(step=step_id, code=FailureCode.NOT_A_LIST, reason=reason)
         return Counted(step=step_id, count=len(items))
+
+    async def _await(self, stored: StoredRun, run: Run, of: Step) -> Sequence[Event]:
+        if of.signal is not None:
+            signals = await self._values.signals(stored)
+            return [Signalled(name=of.signal.name)] if of.signal.name in signals else []
+        assert of.sleep is not None
+        sources = {found.source for found in references(of.sleep.length)}
+        try:
+            values = await self._values.of(stored, run, sources, handles=of.handles)
+            until = of.sleep.ends_at(resolved(of.sleep.length, values), self._clock.now())
+        except Unresolved as error:
+            code = FailureCode(error.code or FailureCode.INPUT_UNRESOLVED)
+            return [Unlisted(step=of.id, code=code, reason=error.message)]
+        except NoTime as error:
+            return [Unlisted(step=of.id, code=FailureCode.NOT_A_TIME, reason=error.message)]
+        return [Sleeps(step=of.id, until=until)]
 
     async def _items(self, stored: StoredRun, run: Run, step_id: str) -> Any:
         over = run.workflow.steps[step_id].over
@@ -311,7 +355,7 @@ class WorkflowKeeper:
         for run_id in sorted(commit.changed):
             stored, run = commit.runs[run_id]
             before = {(step_id, index) for step_id, index in stored.state.get("stopping", ())}
-            runs.append(stored.after(run, now))
+            runs.append(stored.after(run, now, commit.missed.get(run_id, ())))
             data = {
                 "run_id": run_id,
                 "started": started[run_id],
