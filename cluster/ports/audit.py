@@ -62,8 +62,9 @@ class WorkspaceAudit(Protocol):
     async def entries(self, of: AuditFilter, limit: int, offset: int) -> tuple[list[AuditEntry], Total]:
         """The newest entries first, and how many there are. Raises: `StoreUnavailable`."""
 
-    async def range(self, of: AuditFilter, after: int, through: int) -> list[AuditEntry]:
-        """The entries with numbers after ``after`` and up to ``through``, in order, by workspace, times and ``hidden``.
+    async def next(self, of: AuditFilter, after: int, through: int, limit: int) -> tuple[list[AuditEntry], int]:
+        """Of the next ``limit`` rows of the log after a number and up to ``through`` those that match by workspace, times and
+        ``hidden``, in order, and the number after which to go on: ``through`` if there are no more.
 
         Raises: `StoreUnavailable`."""
 

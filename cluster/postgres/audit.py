@@ -35,9 +35,11 @@ class PostgresAudit:
         count = rows[0]["total"]
         return [_entry(row) for row in rows if row["seq"] is not None], Total(entries=count, exact=count < COUNT_MAX)
 
-    async def range(self, of: AuditFilter, after: int, through: int) -> list[AuditEntry]:
+    async def next(self, of: AuditFilter, after: int, through: int, limit: int) -> tuple[list[AuditEntry], int]:
+        # By how many rows there are and not by numbers: somebody may have written one with a number far behind the last.
         times = (of.workspace, of.since, of.until, _hidden(of))
-        return [_entry(row) for row in await self._pool.rows(_SQL["audit_range"], *times, after, through)]
+        rows = await self._pool.rows(_SQL["audit_next"], *times, after, through, limit)
+        return [_entry(row) for row in rows if row["seq"] is not None], rows[0]["reached"]
 
     async def entry(self, workspace: str, seq: int) -> AuditEntry | None:
         rows = await self._pool.rows(_SQL["audit_entry"], workspace, seq)

@@ -175,7 +175,12 @@ class JsonText(Mapping[str, Any]):
 
     def _data(self) -> dict[str, Any]:
         if self._parsed is None:
-            self._parsed = json.loads(self._text)
+            try:
+                found = json.loads(self._text)
+            except RecursionError:
+                found = None
+            # Whoever can write to the database can store what is no object. Followers pass over such a row; its digest names it.
+            self._parsed = found if isinstance(found, dict) else {}
         return self._parsed
 
     # A shard reads nine fields of each submit, so the three readers do not call ``_data`` once it has parsed.

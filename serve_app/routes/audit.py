@@ -18,7 +18,7 @@ from cluster.domain.audit.export import CSV_COLUMNS, csv_cells, csv_line, syslog
 from cluster.domain.base.errors import InvalidRequest, NotFound
 from cluster.domain.base.json_values import check_text
 from cluster.domain.base.json_writing import canonical_json
-from cluster.domain.base.log import FIRST_FORM
+from cluster.domain.base.log import FIRST_FORM, LogRow
 from cluster.ports.audit import AuditEntry, AuditFilter
 from serve_app.auth.admission import Asker, Caller, requires
 from serve_app.auth.routing import GuardedRouter
@@ -50,7 +50,8 @@ Seq = Annotated[int, Query(ge=0, le=2**63 - 1)]
 LastSeq = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
 MOST_WORDS: Final = 100
 #: Rows of the log that an export reads at once.
-EXPORT_RANGE: Final = 1_000
+EXPORT_ROWS: Final = 1_000
+_DAMAGED: Final = "This row was changed after it was written, and cannot be read: see `aragora-cp audit verify`."
 #: What a kind of a failure ends with.
 _FAILURES: Final = frozenset({"failed", "denied", "timeout", "dead_lettered", "agent_error"})
 
@@ -83,10 +84,26 @@ def _epoch(text: str | None, name: str) -> float | None:
     return found
 
 
+def _content(row: LogRow, words: bool) -> tuple[dict[str, Any], str | None, str | None]:
+    """The data of a row, its error text and its time. Whoever can write to the database can give a row what no row of ours has:
+    then its entry says so, and the others are shown."""
+    try:
+        time = iso_time(row.at)
+    except (ValueError, OverflowError, OSError):
+        return {}, _DAMAGED, iso_time(0)
+    try:
+        if not row.data_json.lstrip().startswith("{"):
+            return {}, _DAMAGED, time
+        error = row.private.get("error") if words else None
+        return data_of(row, words), error if isinstance(error, str) else None, time
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        return {}, _DAMAGED, time
+
+
 def _wire(entry: AuditEntry, words: bool) -> dict[str, Any]:
     row = entry.row
     noun, _, event = row.kind.partition(".")
-    error = row.private.get("error") if words else None
+    details, error, time = _content(row, words)
     return {
         "entry_id": str(row.seq),
         "action": row.kind,
@@ -99,11 +116,11 @@ def _wire(entry: AuditEntry, words: bool) -> dict[str, Any]:
         },
         "resource_type": noun,
         "resource_id": row.entity,
-        "timestamp": iso_time(row.at),
+        "timestamp": time,
         "workspace_id": row.workspace,
-        "details": data_of(row, words),
+        "details": details,
         "outcome": "failure" if event in _FAILURES else "success",
-        "error_message": error if isinstance(error, str) else None,
+        "error_message": error,
         "sequence_number": row.seq,
         "previous_hash": None if entry.previous_hash is None else entry.previous_hash.hex(),
         "entry_hash": None if entry.entry_hash is None else entry.entry_hash.hex(),
@@ -186,10 +203,8 @@ async def _exported(
     with gate.open_calls.of(request, Permission.AUDIT_READ) as call:
         while after < head:
             gate.open_calls.check(call)
-            through = min(after + EXPORT_RANGE, head)
-            entries = await gate.audit.range(of, after, through)
+            entries, after = await gate.audit.next(of, after, head, EXPORT_ROWS)
             yield "".join(_line(entry, format, words) for entry in entries)
-            after = through
 
 
 def _line(entry: AuditEntry, format: ExportFormat, words: bool) -> str:
@@ -197,7 +212,7 @@ def _line(entry: AuditEntry, format: ExportFormat, words: bool) -> str:
         return json.dumps(_wire(entry, words), ensure_ascii=False) + "\n"
     row = entry.row
     if not words and row.v == FIRST_FORM:  # it has its words among its data
-        row = replace(row, data_json=canonical_json(row.open_data()))
+        row = replace(row, data_json=canonical_json(_content(row, words)[0]))
     own = None if entry.entry_hash is None else entry.entry_hash.hex()
     if format is ExportFormat.SYSLOG:
         return syslog_line(row, words, own) + "\n"

@@ -238,7 +238,7 @@ async def test_the_command_lists_entries(api: Api, sealer: Sealer) -> None:
 async def test_an_export_has_every_entry_in_each_form(
     api: Api, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit_routes, "EXPORT_RANGE", 3)
+    monkeypatch.setattr(audit_routes, "EXPORT_ROWS", 3)
     events = [_event("system.done", f"e{n}", private={"note": f"words {n}"}) for n in range(10)]
     await api.stores.log.append([*events, _event("system.done", "theirs", workspace="elsewhere")])
     await seal_all(sealer)
@@ -257,5 +257,31 @@ async def test_an_export_has_every_entry_in_each_form(
     syslog = await lines("format=syslog")
     assert all(f'seq="{entry["entry_id"]}"' in line for entry, line in zip(listed, syslog, strict=True))
     assert [json.loads(line) for line in await lines(f"after={listed[-2]['entry_id']}")] == listed[-1:]
+    assert await lines("start_time=2100-01-01") == [], "rows that are passed over do not end it"
     wrong = await api.call("GET", "/audit/export?start_time=never")
     assert (wrong.status_code, wrong.json()["code"]) == (400, "invalid_start_time")
+
+
+@pytest.mark.parametrize(
+    "change", ["data = '[1]'", "data = '7'", "private = 'nonsense'", "private = '[]'", "at = 'NaN'", "at = 1e300"]
+)
+async def test_a_row_that_somebody_changed_is_shown_as_such(api: Api, change: str) -> None:
+    await api.stores.log.append([_event("system.done", f"e{n}", private={"note": "n"}) for n in range(3)])
+    await api.stores.pool.execute(f"update log set {change} where entity = 'e1'")
+    answer = await api.call("GET", "/audit?actions=system.done")
+    assert answer.status_code == 200, answer.text
+    entries = {entry["resource_id"]: entry for entry in answer.json()["entries"]}
+    assert "audit verify" in entries["e1"]["error_message"]
+    assert entries["e1"]["details"] == {}
+    assert entries["e0"]["details"] == entries["e2"]["details"] == {"note": "n"}
+    assert (await api.get(f"/audit-logs/{entries['e1']['entry_id']}")) == entries["e1"]
+    for form in ("json", "csv", "syslog"):
+        exported = (await api.call("GET", f"/audit/export?format={form}")).text
+        assert [name in exported for name in ("e0", "e1", "e2")] == [True, True, True]
+
+
+async def test_an_export_ends_whatever_number_somebody_gave_a_row(api: Api) -> None:
+    await api.stores.log.append([_event("system.done", f"e{n}") for n in range(3)])
+    await api.stores.pool.execute("update log set seq = 9000000000000000000 where entity = 'e2'")
+    lines = (await api.call("GET", "/audit/export")).text.splitlines()
+    assert [json.loads(line)["resource_id"] for line in lines][-3:] == ["e0", "e1", "e2"]

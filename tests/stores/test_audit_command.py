@@ -278,6 +278,27 @@ async def test_words_are_exported_unless_they_are_left_out(stores: Stores, comma
     assert (await command.verified("--export", "rows"))["valid"]
 
 
+async def test_an_export_that_fails_leaves_the_last_one(stores: Stores, command: Command, tmp_path: Path) -> None:
+    rows = tmp_path / "rows"
+    await stores.log.append([system_event("e")])
+    await command.done("export", "--out", "rows")
+    rows.chmod(0o600)
+    kept = rows.read_text()
+    await stores.pool.execute("alter table log rename to away")
+    for name in ("rows", "new"):
+        assert (await command.run("export", "--out", name)).exit_code != 0
+    assert (os.listdir(tmp_path), rows.read_text()) == (["rows"], kept)
+    await stores.pool.execute("alter table away rename to log")
+    await stores.log.append([system_event("e")])
+    await command.done("export", "--out", "rows")
+    assert len(rows.read_text()) > len(kept)
+    assert rows.stat().st_mode & 0o777 == 0o600
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    _, read = await asyncio.gather(command.done("export", "--out", "fifo"), asyncio.to_thread(fifo.read_text))
+    assert len(read.splitlines()) == len(rows.read_text().splitlines())
+
+
 async def test_an_export_of_later_rows_verifies_too(stores: Stores, command: Command) -> None:
     await _sealed(stores, 10, 5)
     await command.done("checkpoint", "push", "kept")

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -353,15 +354,33 @@ def export(
     \f
     Raises: `StoreUnavailable` if the database does not answer.
     """
-    with ExitStack() as stack:
-        lines = (
-            stack.enter_context(out.open("w", encoding="utf-8", newline=""))
-            if out is not None
-            else typer.get_text_stream("stdout")
-        )
+    if out is None:
+        asyncio.run(_export(typer.get_text_stream("stdout"), format, after, not without_words))
+        return
+    with _whole_file(out) as lines:
         count = asyncio.run(_export(lines, format, after, not without_words))
-    if out is not None:
-        errors.print(f"{count} rows written to {plain(str(out))}.")
+    errors.print(f"{count} rows written to {plain(str(out))}.")
+
+
+@contextmanager
+def _whole_file(file: Path) -> Iterator[TextIO]:
+    """A file to write, which takes the place of the one that is there when all of it is written: an export that fails leaves
+    the last one as it was, and none that looks like a short log. Pipes and devices are written as they are."""
+    if file.exists() and not file.is_file():
+        with file.open("w", encoding="utf-8", newline="") as lines:
+            yield lines
+        return
+    target = file.resolve()
+    part = target.with_name(f"{target.name}.part")
+    try:
+        with part.open("w", encoding="utf-8", newline="") as lines:
+            if target.exists():
+                shutil.copymode(target, part)
+            yield lines
+        os.replace(part, target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 async def _export(out: TextIO, format: Format, after: int, words: bool) -> int:

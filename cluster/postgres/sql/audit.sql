@@ -39,15 +39,17 @@ left join log l on l.seq = page.seq
 left join lateral entry_hashes(l.seq) e on true
 order by l.seq desc
 
--- name: audit_range
--- The rows of a workspace in a range of numbers, in order, with the checkpoint that covers each.
-select l.*, e.entry, e.previous
-from log l
-left join lateral entry_hashes(l.seq) e on true
-where l.seq > $5 and l.seq <= $6 and l.workspace = $1
+-- name: audit_next
+-- Of the next $7 rows after a number those of a workspace that match, in order, each with its place in the chain, and how far that
+-- is: $6 if no row follows. Of a page without rows, one row without a number tells it.
+with passed as materialized (select seq from log where seq > $5 and seq <= $6 order by seq limit $7)
+select reached.seq as reached, l.*, e.entry, e.previous
+from (select case when count(*) < $7 then $6::bigint else max(seq) end as seq from passed) reached
+left join log l on l.seq > $5 and l.seq <= reached.seq and l.workspace = $1
   and ($2::double precision is null or l.at >= $2)
   and ($3::double precision is null or l.at <= $3)
   and l.kind not like all ($4::text[])
+left join lateral entry_hashes(l.seq) e on true
 order by l.seq
 
 -- name: audit_entry
