@@ -5,7 +5,8 @@ A fan-out reads its list once for each page of its tasks, and a value of a run n
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import Any, Final
 
 from cluster.domain.base.json_writing import canonical_json
@@ -41,7 +42,7 @@ class Values:
                 continue
             holder = INPUT if source == INPUT else source_of(run, source)
             if holder is not None:
-                found[source] = await self._value(stored, run, holder)
+                found[source] = await self.once(stored.id, holder, partial(self._read, stored, run, holder))
         return found
 
     async def signals(self, stored: StoredRun) -> dict[str, Any]:
@@ -53,10 +54,13 @@ class Values:
         for key in [key for key in self._kept if key[0] == run_id]:
             self._drop(key)
 
-    async def _value(self, stored: StoredRun, run: Run, source: str) -> Any:
-        key = (stored.id, source)
+    async def once(self, run_id: str, source: str, read: Callable[[], Awaitable[tuple[Any, int]]]) -> Any:
+        """A value of a run, and its characters of JSON, which are read if it is not kept.
+
+        Raises: `Unresolved` (``input_too_large``), and what ``read`` raises."""
+        key = (run_id, source)
         if key not in self._kept:
-            value, chars = await self._read(stored, run, source)
+            value, chars = await read()
             if chars > MOST_CHARS:
                 raise Unresolved(
                     f"{source} has more than {MOST_CHARS:,} characters of JSON; let steps return less, or a reference.",

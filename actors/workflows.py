@@ -10,18 +10,20 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 from actors.messages import CancelRequest
 from actors.workflow_values import Values
 from cluster.domain.base.errors import Conflict, ControlPlaneError, Fenced, InternalError, NotFound, TryLater
+from cluster.domain.base.expressions import ConditionFailed, Expression
 from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.base.log import LogRecord, Origin, record_for
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.domain.tasks.template import templated_task
-from cluster.domain.workflows.document import PRINCIPAL, FailureCode, Step, Workflow, workflow_of
+from cluster.domain.workflows.document import INDEX, PRINCIPAL, FailureCode, Step, Workflow, workflow_of
 from cluster.domain.workflows.machine import (
     ALONE,
     PAGE,
@@ -34,6 +36,8 @@ from cluster.domain.workflows.machine import (
     Event,
     Go,
     ItemEnded,
+    Judge,
+    Judged,
     Missed,
     Run,
     RunEnded,
@@ -41,7 +45,7 @@ from cluster.domain.workflows.machine import (
     Sleeps,
     Start,
     StepEnded,
-    Unlisted,
+    Unavailable,
     step,
 )
 from cluster.domain.workflows.stored import TASK_ENDS, StoredRun, StoredWorkflow, task_id, task_of
@@ -66,6 +70,8 @@ FAR: Final = 10_000
 #: Characters of the input of an item, and of a step that stands alone.
 MOST_ITEM_CHARS: Final = 65_536
 MOST_INPUT_CHARS: Final = 1_000_000
+#: Items of a list before it is filtered.
+MOST_FILTERED: Final = 100_000
 #: Cancellations that are asked for at once.
 CANCELLING: Final = 50
 KEPT_WORKFLOWS: Final = 100
@@ -108,6 +114,20 @@ def _event_of(row: RunRow) -> Event | None:
     if row.kind == "workflow.run_started" or row.data.get("more"):
         return Go()
     return None
+
+
+def _unavailable(step_id: str, error: Unresolved) -> Unavailable:
+    return Unavailable(step=step_id, code=FailureCode(error.code), reason=error.message)
+
+
+async def _filtered(keeps: Expression, items: list[Any], named: dict[str, Any]) -> tuple[list[Any], int]:
+    """The items that a filter keeps, and their characters. Raises: `Unresolved` if it cannot be evaluated."""
+    try:
+        # In a thread, since other actors live in this process.
+        found = await asyncio.to_thread(keeps.kept, items, named)
+    except ConditionFailed as error:
+        raise Unresolved(f"The filter of the list fails: {error}", FailureCode.CONDITION_FAILED) from None
+    return found, len(canonical_json(found))
 
 
 class WorkflowKeeper:
@@ -265,6 +285,8 @@ class WorkflowKeeper:
     async def _carry_out(self, commit: _Commit, stored: StoredRun, run: Run, effect: Effect) -> Sequence[Event]:
         """Returns the events that follow at once."""
         match effect:
+            case Judge():
+                return [await self._judge(stored, run, run.workflow.steps[effect.step])]
             case Count():
                 return [await self._count(stored, run, effect.step)]
             case Start():
@@ -283,16 +305,27 @@ class WorkflowKeeper:
                 self._values.forget(stored.id)
         return ()
 
+    async def _judge(self, stored: StoredRun, run: Run, of: Step) -> Event:
+        assert of.when is not None
+        try:
+            named = await self._named(stored, run, of.when.names, handles=of.handles)
+            return Judged(step=of.id, holds=of.when.holds(named))
+        except Unresolved as error:
+            return _unavailable(of.id, error)
+        except ConditionFailed as error:
+            return Unavailable(step=of.id, code=FailureCode.CONDITION_FAILED, reason=f"Its when fails: {error}")
+
+    async def _named(
+        self, stored: StoredRun, run: Run, names: Collection[str], *, handles: str | None = None
+    ) -> dict[str, Any]:
+        """The values that a condition names; null for a step that has none."""
+        return {**dict.fromkeys(names), **await self._values.of(stored, run, names, handles=handles)}
+
     async def _count(self, stored: StoredRun, run: Run, step_id: str) -> Event:
         try:
-            items = await self._items(stored, run, step_id)
+            return Counted(step=step_id, count=len(await self._items(stored, run, step_id)))
         except Unresolved as error:
-            code = FailureCode(error.code or FailureCode.INPUT_UNRESOLVED)
-            return Unlisted(step=step_id, code=code, reason=error.message)
-        if not isinstance(items, list):
-            reason = "over must become a list; what it refers to is none."
-            return Unlisted(step=step_id, code=FailureCode.NOT_A_LIST, reason=reason)
-        return Counted(step=step_id, count=len(items))
+            return _unavailable(step_id, error)
 
     async def _await(self, stored: StoredRun, run: Run, of: Step) -> Sequence[Event]:
         if of.signal is not None:
@@ -304,15 +337,26 @@ class WorkflowKeeper:
             values = await self._values.of(stored, run, sources, handles=of.handles)
             until = of.sleep.ends_at(resolved(of.sleep.length, values), self._clock.now())
         except Unresolved as error:
-            code = FailureCode(error.code or FailureCode.INPUT_UNRESOLVED)
-            return [Unlisted(step=of.id, code=code, reason=error.message)]
+            return [_unavailable(of.id, error)]
         except NoTime as error:
-            return [Unlisted(step=of.id, code=FailureCode.NOT_A_TIME, reason=error.message)]
+            return [Unavailable(step=of.id, code=FailureCode.NOT_A_TIME, reason=error.message)]
         return [Sleeps(step=of.id, until=until)]
 
-    async def _items(self, stored: StoredRun, run: Run, step_id: str) -> Any:
-        over = run.workflow.steps[step_id].over
-        return resolved(over, await self._values.of(stored, run, {found.source for found in references(over)}))
+    async def _items(self, stored: StoredRun, run: Run, step_id: str) -> list[Any]:
+        """The list of a fan-out. Raises: `Unresolved` if there is none."""
+        of = run.workflow.steps[step_id]
+        items = resolved(of.over, await self._values.of(stored, run, {found.source for found in references(of.over)}))
+        if not isinstance(items, list):
+            raise Unresolved("over must become a list; what it refers to is none.", FailureCode.NOT_A_LIST)
+        if of.filter is None:
+            return items
+        if len(items) > MOST_FILTERED:
+            raise Unresolved(f"A filter takes at most {MOST_FILTERED:,} items.", FailureCode.LIMIT_EXCEEDED)
+        named = await self._named(stored, run, of.filter.names - {ITEM, INDEX})
+        found: list[Any] = await self._values.once(
+            stored.id, f"{step_id}/{of.filter.source}", partial(_filtered, of.filter, items, named)
+        )
+        return found
 
     async def _start(self, commit: _Commit, stored: StoredRun, run: Run, effect: Start) -> list[Event]:
         """Adds the tasks to the commit; returns the ends of those that cannot start."""
@@ -325,7 +369,7 @@ class WorkflowKeeper:
             values = await self._values.of(stored, run, sources, handles=of.handles)
             items = await self._items(stored, run, effect.step) if of.is_map else [None]
         except Unresolved as error:
-            code = FailureCode(error.code or FailureCode.INPUT_UNRESOLVED)
+            code = FailureCode(error.code)
             return [ItemEnded(step=of.id, index=index, code=code, reason=error.message) for index in effect.indexes]
         most = MOST_ITEM_CHARS if of.is_map else MOST_INPUT_CHARS
         now, owner = self._clock.now(), stored.owner()

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from cluster.domain.base.expressions import MOST_CHARACTERS
 from cluster.domain.base.ids import check_id
 from cluster.domain.workflows.document import MOST_ITEMS, MOST_STEPS, STEP_PATTERN, ItemFailure
 from cluster.domain.workflows.machine import StepState
@@ -14,6 +15,8 @@ from cluster.domain.workflows.waits import MOST_WAIT_S
 from serve_app.schemas.fields import ExactBody, Text
 from serve_app.schemas.tasks import CreateTask, TaskFields
 
+#: In CEL.
+Condition = Annotated[str, Field(max_length=MOST_CHARACTERS)]
 #: Of a signal; the rule of steps.
 SignalName = Annotated[str, Field(pattern=f"^{STEP_PATTERN}$")]
 StepId = Annotated[str, Field(pattern=f"^{STEP_PATTERN}$")]
@@ -34,10 +37,11 @@ class StepTask(TaskFields, ExactBody):
 
 class FanOut(ExactBody):
     """One task for each item of the list that ``over`` becomes, at most ``concurrency`` at a time; the result is the list of
-    theirs, in order. ``on_item_failure``: an item that fails ends the step (``fail``), or is null in the list
-    (``continue``)."""
+    theirs, in order. ``filter``: a condition in CEL, which leaves out items of which it is false. ``on_item_failure``: an item
+    that fails ends the step (``fail``), or is null in the list (``continue``)."""
 
     over: list[Any] | dict[str, Any]
+    filter: Condition | None = None
     concurrency: int | None = Field(None, ge=1, le=MOST_ITEMS)
     on_item_failure: ItemFailure = ItemFailure.FAIL
     task: StepTask
@@ -75,13 +79,14 @@ class Handler(ExactBody):
 class StepFields(ExactBody):
     """A step: a ``task``, a ``map``, or the wait for a ``signal`` or a time (``sleep``). It starts when the steps ``after``
     which it comes and those that it refers to are over. If it fails, the run does (``fail``), goes on without its result
-    (``continue``), or another step handles it."""
+    (``continue``), or another step handles it. ``when``: a condition in CEL; if it is false, the step is skipped."""
 
     id: StepId
     task: StepTask | None = None
     map: FanOut | None = None
     signal: SignalWait | None = None
     sleep: SleepWait | None = None
+    when: Condition | None = None
     after: list[StepId] = Field([], max_length=MOST_STEPS)
     on_failure: Literal["fail", "continue"] | Handler = "fail"
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.expressions import Expression, expression
 from cluster.domain.base.log import IDENTITY, LogTexts
 from cluster.domain.workflows.values import FAILURE, INPUT, ITEM, SOURCES, references, resolved
 from cluster.domain.workflows.waits import NoTime, Signal, Sleep
@@ -22,6 +23,9 @@ MOST_WORKFLOWS: Final = 1000
 MOST_VERSIONS: Final = 10_000
 STEP_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 _STEP: Final = re.compile(STEP_PATTERN)
+#: In a filter: the place of the item in the list, from 0.
+INDEX: Final = "index"
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: What advances runs, for whoever started them.
 PRINCIPAL: Final = "system:workflows"
 
@@ -49,7 +53,7 @@ class RunStatus(StrEnum):
 
 
 class StepStatus(StrEnum):
-    """``skipped``: it was not needed, or the run failed before it."""
+    """``skipped``: it was not needed, its condition was false, or the run failed before it."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -69,6 +73,7 @@ class FailureCode(StrEnum):
     INPUT_TOO_LARGE = "input_too_large"
     NOT_A_LIST = "not_a_list"
     NOT_A_TIME = "not_a_time"
+    CONDITION_FAILED = "condition_failed"
     SIGNAL_TIMEOUT = "signal_timeout"
     LIMIT_EXCEEDED = "limit_exceeded"
 
@@ -84,7 +89,7 @@ LOG_TEXTS: LogTexts = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """A task, or with ``over`` one task for each item of the list that this becomes, or the wait for a signal or a time.
-    ``input``: the template of the payload.
+    ``input``: the template of the payload. ``filter``: which items there is a task for; ``when``: whether there is the step.
 
     ``after``: the steps that it waits for, named or referred to. ``handles``: the step whose failure it handles.
     ``handled_by``: the step that handles its own. ``continues``: the run goes on without its result if it fails."""
@@ -99,6 +104,8 @@ class Step:
     handles: str | None = None
     handled_by: str | None = None
     continues: bool = False
+    when: Expression | None = None
+    filter: Expression | None = None
     signal: Signal | None = None
     sleep: Sleep | None = None
 
@@ -168,7 +175,12 @@ def _step(given: Mapping[str, Any], ids: frozenset[str], handlers: Mapping[str, 
     if sum(given.get(kind) is not None for kind in KINDS) != 1:
         raise InvalidRequest(f"Step {step_id} must have one of {', '.join(KINDS)}.", INVALID)
     handles = handlers.get(step_id)
-    fields, used = _work(given, ids | {INPUT} | ({FAILURE} if handles else set()))
+    known = ids | {INPUT} | ({FAILURE} if handles else set())
+    fields, used = _work(given, known)
+    when = None
+    if given.get("when") is not None:
+        when = _condition(f"when of {step_id}", given["when"], known)
+        used |= when.names
     named = frozenset(given.get("after", ()))
     for other in sorted(named - ids):
         raise InvalidRequest(f"after of {step_id} names a step that does not exist: {other}.", INVALID)
@@ -177,6 +189,7 @@ def _step(given: Mapping[str, Any], ids: frozenset[str], handlers: Mapping[str, 
         after=named | (used & ids) | ({handles} if handles else set()),
         handles=handles,
         handled_by=_handler(given),
+        when=when,
         continues=given.get("on_failure", "fail") == "continue",
         **fields,
     )
@@ -212,7 +225,22 @@ def _work(given: Mapping[str, Any], known: frozenset[str]) -> tuple[dict[str, An
         "concurrency": fan_out.get("concurrency") or MOST_ITEMS,
         "on_item_failure": ItemFailure(fan_out.get("on_item_failure", "fail")),
     }
-    return fields, _used(step_id, template, known | {ITEM}) | _used(step_id, over, known - {FAILURE})
+    used = _used(step_id, template, known | {ITEM}) | _used(step_id, over, known - {FAILURE})
+    if fan_out.get("filter") is not None:
+        keeps = _condition(f"filter of {step_id}", fan_out["filter"], (known - {FAILURE}) | {ITEM, INDEX})
+        fields["filter"] = keeps
+        used |= keeps.names - {ITEM, INDEX}
+    return fields, used
+
+
+def _condition(where: str, source: str, known: frozenset[str]) -> Expression:
+    """``known``: the sources that it may name; those that are no names in CEL it cannot.
+
+    Raises: `InvalidRequest` (``invalid_condition``)."""
+    try:
+        return expression(source, frozenset(name for name in known if _NAME.fullmatch(name)))
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{where}: {error.message}", error.code) from None
 
 
 def _used(step_id: str, template: Any, known: frozenset[str] | set[str]) -> set[str]:

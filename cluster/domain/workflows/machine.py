@@ -3,7 +3,9 @@
 A **step** goes through these states, and each change is made once:
 
     waiting → running      all that it waits for is over (and, if it handles a failure, that step has failed)
-    waiting → skipped      the step whose failure it handles did not fail; or the run is failing
+    waiting → skipped      the step whose failure it handles did not fail; its condition (``when``) is false, which is asked once
+                           all that it waits for is over; or the run is failing
+    waiting → failed       its condition cannot be evaluated
     waiting → cancelled    the run is being cancelled
     running → completed    all its tasks have completed, or have failed and may; the signal or the time that it waited for has
                            come; or the signal has not, and has a default
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any, Final
 
 from cluster.domain.workflows.document import (
@@ -38,6 +41,14 @@ from cluster.domain.workflows.document import (
 PAGE: Final = 500
 ALONE: Final = 20
 _OVER: Final = (StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.CANCELLED)
+
+
+class Condition(StrEnum):
+    """How far the condition of a step is known. One that is false skips the step."""
+
+    UNASKED = "unasked"
+    ASKED = "asked"
+    HOLDS = "holds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +71,7 @@ class StepState:
     until: float | None = None
     signal: str | None = None
     result: Any = None
+    condition: Condition = Condition.UNASKED
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -76,6 +88,7 @@ class StepState:
             "until": self.until,
             "signal": self.signal,
             "result": self.result,
+            "condition": self.condition.value,
         }
 
     @classmethod
@@ -85,6 +98,7 @@ class StepState:
             "open": frozenset(data["open"]),
             "failed": tuple(data["failed"]),
             "code": None if data["code"] is None else FailureCode(data["code"]),
+            "condition": Condition(data.get("condition", Condition.UNASKED)),
         }
         return cls(**values)
 
@@ -111,7 +125,7 @@ class Run:
         if self.status is not RunStatus.RUNNING:
             return False
         return any(
-            _is_ready(step, self)
+            _is_ready(step, self) and state.condition is not Condition.ASKED
             if (state := self.steps[step.id]).status is StepStatus.WAITING
             else _unstarted(step, state) > 0
             for step in self.workflow.steps.values()
@@ -160,8 +174,8 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unlisted:
-    """The list of a fan-out, or the time of a sleep, cannot be had."""
+class Unavailable:
+    """What a step needs to go on cannot be had: whether its condition holds, the list of a fan-out, the time of a sleep."""
 
     step: str
     code: FailureCode
@@ -177,6 +191,15 @@ class ItemEnded:
     index: int
     code: FailureCode | None = None
     reason: str = ""
+    room: int = PAGE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """It is known whether the condition of a step holds."""
+
+    step: str
+    holds: bool
     room: int = PAGE
 
 
@@ -209,12 +232,19 @@ class CancelAsked:
     """Somebody wants the run to end."""
 
 
-Event = Go | Counted | Unlisted | ItemEnded | Sleeps | Signalled | Due | CancelAsked
+Event = Go | Judged | Counted | Unavailable | ItemEnded | Sleeps | Signalled | Due | CancelAsked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """The condition of a step is to be evaluated; the answer is `Judged` or `Unavailable`."""
+
+    step: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    """The list of a fan-out is to be read; the answer is `Counted` or `Unlisted`."""
+    """The list of a fan-out is to be read; the answer is `Counted` or `Unavailable`."""
 
     step: str
 
@@ -229,7 +259,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Await:
-    """A step has begun to wait. For a sleep the answer is `Sleeps` or `Unlisted`; for a signal that has come already
+    """A step has begun to wait. For a sleep the answer is `Sleeps` or `Unavailable`; for a signal that has come already
     `Signalled`."""
 
     step: str
@@ -254,7 +284,7 @@ class RunEnded:
     status: RunStatus
 
 
-Effect = Count | Start | Await | Missed | StepEnded | RunEnded
+Effect = Judge | Count | Start | Await | Missed | StepEnded | RunEnded
 
 #: What a run that is ending ends as.
 _ENDS: Final[Mapping[RunStatus, RunStatus]] = {
@@ -265,7 +295,10 @@ _GOES_ON: Final = frozenset({RunStatus.RUNNING, RunStatus.COMPLETED, RunStatus.F
 #: (status of a run, event) → the statuses that may follow. A pair that is not here changes nothing.
 TRANSITIONS: Final[Mapping[tuple[RunStatus, type], frozenset[RunStatus]]] = {
     (RunStatus.RUNNING, Go): frozenset({RunStatus.RUNNING}),
-    **{(RunStatus.RUNNING, event): _GOES_ON for event in (Counted, Unlisted, ItemEnded, Sleeps, Signalled, Due)},
+    **{
+        (RunStatus.RUNNING, event): _GOES_ON
+        for event in (Judged, Counted, Unavailable, ItemEnded, Sleeps, Signalled, Due)
+    },
     (RunStatus.RUNNING, CancelAsked): frozenset({RunStatus.CANCELLING, RunStatus.CANCELLED}),
     (RunStatus.FAILING, ItemEnded): frozenset({RunStatus.FAILING, RunStatus.FAILED}),
     (RunStatus.CANCELLING, ItemEnded): frozenset({RunStatus.CANCELLING, RunStatus.CANCELLED}),
@@ -344,9 +377,11 @@ class _Change:
 
     def take_in(self, event: Event) -> None:
         match event:
+            case Judged():
+                self.judged(event)
             case Counted():
                 self.counted(event)
-            case Unlisted():
+            case Unavailable():
                 if self.is_unknown(event.step):
                     self.fail(event.step, event.code, event.reason)
             case ItemEnded():
@@ -359,12 +394,23 @@ class _Change:
                 self.due()
 
     def is_unknown(self, step_id: str) -> bool:
-        """Whether it runs, and its list or its time is not known."""
+        """Whether its condition, or its list or its time is not known."""
         state = self.steps[step_id]
+        if state.status is StepStatus.WAITING:
+            return state.condition is Condition.ASKED
         return state.status is StepStatus.RUNNING and state.total is None and state.until is None
 
+    def judged(self, event: Judged) -> None:
+        state = self.steps[event.step]
+        if state.status is not StepStatus.WAITING or state.condition is not Condition.ASKED:
+            return
+        if event.holds:
+            self.steps[event.step] = replace(state, condition=Condition.HOLDS)
+        else:
+            self._end(event.step, StepStatus.SKIPPED)
+
     def counted(self, event: Counted) -> None:
-        if not self.is_unknown(event.step):
+        if not self.is_unknown(event.step) or self.steps[event.step].status is not StepStatus.RUNNING:
             return
         bounds = ((event.count, MOST_ITEMS, "a fan-out"), (self._tasks() + event.count, MOST_TASKS, "a run"))
         for count, most, of in bounds:
@@ -461,6 +507,9 @@ class _Change:
             if step.handles is not None and self.steps[step.handles].status is not StepStatus.FAILED:
                 self._end(step.id, StepStatus.SKIPPED)
                 return room
+            if step.when is not None and self.steps[step.id].condition is not Condition.HOLDS:
+                self._ask(step.id)
+                return room
             if step.waits:
                 self._begin_to_wait(step)
                 return room
@@ -485,6 +534,11 @@ class _Change:
         if state.status is StepStatus.RUNNING and state.next == state.total and not state.open:
             self._end(step.id, StepStatus.COMPLETED)
         return room - count * cost
+
+    def _ask(self, step_id: str) -> None:
+        if self.steps[step_id].condition is Condition.UNASKED:
+            self.steps[step_id] = replace(self.steps[step_id], condition=Condition.ASKED)
+            self.effects.append(Judge(step=step_id))
 
     def _begin_to_wait(self, step: Step) -> None:
         most = None if step.signal is None else step.signal.timeout_s

@@ -19,6 +19,7 @@ from cluster.domain.workflows.machine import (
     TRANSITIONS,
     Await,
     CancelAsked,
+    Condition,
     Count,
     Counted,
     Due,
@@ -26,6 +27,8 @@ from cluster.domain.workflows.machine import (
     Event,
     Go,
     ItemEnded,
+    Judge,
+    Judged,
     Missed,
     Run,
     RunEnded,
@@ -33,7 +36,7 @@ from cluster.domain.workflows.machine import (
     Sleeps,
     Start,
     StepEnded,
-    Unlisted,
+    Unavailable,
     step,
 )
 
@@ -70,6 +73,7 @@ class Played:
         self.started: list[tuple[str, int]] = []
         self.counting: set[str] = set()
         self.awaiting: list[str] = []
+        self.asked: list[str] = []
         self.missed: list[str] = []
         self.now = 1.0
         self.ended: dict[str, StepStatus] = {}
@@ -99,6 +103,10 @@ class Played:
                     self.started.append((effect.step, index))
             case Count():
                 self.counting.add(effect.step)
+            case Judge():
+                assert effect.step not in self.asked, "a condition is asked once"
+                assert self.statuses[effect.step] == "waiting"
+                self.asked.append(effect.step)
             case Await():
                 assert effect.step not in self.awaiting, "each step begins to wait once"
                 self.awaiting.append(effect.step)
@@ -286,6 +294,55 @@ def test_of_two_that_are_due_a_failure_ends_the_other() -> None:
     assert played.missed == ["go"]
 
 
+def test_a_condition_is_asked_when_its_step_could_start() -> None:
+    steps = (task_step("a"), task_step("b", when="a > 1.0", after=["c"]), task_step("c"), task_step("d", after=["b"]))
+    played = Played(*steps)
+    played.meets(Go())
+    played.ends("c")
+    assert played.asked == [], "a, which it names, is not over"
+    played.ends("a")
+    assert (played.asked, played.statuses["b"]) == (["b"], "waiting")
+    played.meets(Judged(step="b", holds=True, room=ALONE - 1))
+    assert played.started == [("a", 0), ("c", 0)], "there is no room in this commit"
+    assert played.run.has_more
+    played.meets(Go())
+    assert (played.asked, played.started[2:]) == (["b"], [("b", 0)])
+
+
+def test_a_step_whose_condition_is_false_is_over() -> None:
+    when = {"when": "input == null"}
+    played = Played(map_step("a", **when), signal_step("b", **when), task_step("c", after=["a", "b"], **when))
+    played.meets(Go())
+    for step_id in ("a", "b", "c"):
+        assert played.outcome is None
+        played.meets(Judged(step=step_id, holds=False))
+    assert (played.outcome, set(played.statuses.values())) == (RunStatus.COMPLETED, {"skipped"})
+
+
+@pytest.mark.parametrize("continues", [True, False])
+def test_a_condition_that_cannot_be_evaluated_fails_its_step(continues: bool) -> None:
+    played = Played(task_step("a", when="input > 1.0", on_failure="continue" if continues else "fail"))
+    played.meets(Go())
+    played.meets(Unavailable(step="a", code=FailureCode.CONDITION_FAILED, reason="why"))
+    state = played.run.steps["a"]
+    assert (state.status, state.code, state.reason) == (StepStatus.FAILED, FailureCode.CONDITION_FAILED, "why")
+    assert played.outcome is (RunStatus.COMPLETED if continues else RunStatus.FAILED)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_handler_is_asked_only_after_a_failure(fails: bool) -> None:
+    handler = task_step("h", when='failure.code == "task_timeout"')
+    played = Played(task_step("a", on_failure={"step": "h"}), handler, task_step("b", after=["a"]))
+    played.meets(Go())
+    assert played.asked == []
+    played.ends("a", code=FAILED if fails else None)
+    assert played.asked == (["h"] if fails else [])
+    if fails:
+        played.meets(Judged(step="h", holds=False))
+    assert played.statuses["h"] == "skipped"
+    assert played.started[-1] == ("b", 0), "what is after a step goes on if its failure needs no handler"
+
+
 POLICIES = st.sampled_from(["fail", "continue"])
 
 
@@ -296,6 +353,8 @@ def documents(draw: st.DrawFn) -> list[dict[str, Any]]:
     for n in range(draw(st.integers(1, 5))):
         after = draw(st.lists(st.sampled_from([step["id"] for step in steps]), unique=True)) if steps else []
         fields = {"after": after, "on_failure": draw(POLICIES)}
+        if draw(st.integers(0, 3)) == 0:
+            fields["when"] = "input == null"
         kind = draw(st.sampled_from(["map", "task", "signal", "sleep"]))
         if kind == "signal":
             timed = draw(st.sampled_from([{}, {"timeout_s": 2}, {"timeout_s": 2, "default": 0}]))
@@ -338,9 +397,27 @@ class Life(RuleBasedStateMachine):
         step_id = data.draw(st.sampled_from(sorted(self.played.counting)))
         self.played.counting.discard(step_id)
         if count == 4:
-            self._meets(Unlisted(step=step_id, code=FailureCode.INPUT_UNRESOLVED, reason="", room=room))
+            self._meets(Unavailable(step=step_id, code=FailureCode.INPUT_UNRESOLVED, reason="", room=room))
         else:
             self._meets(Counted(step=step_id, count=count, room=room))
+
+    @precondition(lambda self: self.unjudged)
+    @rule(holds=st.sampled_from([True, True, False, None]), room=st.sampled_from([0, PAGE]), data=st.data())
+    def is_judged(self, holds: bool | None, room: int, data: st.DataObject) -> None:
+        step_id = data.draw(st.sampled_from(sorted(self.unjudged)))
+        if holds is None:
+            self._meets(Unavailable(step=step_id, code=FailureCode.CONDITION_FAILED, reason="", room=room))
+        else:
+            self._meets(Judged(step=step_id, holds=holds, room=room))
+        assert step_id not in self.unjudged
+
+    @property
+    def unjudged(self) -> set[str]:
+        return {
+            step_id
+            for step_id, state in self.played.run.steps.items()
+            if (state.status, state.condition) == (StepStatus.WAITING, Condition.ASKED)
+        }
 
     @rule(name=st.sampled_from(["go", "stop"]))
     def signal_comes(self, name: str) -> None:
@@ -351,7 +428,7 @@ class Life(RuleBasedStateMachine):
     def sleep_is_known(self, length: int | None, data: st.DataObject) -> None:
         step_id = data.draw(st.sampled_from(sorted(self.sleepless)))
         if length is None:
-            self._meets(Unlisted(step=step_id, code=FailureCode.NOT_A_TIME, reason=""))
+            self._meets(Unavailable(step=step_id, code=FailureCode.NOT_A_TIME, reason=""))
         else:
             self._meets(Sleeps(step=step_id, until=self.played.now + length))
 
@@ -403,7 +480,7 @@ class Life(RuleBasedStateMachine):
         event = data.draw(st.sampled_from([item for item in self.past if not isinstance(item, CancelAsked)]))
         before, ended = self.played.run.steps, dict(self.played.ended)
         self._meets(event)
-        if isinstance(event, ItemEnded | Counted | Unlisted):
+        if isinstance(event, ItemEnded | Counted | Unavailable):
             after = self.played.run.steps[event.step]
             assert (after.failed, after.total) == (before[event.step].failed, before[event.step].total)
             assert self.played.ended.get(event.step, ended.get(event.step)) == self.played.ended.get(event.step)
@@ -415,6 +492,7 @@ class Life(RuleBasedStateMachine):
             of = run.workflow.steps[step_id]
             assert len(state.open) <= of.concurrency
             if state.started_at is not None:
+                assert (of.when is None) or (step_id in self.played.asked)
                 for other in waits_for(of, run.workflow.steps):
                     assert run.steps[other].status not in (StepStatus.WAITING, StepStatus.RUNNING)
             if of.handles is not None and state.started_at is not None:
@@ -428,7 +506,10 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def a_run_has_ended_when_and_only_when_nothing_is_left(self) -> None:
-        left: Iterable[Any] = (*self.waiting, *((*self.played.counting, *self.waits) if self._is_running() else ()))
+        left: Iterable[Any] = (
+            *self.waiting,
+            *((*self.played.counting, *self.waits, *self.unjudged) if self._is_running() else ()),
+        )
         if self.played.outcome is not None:
             assert not self.waiting
             assert all(state.ended_at is not None for state in self.played.run.steps.values())
