@@ -5,9 +5,11 @@ A fan-out reads its list once for each page of its tasks, and a value of a run n
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import Any, Final
 
+from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.workflows.document import FailureCode
 from cluster.domain.workflows.machine import Run, source_of
 from cluster.domain.workflows.stored import StoredRun, task_id
@@ -40,18 +42,25 @@ class Values:
                 continue
             holder = INPUT if source == INPUT else source_of(run, source)
             if holder is not None:
-                found[source] = await self._value(stored, run, holder)
+                found[source] = await self.once(stored.id, holder, partial(self._read, stored, run, holder))
         return found
+
+    async def signals(self, stored: StoredRun) -> dict[str, Any]:
+        """The signals that a run was sent, by name. Raises: `StoreUnavailable`."""
+        return await self._workflows.signals(stored.workspace, stored.id)
 
     def forget(self, run_id: str) -> None:
         """Drops the values of a run."""
         for key in [key for key in self._kept if key[0] == run_id]:
             self._drop(key)
 
-    async def _value(self, stored: StoredRun, run: Run, source: str) -> Any:
-        key = (stored.id, source)
+    async def once(self, run_id: str, source: str, read: Callable[[], Awaitable[tuple[Any, int]]]) -> Any:
+        """A value of a run, and its characters of JSON, which are read if it is not kept.
+
+        Raises: `Unresolved` (``input_too_large``), and what ``read`` raises."""
+        key = (run_id, source)
         if key not in self._kept:
-            value, chars = await self._read(stored, run, source)
+            value, chars = await read()
             if chars > MOST_CHARS:
                 raise Unresolved(
                     f"{source} has more than {MOST_CHARS:,} characters of JSON; let steps return less, or a reference.",
@@ -68,11 +77,15 @@ class Values:
     async def _read(self, stored: StoredRun, run: Run, source: str) -> tuple[Any, int]:
         if source == INPUT:
             return await self._workflows.run_input(stored.workspace, stored.id)
-        total = run.steps[source].total or 0
+        state = run.steps[source]
+        if state.total is None:
+            value = state.result if state.signal is None else (await self.signals(stored))[state.signal]
+            return value, len(canonical_json(value))
+        total = state.total
         ids = [task_id(stored.id, source, index) for index in range(total)]
         results, chars = await self._workflows.results(stored.workspace, ids, MOST_CHARS)
         values = [results.get(id_) for id_ in ids]
-        return (values if run.steps[source].fan_out else values[0]), chars
+        return (values if state.fan_out else values[0]), chars
 
     def _drop(self, key: tuple[str, str]) -> None:
         self._chars -= self._kept.pop(key)[1]

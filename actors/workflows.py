@@ -10,38 +10,48 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 from actors.messages import CancelRequest
 from actors.under_policies import judged_items
 from actors.workflow_values import Values
 from cluster.domain.base.errors import Conflict, ControlPlaneError, Fenced, InternalError, NotFound, TryLater
+from cluster.domain.base.expressions import ConditionFailed, Expression
 from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.base.log import LogRecord, Origin, record_for
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.domain.tasks.template import templated_task
-from cluster.domain.workflows.document import PRINCIPAL, FailureCode, Workflow, workflow_of
+from cluster.domain.workflows.document import INDEX, PRINCIPAL, FailureCode, Step, Workflow, workflow_of
 from cluster.domain.workflows.machine import (
     ALONE,
     PAGE,
+    Await,
     CancelAsked,
     Count,
     Counted,
+    Due,
     Effect,
     Event,
     Go,
     ItemEnded,
+    Judge,
+    Judged,
+    Missed,
     Run,
     RunEnded,
+    Signalled,
+    Sleeps,
     Start,
     StepEnded,
-    Unlisted,
+    Unavailable,
     step,
 )
 from cluster.domain.workflows.stored import TASK_ENDS, StoredRun, StoredWorkflow, task_id, task_of
 from cluster.domain.workflows.values import ITEM, Unresolved, references, resolved
+from cluster.domain.workflows.waits import NoTime
 from cluster.ports.clock import Clock
 from cluster.ports.log import Region
 from cluster.ports.policies import WorkspacePolicies
@@ -62,9 +72,13 @@ FAR: Final = 10_000
 #: Characters of the input of an item, and of a step that stands alone.
 MOST_ITEM_CHARS: Final = 65_536
 MOST_INPUT_CHARS: Final = 1_000_000
+#: Items of a list before it is filtered.
+MOST_FILTERED: Final = 100_000
 #: Cancellations that are asked for at once.
 CANCELLING: Final = 50
 KEPT_WORKFLOWS: Final = 100
+#: Runs that are told at once that a time has come.
+DUE: Final = 100
 ROUTE: Final = "workflows"
 
 
@@ -77,6 +91,7 @@ class _Commit:
     records: list[LogRecord] = field(default_factory=list)
     tasks: dict[str, SubmitItem] = field(default_factory=dict)
     stops: list[tuple[StoredRun, str]] = field(default_factory=list)
+    missed: dict[str, set[str]] = field(default_factory=dict)
     room: int = PAGE
     seq: int = 0
 
@@ -94,9 +109,27 @@ def _event_of(row: RunRow) -> Event | None:
         return ItemEnded(step=step_id, index=index, code=TASK_ENDS[row.kind])
     if row.kind == "workflow.run_cancel_requested":
         return CancelAsked()
+    if row.kind == "workflow.run_signalled":
+        return Signalled(name=row.data["signal"])
+    if row.kind == "workflow.run_due":
+        return Due()
     if row.kind == "workflow.run_started" or row.data.get("more"):
         return Go()
     return None
+
+
+def _unavailable(step_id: str, error: Unresolved) -> Unavailable:
+    return Unavailable(step=step_id, code=FailureCode(error.code), reason=error.message)
+
+
+async def _filtered(keeps: Expression, items: list[Any], named: dict[str, Any]) -> tuple[list[Any], int]:
+    """The items that a filter keeps, and their characters. Raises: `Unresolved` if it cannot be evaluated."""
+    try:
+        # In a thread, since other actors live in this process.
+        found = await asyncio.to_thread(keeps.kept, items, named)
+    except ConditionFailed as error:
+        raise Unresolved(f"The filter of the list fails: {error}", FailureCode.CONDITION_FAILED) from None
+    return found, len(canonical_json(found))
 
 
 class WorkflowKeeper:
@@ -191,7 +224,15 @@ class WorkflowKeeper:
                 return True
         self._searched = commit.seq
         full, self._batch = len(rows) == self._batch, BATCH
-        return full or commit.seq < searched or bool(commit.changed or commit.stops)
+        return full or commit.seq < searched or bool(commit.changed or commit.stops) or await self._tell_due()
+
+    async def _tell_due(self) -> bool:
+        """Tells runs by a row that a time of theirs has come, so that it is taken in as anything else is; twice does no harm.
+        Returns whether there were any."""
+        due = await self._workflows.due(self._clock.now(), DUE, sorted(self._broken))
+        if due:
+            await self._workflows.ask(*(self._record(run, "workflow.run_due", {"run_id": run.id}) for run in due))
+        return bool(due)
 
     async def _found(self, rows: Sequence[RunRow]) -> dict[str, tuple[StoredRun, Run]]:
         """The runs that have not ended, with their state."""
@@ -227,6 +268,9 @@ class WorkflowKeeper:
             return
         before, seen = run, len(commit.records)
         events: deque[Event] = deque([event])
+        if isinstance(event, Due):
+            # A signal that was taken is met, however late its row is read.
+            events.extendleft(Signalled(name=name) for name in await self._values.signals(stored))
         while events:
             event = events.popleft()
             if not isinstance(event, CancelAsked):
@@ -245,10 +289,16 @@ class WorkflowKeeper:
     async def _carry_out(self, commit: _Commit, stored: StoredRun, run: Run, effect: Effect) -> Sequence[Event]:
         """Returns the events that follow at once."""
         match effect:
+            case Judge():
+                return [await self._judge(stored, run, run.workflow.steps[effect.step])]
             case Count():
                 return [await self._count(stored, run, effect.step)]
             case Start():
                 return await self._start(commit, stored, run, effect)
+            case Await():
+                return await self._await(stored, run, run.workflow.steps[effect.step])
+            case Missed():
+                commit.missed.setdefault(stored.id, set()).add(effect.signal)
             case StepEnded():
                 data = {"run_id": stored.id, "step": effect.step, "status": effect.status.value}
                 code = {} if effect.code is None else {"code": effect.code.value}
@@ -259,20 +309,58 @@ class WorkflowKeeper:
                 self._values.forget(stored.id)
         return ()
 
+    async def _judge(self, stored: StoredRun, run: Run, of: Step) -> Event:
+        assert of.when is not None
+        try:
+            named = await self._named(stored, run, of.when.names, handles=of.handles)
+            return Judged(step=of.id, holds=of.when.holds(named))
+        except Unresolved as error:
+            return _unavailable(of.id, error)
+        except ConditionFailed as error:
+            return Unavailable(step=of.id, code=FailureCode.CONDITION_FAILED, reason=f"Its when fails: {error}")
+
+    async def _named(
+        self, stored: StoredRun, run: Run, names: Collection[str], *, handles: str | None = None
+    ) -> dict[str, Any]:
+        """The values that a condition names; null for a step that has none."""
+        return {**dict.fromkeys(names), **await self._values.of(stored, run, names, handles=handles)}
+
     async def _count(self, stored: StoredRun, run: Run, step_id: str) -> Event:
         try:
-            items = await self._items(stored, run, step_id)
+            return Counted(step=step_id, count=len(await self._items(stored, run, step_id)))
         except Unresolved as error:
-            code = FailureCode(error.code or FailureCode.INPUT_UNRESOLVED)
-            return Unlisted(step=step_id, code=code, reason=error.message)
-        if not isinstance(items, list):
-            reason = "over must become a list; what it refers to is none."
-            return Unlisted(step=step_id, code=FailureCode.NOT_A_LIST, reason=reason)
-        return Counted(step=step_id, count=len(items))
+            return _unavailable(step_id, error)
 
-    async def _items(self, stored: StoredRun, run: Run, step_id: str) -> Any:
-        over = run.workflow.steps[step_id].over
-        return resolved(over, await self._values.of(stored, run, {found.source for found in references(over)}))
+    async def _await(self, stored: StoredRun, run: Run, of: Step) -> Sequence[Event]:
+        if of.signal is not None:
+            signals = await self._values.signals(stored)
+            return [Signalled(name=of.signal.name)] if of.signal.name in signals else []
+        assert of.sleep is not None
+        sources = {found.source for found in references(of.sleep.length)}
+        try:
+            values = await self._values.of(stored, run, sources, handles=of.handles)
+            until = of.sleep.ends_at(resolved(of.sleep.length, values), self._clock.now())
+        except Unresolved as error:
+            return [_unavailable(of.id, error)]
+        except NoTime as error:
+            return [Unavailable(step=of.id, code=FailureCode.NOT_A_TIME, reason=error.message)]
+        return [Sleeps(step=of.id, until=until)]
+
+    async def _items(self, stored: StoredRun, run: Run, step_id: str) -> list[Any]:
+        """The list of a fan-out. Raises: `Unresolved` if there is none."""
+        of = run.workflow.steps[step_id]
+        items = resolved(of.over, await self._values.of(stored, run, {found.source for found in references(of.over)}))
+        if not isinstance(items, list):
+            raise Unresolved("over must become a list; what it refers to is none.", FailureCode.NOT_A_LIST)
+        if of.filter is None:
+            return items
+        if len(items) > MOST_FILTERED:
+            raise Unresolved(f"A filter takes at most {MOST_FILTERED:,} items.", FailureCode.LIMIT_EXCEEDED)
+        named = await self._named(stored, run, of.filter.names - {ITEM, INDEX})
+        found: list[Any] = await self._values.once(
+            stored.id, f"{step_id}/{of.filter.source}", partial(_filtered, of.filter, items, named)
+        )
+        return found
 
     async def _start(self, commit: _Commit, stored: StoredRun, run: Run, effect: Start) -> list[Event]:
         """Adds the tasks to the commit; returns the ends of those that cannot start."""
@@ -285,7 +373,7 @@ class WorkflowKeeper:
             values = await self._values.of(stored, run, sources, handles=of.handles)
             items = await self._items(stored, run, effect.step) if of.is_map else [None]
         except Unresolved as error:
-            code = FailureCode(error.code or FailureCode.INPUT_UNRESOLVED)
+            code = FailureCode(error.code)
             return [ItemEnded(step=of.id, index=index, code=code, reason=error.message) for index in effect.indexes]
         most = MOST_ITEM_CHARS if of.is_map else MOST_INPUT_CHARS
         now, owner = self._clock.now(), stored.owner()
@@ -323,7 +411,7 @@ class WorkflowKeeper:
         for run_id in sorted(commit.changed):
             stored, run = commit.runs[run_id]
             before = {(step_id, index) for step_id, index in stored.state.get("stopping", ())}
-            runs.append(stored.after(run, now))
+            runs.append(stored.after(run, now, commit.missed.get(run_id, ())))
             data = {
                 "run_id": run_id,
                 "started": started[run_id],

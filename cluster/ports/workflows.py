@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from cluster.domain.base.log import LogRecord
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.domain.workflows.document import RunStatus
-from cluster.domain.workflows.stored import StoredRun, StoredWorkflow
+from cluster.domain.workflows.stored import SignalAnswer, StoredRun, StoredWorkflow
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.totals import Total
 
@@ -58,8 +58,14 @@ class WorkspaceWorkflows(Protocol):
     ) -> tuple[builtins.list[StoredRun], Total]:
         """(page, the newest first; how many match)."""
 
-    async def ask(self, record: LogRecord) -> None:
-        """Writes a row that asks something of a run, for whoever advances it."""
+    async def ask(self, *records: LogRecord) -> None:
+        """Writes rows that ask something of runs, for whoever advances them."""
+
+    async def signal(self, record: LogRecord, name: str, value: Any, steps: Sequence[str]) -> SignalAnswer:
+        """Stores the value of a signal of the record's run for ``steps``, unless all of them have ended."""
+
+    async def signals(self, workspace: str, run_id: str) -> dict[str, Any]:
+        """The values of the signals that a run was sent, by name."""
 
     async def results(self, workspace: str, task_ids: Sequence[str], most_chars: int) -> tuple[dict[str, Any], int]:
         """The results by id of those of the tasks that are kept (None: without one), and their characters of JSON together. If
@@ -85,6 +91,9 @@ class Workflows(WorkspaceWorkflows, Protocol):
     async def rows(self, after: int, limit: int) -> tuple[builtins.list[RunRow], int]:
         """(the next rows about runs, up to which row the log was searched)."""
 
+    async def due(self, now: float, limit: int, but: Sequence[str]) -> builtins.list[StoredRun]:
+        """Runs with a step whose time has come, the longest due first, without those named."""
+
     async def advance(
         self,
         cursor: tuple[int, int],
@@ -95,5 +104,5 @@ class Workflows(WorkspaceWorkflows, Protocol):
         """Moves the cursor from its first value to its second, and stores the runs, their rows and their tasks, all in one
         commit or nothing.
 
-        Raises: `Fenced` if another process has moved the cursor; `Conflict` (``run_deleted``) if one of the runs is no longer
-        there."""
+        Raises: `Fenced` if another process has moved the cursor; `Conflict` (``run_changed``) if one of the runs is no longer
+        there, or was sent a signal that it has given up."""

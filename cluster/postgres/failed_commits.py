@@ -18,7 +18,7 @@ COMMITS: Final = (
     *("create_schedule", "change_schedules", "remove_schedules"),
     *("put_credential", "remove_credential"),
     *("create_policy", "change_policy", "remove_policy", "record_violations", "change_violation"),
-    *("apply_workflow", "start_run", "begin_advancing", "advance_runs", "remove_workflows"),
+    *("apply_workflow", "start_run", "begin_advancing", "advance_runs", "signal_run", "remove_workflows"),
     *("begin_session", "end_session", "revoke_access", "log_append", "raise_epoch", "publish_signing_key"),
 )
 _COMMIT: Final = re.compile(rf"\b(?:{'|'.join(COMMITS)})\(")

@@ -8,11 +8,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from cluster.domain.base.json_writing import json_writer
+from cluster.domain.base.json_writing import canonical_json, json_writer
 from cluster.domain.base.log import LogRecord
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.domain.workflows.document import MOST_WORKFLOWS, RunStatus
-from cluster.domain.workflows.stored import RUN_PREFIX, TASK_ENDS, StoredRun, StoredWorkflow
+from cluster.domain.workflows.stored import RUN_PREFIX, TASK_ENDS, SignalAnswer, StoredRun, StoredWorkflow
+from cluster.domain.workflows.waits import MOST_SIGNALS_CHARS
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.totals import Total
 from cluster.ports.workflows import RunRow
@@ -73,9 +74,17 @@ class PostgresWorkflows:
         rows = await self._pool.rows(_SQL["list_runs"], workspace, limit, offset, *filters)
         return [_run(row) for row in rows], Total(int(await self._pool.value(_SQL["count_runs"], workspace, *filters)))
 
-    async def ask(self, record: LogRecord) -> None:
-        rows = log_rows([record], self._epoch)
-        await self._pool.value(queries("log")["append_log"], self._epoch.region, self._epoch.value, [True], rows)
+    async def ask(self, *records: LogRecord) -> None:
+        rows, chosen = log_rows(records, self._epoch), [True] * len(records)
+        await self._pool.value(queries("log")["append_log"], self._epoch.region, self._epoch.value, chosen, rows)
+
+    async def signal(self, record: LogRecord, name: str, value: Any, steps: Sequence[str]) -> SignalAnswer:
+        given = (name, canonical_json(value), list(steps), MOST_SIGNALS_CHARS)
+        return SignalAnswer(await self._commit("signal_run", *given, log_rows([record], self._epoch)))
+
+    async def signals(self, workspace: str, run_id: str) -> dict[str, Any]:
+        signals: dict[str, Any] = json.loads(await self._pool.value(_SQL["run_signals"], workspace, run_id) or "{}")
+        return signals
 
     async def results(self, workspace: str, task_ids: Sequence[str], most_chars: int) -> tuple[dict[str, Any], int]:
         rows = await self._pool.rows(_SQL["step_results"], workspace, list(task_ids), most_chars)
@@ -112,6 +121,9 @@ class PostgresWorkflows:
         ]
         (head,) = [row["seq"] for row in found if row["kind"] is None]
         return rows, rows[-1].seq if len(rows) == limit else max(after, head)
+
+    async def due(self, now: float, limit: int, but: Sequence[str]) -> builtins.list[StoredRun]:
+        return [_run(row) for row in await self._pool.rows(_SQL["due_runs"], now, limit, list(but))]
 
     async def advance(
         self,
@@ -151,6 +163,8 @@ def _row(run: StoredRun) -> dict[str, Any]:
         "changed_at": run.changed_at,
         "ended_at": run.ended_at,
         "started_row": run.started_row,
+        "due_at": run.due_at,
+        "missed": sorted(run.missed),
     }
 
 
@@ -168,6 +182,7 @@ def _run(row: Any) -> StoredRun:
         changed_at=row["changed_at"],
         ended_at=row["ended_at"],
         started_row=row["started_row"],
+        due_at=row["due_at"],
     )
 
 

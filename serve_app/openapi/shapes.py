@@ -263,7 +263,7 @@ SHAPES["Workflow"] = fields(name=TEXT, version=COUNT, created_at=EPOCH, created_
 SHAPES["RunStep"] = fields(
     id=ID, status=words(StepStatus), tasks=nullable(COUNT), started=COUNT, open=COUNT, failed=COUNT, failed_items=listed(COUNT),
     first_task_id=nullable(ID), code=nullable(words(FailureCode)), reason=TEXT, started_at=nullable(EPOCH),
-    ended_at=nullable(EPOCH), result_opt=ANYTHING, result_left_out_opt=YES_OR_NO,
+    ended_at=nullable(EPOCH), waits_until=nullable(EPOCH), result_opt=ANYTHING, result_left_out_opt=YES_OR_NO,
 )  # fmt: skip
 SHAPES["WorkflowRun"] = fields(
     run_id=ID, workflow=TEXT, version=COUNT, status=words(RunStatus), created_at=EPOCH, changed_at=EPOCH,

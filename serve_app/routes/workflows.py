@@ -16,8 +16,9 @@ from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.base.log import Origin, record_for
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.domain.tasks.template import task_template
-from cluster.domain.workflows.document import MOST_VERSIONS, RunStatus, StepStatus, workflow_of
-from cluster.domain.workflows.stored import RUN_PREFIX, StoredRun, StoredWorkflow, task_id
+from cluster.domain.workflows.document import MOST_VERSIONS, RunStatus, StepStatus, waiting_for, workflow_of
+from cluster.domain.workflows.stored import RUN_PREFIX, SignalAnswer, StoredRun, StoredWorkflow, task_id
+from cluster.domain.workflows.waits import MOST_SIGNAL_CHARS, MOST_SIGNALS_CHARS
 from cluster.ports.wake_ups import WakeTopic
 from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
@@ -29,6 +30,7 @@ from serve_app.routes.tasks import new_task
 from serve_app.schemas.fields import Offset
 from serve_app.schemas.workflows import (
     MOST_METADATA,
+    SendSignal,
     StartRun,
     WorkflowDocument,
     run_wire,
@@ -239,10 +241,14 @@ async def _results(gate: Gateway, run: StoredRun) -> tuple[dict[str, Any], froze
     found: dict[str, Any] = {}
     left_out: set[str] = set()
     room = MOST_RESULTS
-    for step_id, state in run.steps.items():
-        if state.status is not StepStatus.COMPLETED:
+    completed = {step_id: state for step_id, state in run.steps.items() if state.status is StepStatus.COMPLETED}
+    signalled = any(state.signal is not None for state in completed.values())
+    signals = await gate.workflows.signals(run.workspace, run.id) if signalled else {}
+    for step_id, state in completed.items():
+        if state.total is None:
+            found[step_id] = state.result if state.signal is None else signals[state.signal]
             continue
-        ids = [task_id(run.id, step_id, index) for index in range(state.total or 0)]
+        ids = [task_id(run.id, step_id, index) for index in range(state.total)]
         results, chars = await gate.workflows.results(run.workspace, ids, room)
         if chars > room or any(id_ not in results for id_ in ids):
             left_out.add(step_id)
@@ -271,3 +277,56 @@ async def cancel_run(request: Request, run_id: str, asker: Asker, key: Idempoten
         return run_wire(run)
 
     return await answered_once(gate, asker, f"workflow-runs/cancel/{run_id}", key, None, cancel)
+
+
+@router.post("/workflow-runs/{run_id}/signals/{signal}")
+@requires(Permission.TASKS_WRITE)
+async def signal_run(
+    request: Request, run_id: str, signal: str, body: SendSignal, asker: Asker, key: Idempotency
+) -> dict[str, Any]:
+    """Sends a run a signal, whose value is the result of the steps that wait for it, now or later. The same value again
+    changes nothing. 400 (`InvalidRequest`, ``limit_exceeded``) if the value is too long, 404 (`NotFound`) if there is no such
+    run or none of its steps waits for such a signal, 409 (`Conflict`) if it was sent with another value
+    (``already_signalled``), or no step waits for it any more (``already_terminal``)."""
+    gate = gateway(request)
+    check_json(body.value, "value")
+    if len(canonical_json(body.value)) > MOST_SIGNAL_CHARS:
+        raise InvalidRequest(
+            f"The value of a signal must not exceed {MOST_SIGNAL_CHARS:,} characters of JSON; send a reference to more.",
+            "limit_exceeded",
+        )
+
+    async def send() -> dict[str, Any]:
+        run = await _known_run(gate, asker, run_id)
+        workflow = await gate.workflows.get(asker.workspace, run.name, run.version)
+        steps = [] if workflow is None else waiting_for(workflow_of(workflow.document), signal)
+        if run.ended_at is None and not steps:
+            raise NotFound(f"No step of run {run_id} waits for such a signal; see its workflow.", "signal_not_found")
+        now = gate.clock.now()
+        data = {"run_id": run_id, "signal": signal}
+        record = record_for(asker, now, "workflow.run_signalled", run_id, data)
+        _check_sent(await gate.workflows.signal(record, signal, body.value, steps), run_id)
+        gate.notify(WakeTopic.WORKFLOWS)
+        return {"run_id": run_id, "signal": signal}
+
+    return await answered_once(
+        gate, asker, f"workflow-runs/signals/{run_id}/{signal}", key, {"value": body.value}, send
+    )
+
+
+def _check_sent(answer: SignalAnswer, run_id: str) -> None:
+    """Raises: `NotFound` or `Conflict` if a signal was not taken."""
+    match answer:
+        case SignalAnswer.ABSENT:
+            raise NotFound(f"There is no run {run_id}.", "run_not_found")
+        case SignalAnswer.OTHER:
+            raise Conflict(f"Run {run_id} was sent this signal with another value, which stays.", "already_signalled")
+        case SignalAnswer.LATE:
+            raise Conflict(f"No step of run {run_id} waits for this signal any more.", "already_terminal")
+        case SignalAnswer.FULL:
+            raise Conflict(
+                f"Run {run_id} would have more than {MOST_SIGNALS_CHARS:,} characters of signals; send references.",
+                "limit_exceeded",
+            )
+        case SignalAnswer.TAKEN | SignalAnswer.REPEATED:
+            pass

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from cluster.domain.base.expressions import MOST_CHARACTERS
 from cluster.domain.base.ids import check_id
 from cluster.domain.workflows.document import MOST_ITEMS, MOST_STEPS, STEP_PATTERN, ItemFailure
 from cluster.domain.workflows.machine import StepState
 from cluster.domain.workflows.stored import StoredRun, StoredWorkflow, task_id
+from cluster.domain.workflows.waits import MOST_WAIT_S
 from serve_app.schemas.fields import ExactBody, Text
 from serve_app.schemas.tasks import CreateTask, TaskFields
 
+#: In CEL.
+Condition = Annotated[str, Field(max_length=MOST_CHARACTERS)]
+#: Of a signal; the rule of steps.
+SignalName = Annotated[str, Field(pattern=f"^{STEP_PATTERN}$")]
 StepId = Annotated[str, Field(pattern=f"^{STEP_PATTERN}$")]
 #: Of the metadata of a run, which each of its tasks gets.
 MOST_METADATA: Final = 16_384
@@ -31,13 +37,37 @@ class StepTask(TaskFields, ExactBody):
 
 class FanOut(ExactBody):
     """One task for each item of the list that ``over`` becomes, at most ``concurrency`` at a time; the result is the list of
-    theirs, in order. ``on_item_failure``: an item that fails ends the step (``fail``), or is null in the list
-    (``continue``)."""
+    theirs, in order. ``filter``: a condition in CEL, which leaves out items of which it is false. ``on_item_failure``: an item
+    that fails ends the step (``fail``), or is null in the list (``continue``)."""
 
     over: list[Any] | dict[str, Any]
+    filter: Condition | None = None
     concurrency: int | None = Field(None, ge=1, le=MOST_ITEMS)
     on_item_failure: ItemFailure = ItemFailure.FAIL
     task: StepTask
+
+
+class SignalWait(ExactBody):
+    """The wait for a signal; its value is the step's result. If it has not come after ``timeout_seconds``, the result is
+    ``default``; without one the step fails (``signal_timeout``)."""
+
+    name: SignalName
+    timeout_seconds: float | None = Field(None, ge=0, le=MOST_WAIT_S)
+    default: Any = None
+
+
+class SleepWait(ExactBody):
+    """The wait for ``seconds``, or ``until`` a time (a text of RFC 3339 with its zone, or epoch seconds); or references to
+    such."""
+
+    seconds: Annotated[float, Field(ge=0, le=MOST_WAIT_S)] | dict[str, Any] | None = None
+    until: Annotated[float, Field(ge=0)] | str | dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> SleepWait:
+        if (self.seconds is None) is (self.until is None):
+            raise ValueError("sleep takes either seconds or until.")
+        return self
 
 
 class Handler(ExactBody):
@@ -47,17 +77,21 @@ class Handler(ExactBody):
 
 
 class StepFields(ExactBody):
-    """A step: a ``task`` or a ``map``. It starts when the steps ``after`` which it comes and those that it refers to are over. If
-    it fails, the run does (``fail``), goes on without its result (``continue``), or another step handles it."""
+    """A step: a ``task``, a ``map``, or the wait for a ``signal`` or a time (``sleep``). It starts when the steps ``after``
+    which it comes and those that it refers to are over. If it fails, the run does (``fail``), goes on without its result
+    (``continue``), or another step handles it. ``when``: a condition in CEL; if it is false, the step is skipped."""
 
     id: StepId
     task: StepTask | None = None
     map: FanOut | None = None
+    signal: SignalWait | None = None
+    sleep: SleepWait | None = None
+    when: Condition | None = None
     after: list[StepId] = Field([], max_length=MOST_STEPS)
     on_failure: Literal["fail", "continue"] | Handler = "fail"
 
     def work(self) -> StepTask | None:
-        """Its task, or that of each item."""
+        """Its task, or that of each item; None if it has none."""
         return self.task if self.map is None else self.map.task
 
 
@@ -72,6 +106,12 @@ class WorkflowDocument(ExactBody):
     @classmethod
     def _name(cls, value: str) -> str:
         return check_id(value, "name")
+
+
+class SendSignal(ExactBody):
+    """``value``: the result of the steps that wait for the signal."""
+
+    value: Any = None
 
 
 class StartRun(ExactBody):
@@ -139,4 +179,5 @@ def _step_wire(run: StoredRun, step_id: str, state: StepState) -> dict[str, Any]
         "reason": reason if state.code is not None else "",
         "started_at": state.started_at,
         "ended_at": state.ended_at,
+        "waits_until": state.until,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from cluster.domain.base.log import record_for
 from cluster.domain.workflows.document import RunStatus
 from cluster.domain.workflows.stored import StoredWorkflow
 from cluster.postgres.stores import Stores
+from cluster.process.clock import ManualClock
 from tests.support.samples import NOW
 from tests.support.workflows import (
     ORIGIN,
@@ -20,6 +22,7 @@ from tests.support.workflows import (
     apply,
     fan_out,
     run_of,
+    send_signal,
     settle,
     start,
     submitted,
@@ -192,32 +195,39 @@ class Tripwire:
         return getattr(self._workflows, name)
 
     async def advance(self, *arguments: Any) -> None:
+        await self._commit(self._workflows.advance, arguments)
+
+    async def ask(self, *records: Any) -> None:
+        await self._commit(self._workflows.ask, records)
+
+    async def _commit(self, commit: Callable[..., Awaitable[None]], arguments: Sequence[Any]) -> None:
         self.commits += 1
-        if self.commits != self._at:
-            await self._workflows.advance(*arguments)
-            return
-        if self._written:
-            await self._workflows.advance(*arguments)
-        raise Killed
+        if self.commits != self._at or self._written:
+            await commit(*arguments)
+        if self.commits == self._at:
+            raise Killed
 
 
 async def _whole_life(stores: Stores, workflow: StoredWorkflow, run_id: str, at: int, written: bool) -> tuple[int, Any]:
-    """(kills, what the end is). A run with a fan-out, a failure that is handled, one that stops others, and their tasks."""
-    agents = Agents(stores)
+    """(kills, what the end is). A run with a fan-out, a failure that is handled, one that stops others, and their tasks; a sleep,
+    and a signal that comes whenever it is taken."""
+    agents, clock = Agents(stores), ManualClock(NOW)
     wire = Tripwire(stores, at, written=written)
-    keeper, kills = workflow_keeper(stores, agents, workflows=wire), 0
+    keeper, kills = workflow_keeper(stores, agents, workflows=wire, clock=clock), 0
     begins = await stores.log.head()
     await start(stores, workflow, [1, 2, -3, 4], run_id)
     for _ in range(100):
         try:
             await settle(keeper)
         except Killed:
-            keeper, kills = workflow_keeper(stores, agents, workflows=wire), kills + 1
+            keeper, kills = workflow_keeper(stores, agents, workflows=wire, clock=clock), kills + 1
             continue
         if (await run_of(stores, run_id)).ended_at is not None:
             break
         for task_id in (await agents.open())[:2]:
             await agents.do(task_id, square)
+        await send_signal(stores, "go", 3, run_id)
+        await clock.advance(5.0)
     run = await run_of(stores, run_id)
     steps = {step_id: (state.status.value, state.total, state.failed) for step_id, state in run.steps.items()}
     assert await agents.open() == []
@@ -229,12 +239,20 @@ async def _whole_life(stores: Stores, workflow: StoredWorkflow, run_id: str, at:
     return kills, (run.status, steps, sorted(started))
 
 
-STEPS = (
+TASK_STEPS = (
     {"id": "some", "map": fan_out(INPUT, {"x": ITEM}, concurrency=2, on_item_failure="continue")},
     {"id": "a", "task": task({"x": -1}), "on_failure": {"step": "h"}},
     {"id": "h", "task": task({"x": 2})},
     {"id": "b", "task": task({"x": {"from": "a"}}), "after": ["some"]},
     {"id": "last", "map": fan_out([-1, 5, 6], {"x": ITEM}), "after": ["b"]},
+)
+STEPS = (
+    *TASK_STEPS[:3],
+    {"id": "nap", "sleep": {"seconds": 9}, "after": ["a"]},
+    {"id": "go", "signal": {"name": "go"}, "after": ["nap"]},
+    {"id": "missed", "signal": {"name": "absent", "timeout_seconds": 1}, "on_failure": "continue", "after": ["go"]},
+    {"id": "b", "task": task({"x": {"from": "go"}, "of": {"from": "a"}}), "after": ["some", "missed"]},
+    TASK_STEPS[4],
 )
 
 
@@ -273,7 +291,7 @@ async def test_of_two_that_advance_runs_one_commits(stores: Stores) -> None:
 
 async def test_a_region_that_takes_over_reads_open_runs_anew(stores: Stores) -> None:
     """Its cursor is of another epoch, if it has one."""
-    await start(stores, await apply(stores, *STEPS), [1, 2, -3, 4])
+    await start(stores, await apply(stores, *TASK_STEPS), [1, 2, -3, 4])
     agents = Agents(stores)
     await settle(workflow_keeper(stores, agents))
     for task_id in await agents.open():

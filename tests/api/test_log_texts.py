@@ -124,11 +124,16 @@ async def _workflows(api: Api) -> None:
             "on_failure": {"step": "b"},
         },
         {"id": "b", "task": {**task, "input": {"text": WORDS}}},
+        {"id": "c", "signal": {"name": "go"}},
+        {"id": "d", "signal": {"name": "stop", "timeout_seconds": 1, "default": WORDS}},
     ]
     await api.post("/workflows", {"name": "flow", "description": WORDS, "steps": steps})
     run = await api.post("/workflows/flow/runs", {"input": {"text": WORDS}, "metadata": {"note": WORDS}})
-    agents = Agents(api.stores, "default")
-    await settle(workflow_keeper(api.stores, agents))
+    agents, clock = Agents(api.stores, "default"), ManualClock(time.time())
+    await settle(workflow_keeper(api.stores, agents, clock=clock))
+    await api.post(f"/workflow-runs/{run['run_id']}/signals/go", {"value": WORDS})
+    await clock.advance(1.0)
+    await settle(workflow_keeper(api.stores, agents, clock=clock))
     await api.post(f"/workflow-runs/{run['run_id']}/cancel")
     await settle(workflow_keeper(api.stores, agents))
     assert (await api.get(f"/workflow-runs/{run['run_id']}"))["status"] == "cancelled"

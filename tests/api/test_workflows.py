@@ -14,13 +14,12 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from typer.testing import CliRunner
 
 from actors.roles import SEALER
-from cluster.cli.main import app
 from cluster.client.blocking import BlockingClient
 from cluster.client.worker import Job, Worker
 from tests.support.api import Api, in_thread
+from tests.support.cli import command
 from tests.support.docs import ROOT
 from tests.support.probes import eventually
 from tests.support.workflows import Agents, settle, workflow_keeper
@@ -35,13 +34,6 @@ def flow(*steps: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 def one(**fields: Any) -> dict[str, Any]:
     return flow({"id": "a", "task": {**ECHO, **fields}})
-
-
-async def _command(api: Api, *words: str, code: int = 0) -> str:
-    environment = {"ARAGORA_API_URL": api.url, "COLUMNS": "200"}
-    result = await in_thread(CliRunner().invoke, app, list(words), env=environment)
-    assert result.exit_code == code, result.output
-    return str(result.stdout)
 
 
 @asynccontextmanager
@@ -75,19 +67,35 @@ async def test_the_examples_of_the_page_run(api: Api, tmp_path: Path) -> None:
     file.write_text(squares)
     (apply, run, *lists) = [shlex.split(line)[1:] for line in commands.splitlines()]
     async with working(api):
-        assert "squares version 1" in await _command(api, *(str(file) if word == file.name else word for word in apply))
-        shown = json.loads(await _command(api, *run))
+        assert "squares version 1" in await command(api, *(str(file) if word == file.name else word for word in apply))
+        shown = json.loads(await command(api, *run))
         assert shown["status"] == "completed"
         assert [step["result"] for step in shown["steps"]] == [[1, 4, 9], 14]
         for words in lists:
-            assert "squares" in await _command(api, *words)
+            assert "squares" in await command(api, *words)
         lines: list[str] = []
         names = {"BlockingClient": BlockingClient, "print": lambda *found: lines.append(" ".join(map(str, found)))}
         await in_thread(exec, script.replace("http://localhost:8080", api.url), names)
         assert lines == ["completed 49"]
-    for document in [*documents, yaml.safe_load(squares)]:
+    (waits,) = re.findall(r"```yaml waits\n(.*?)```", PAGE, re.DOTALL)
+    for document in [*documents, yaml.safe_load(squares), yaml.safe_load(waits)]:
         await api.post("/workflows", document)
         jsonschema.validate(document, (await api.get("/workflow-schema"))["schema"])
+
+
+async def test_the_example_that_waits_runs(api: Api, tmp_path: Path) -> None:
+    (document,) = re.findall(r"```yaml waits\n(.*?)```", PAGE, re.DOTALL)
+    (commands,) = re.findall(r"```sh waits\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "release.yaml").write_text(document)
+    run_id = "RUN"
+    async with working(api):
+        for line in commands.splitlines():
+            words = line.replace("RUN", run_id).replace("release.yaml", str(tmp_path / "release.yaml"))
+            shown = await command(api, *shlex.split(words)[1:])
+            if "workflows run" in line:
+                run_id = shown.strip()
+    results = {step["id"]: step["result"] for step in json.loads(shown)["steps"]}
+    assert results == {"build": 9, "pause": None, "approval": {"by": "ann", "copies": 5}, "publish": 25}
 
 
 async def test_a_document_is_a_version_once(api: Api) -> None:
@@ -104,8 +112,12 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (flow(*[{"id": f"s{n}", "task": ECHO} for n in range(501)]), "limit_exceeded", "1 to 500 steps"),
     (flow(TWO[0], TWO[0]), "invalid_workflow", "an id of its own"),
     (flow({"id": "input", "task": ECHO}), "invalid_workflow", "use for something else"),
-    (flow({"id": "a"}), "invalid_workflow", "either task or map"),
-    (flow({"id": "a", "task": ECHO, "map": {"over": [], "task": ECHO}}), "invalid_workflow", "either task or map"),
+    (flow({"id": "a"}), "invalid_workflow", "one of task, map, signal, sleep"),
+    (
+        flow({"id": "a", "task": ECHO, "map": {"over": [], "task": ECHO}}),
+        "invalid_workflow",
+        "one of task, map, signal, sleep",
+    ),
     (
         flow({"id": "a", "task": ECHO, "after": ["b"]}, {"id": "b", "task": ECHO, "after": ["a"]}),
         "invalid_workflow",
@@ -145,6 +157,25 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "invalid_request",
         "steps.0.on_failure.step: Input should be a valid string.",
     ),
+    (flow({"id": "a", "task": ECHO, "when": "b >"}), "invalid_condition", "when of a: The condition is not CEL"),
+    (flow({"id": "a", "task": ECHO, "when": "b == 1.0"}), "invalid_condition", "there is only a, input"),
+    (flow({"id": "a", "task": ECHO, "when": "item == 1.0"}), "invalid_condition", "there is only a, input"),
+    (flow({"id": "a", "task": ECHO, "when": "a == 1.0"}), "invalid_workflow", "wait for each other"),
+    (flow({"id": "a", "task": ECHO, "when": "x" * 1001}), "invalid_request", "when"),
+    (
+        flow({"id": "a", "map": {"over": [], "filter": "failure == 1.0", "task": ECHO}}),
+        "invalid_condition",
+        "filter of",
+    ),
+    (flow({"id": "a", "signal": {"name": "a/b"}}), "invalid_request", "signal.name"),
+    (flow({"id": "a", "signal": {"name": "a", "timeout_seconds": -1}}), "invalid_request", "timeout_seconds"),
+    (flow({"id": "a", "signal": {"name": "a", "default": float("nan")}}), "invalid_json", "NaN"),
+    (flow({"id": "a", "sleep": {}}), "invalid_request", "sleep"),
+    (flow({"id": "a", "sleep": {"seconds": 1, "until": 1}}), "invalid_request", "sleep"),
+    (flow({"id": "a", "sleep": {"seconds": 1e9}}), "invalid_request", "sleep.seconds"),
+    (flow({"id": "a", "sleep": {"seconds": {"x": 1}}}), "invalid_workflow", "must become a number from 0"),
+    (flow({"id": "a", "sleep": {"until": "soon"}}), "invalid_workflow", "2027-01-31T06:00:00Z"),
+    (flow({"id": "a", "sleep": {"until": {"from": "item"}}}), "invalid_workflow", "literal"),
     (one(input="x" * 262_144), "limit_exceeded", "262,144"),
     (one(payload={}), "unknown_field", "payload"),
     (one(run_at=1), "unknown_field", "run_at"),
@@ -183,19 +214,20 @@ async def test_what_there_is_not_is_404(api: Api) -> None:
         ("POST", "/workflows/x/runs"),
         ("GET", "/workflow-runs/x"),
         ("POST", "/workflow-runs/x/cancel"),
+        ("POST", "/workflow-runs/x/signals/go"),
     ):
-        answer = await api.call(method, path, {} if path.endswith("runs") else None)
+        answer = await api.call(method, path, {} if path.endswith(("runs", "go")) else None)
         assert answer.status_code == 404, path
 
 
 async def test_a_run_that_is_waited_for_fails_with_its_exit_code(api: Api) -> None:
     await api.start(SEALER)
     await api.post("/workflows", one(input={"x": {"from": "input", "path": "/absent"}}))
-    shown = json.loads(await _command(api, "workflows", "run", "flow", "--input", "{}", "--wait", "--json", code=7))
+    shown = json.loads(await command(api, "workflows", "run", "flow", "--input", "{}", "--wait", "--json", code=7))
     (step,) = shown["steps"]
     assert (shown["status"], step["code"], step["tasks"]) == ("failed", "input_unresolved", 1)
     assert "input#/absent" in step["reason"]
-    assert "failed" in await _command(api, "workflows", "status", shown["run_id"])
+    assert "failed" in await command(api, "workflows", "status", shown["run_id"])
 
 
 async def test_a_cancelled_run_lets_its_workflow_go(api: Api) -> None:
@@ -204,12 +236,12 @@ async def test_a_cancelled_run_lets_its_workflow_go(api: Api) -> None:
     run_id = (await api.post("/workflows/flow/runs", {"metadata": {"subject": "ann"}}))["run_id"]
     assert (await api.call("DELETE", "/workflows/flow")).json()["code"] == "open_work"
     assert (await api.call("POST", "/erasures", {"subject": "ann"})).json()["code"] == "open_work"
-    await _command(api, "workflows", "cancel", run_id)
-    await _command(api, "workflows", "wait", run_id, code=8)
+    await command(api, "workflows", "cancel", run_id)
+    await command(api, "workflows", "wait", run_id, code=8)
     assert (await api.call("POST", f"/workflow-runs/{run_id}/cancel")).json()["code"] == "already_terminal"
     assert (await api.post("/erasures", {"subject": "ann"}))["erased"]["workflows"] == 1
     assert (await api.get("/workflow-runs"))["runs"] == []
-    await _command(api, "workflows", "delete", "flow")
+    await command(api, "workflows", "delete", "flow")
     assert (await api.get("/workflows"))["workflows"] == []
 
 
@@ -233,13 +265,13 @@ async def test_a_file_that_is_no_document_is_an_error_of_usage(api: Api, tmp_pat
     for text in (*texts, f"n: {'1' * 5000}", "[" * 5000):
         file = tmp_path / "a.yaml"
         file.write_text(text)
-        await _command(api, "workflows", "apply", str(file), code=2)
+        await command(api, "workflows", "apply", str(file), code=2)
 
 
 async def test_metadata_that_are_an_empty_list_are_refused(api: Api) -> None:
     await api.post("/workflows", flow(*TWO))
-    await _command(api, "workflows", "run", "flow", "--metadata", "[]", code=1)
-    await _command(api, "tasks", "submit", "echo", "--metadata", "[]", code=1)
+    await command(api, "workflows", "run", "flow", "--metadata", "[]", code=1)
+    await command(api, "tasks", "submit", "echo", "--metadata", "[]", code=1)
 
 
 async def test_results_too_long_for_an_answer_are_left_out(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

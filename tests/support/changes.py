@@ -122,6 +122,11 @@ async def _open_run(api: Api) -> tuple[str, Any]:
     return f"/workflow-runs/{(await api.post('/workflows/one/runs', {}))['run_id']}/cancel", None
 
 
+async def _awaited_signal(api: Api) -> tuple[str, Any]:
+    await api.post("/workflows", {"name": "waits", "steps": [{"id": "a", "signal": {"name": "go"}}]})
+    return f"/workflow-runs/{(await api.post('/workflows/waits/runs', {}))['run_id']}/signals/go", {"value": next(_ids)}
+
+
 async def _open_deliberation(api: Api) -> tuple[str, Any]:
     body = {"content": f"question {next(_ids)}", "async": True, "config": {"min_agents": 2}}
     request_id = (await api.post("/deliberations", body))["request_id"]
@@ -259,6 +264,7 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("DELETE", "/workflows/{name}"): _of_workflow("/workflows/{}"),
     ("POST", "/workflows/{name}/runs"): _of_workflow("/workflows/{}/runs", {"input": [1]}),
     ("POST", "/workflow-runs/{run_id}/cancel"): _open_run,
+    ("POST", "/workflow-runs/{run_id}/signals/{signal}"): _awaited_signal,
     ("POST", "/deliberations"): _fixed("/deliberations", {"content": "Tea or coffee?", "async": True}),
     ("POST", "/deliberations/{request_id}/cancel"): _open_deliberation,
     ("POST", "/deliberations/{request_id}/outcome"): _ended_deliberation,

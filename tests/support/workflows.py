@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +18,8 @@ from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.retries import ErrorClass, RetryPolicy
 from cluster.domain.tasks.task import NewTask, TaskStatus
 from cluster.domain.tasks.template import task_template
-from cluster.domain.workflows.document import RunStatus
-from cluster.domain.workflows.stored import StoredRun, StoredWorkflow
+from cluster.domain.workflows.document import RunStatus, waiting_for, workflow_of
+from cluster.domain.workflows.stored import SignalAnswer, StoredRun, StoredWorkflow
 from cluster.postgres.stores import Stores
 from cluster.process.clock import ManualClock
 from tests.support.samples import NOW
@@ -46,7 +47,7 @@ async def apply(stores: Stores, *steps: dict[str, Any], name: str = "flow", orig
         version=1 if newest is None else newest.version + 1,
         principal=origin.principal,
         document={"name": name, "steps": list(steps)},
-        templates={given["id"]: template for given in steps},
+        templates={given["id"]: template for given in steps if "task" in given or "map" in given},
         digest=b"digest",
         created_at=NOW,
     )
@@ -80,6 +81,18 @@ async def start(
     return await stores.workflows.start(run, input, record_for(origin, NOW, "workflow.run_started", run.id, data), key)
 
 
+async def send_signal(
+    stores: Stores, name: str, value: Any, run_id: str = "wfrun_1", steps: Sequence[str] | None = None
+) -> SignalAnswer:
+    """``steps``: those that wait for it, by default the run's document says which."""
+    if steps is None:
+        run = (await stores.workflows.runs(ORIGIN.workspace, [run_id])).get(run_id)
+        workflow = run and await stores.workflows.get(run.workspace, run.name, run.version)
+        steps = waiting_for(workflow_of(workflow.document), name) if workflow else []
+    record = record_for(ORIGIN, NOW, "workflow.run_signalled", run_id, {"run_id": run_id, "signal": name})
+    return await stores.workflows.signal(record, name, value, steps)
+
+
 async def run_of(stores: Stores, run_id: str = "wfrun_1", workspace: str = "w") -> StoredRun:
     return (await stores.workflows.runs(workspace, [run_id]))[run_id]
 
@@ -94,9 +107,15 @@ class Agents:
     def __init__(self, stores: Stores, workspace: str = "w") -> None:
         self._stores = stores
         self._workspace = workspace
+        #: One decides at a time: each takes a generation, which would fence another one's decision.
+        self._turn = asyncio.Lock()
 
     async def decide(self, task_id: str, *events: TaskEvent) -> None:
         """Raises: `Conflict` if the task does not wait."""
+        async with self._turn:
+            await self._decide(task_id, events)
+
+    async def _decide(self, task_id: str, events: Sequence[TaskEvent]) -> None:
         found = await self._stores.tasks.get(self._workspace, task_id)
         assert found is not None
         if found.status is not TaskStatus.PENDING:

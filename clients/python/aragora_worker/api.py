@@ -374,6 +374,16 @@ class ControlPlaneClient:
         )
         return started
 
+    async def signal_run(
+        self, run_id: str, signal: str, value: Any = None, *, idempotency_key: str | None = None
+    ) -> Mapping[str, Any]:
+        """Sends a run a signal, whose value is the result of the steps that wait for it. The same value again changes nothing.
+
+        Raises: what `request` raises; `InvalidRequest` if an id is none."""
+        path = f"/workflow-runs/{path_segment(run_id)}/signals/{path_segment(signal)}"
+        sent: Mapping[str, Any] = await self.post(path, {"value": value}, idempotency_key=idempotency_key)
+        return sent
+
     async def run_states(
         self, run_id: str, *, look_s: float = RUN_LOOK_S, patience: Patience = DEFAULT_PATIENCE
     ) -> AsyncGenerator[Mapping[str, Any], None]:

@@ -108,6 +108,12 @@ class BlockingClient:
             self._client.start_run(workflow, input, version=version, metadata=metadata, idempotency_key=idempotency_key)
         )
 
+    def signal_run(
+        self, run_id: str, signal: str, value: Any = None, *, idempotency_key: str | None = None
+    ) -> Mapping[str, Any]:
+        """`ControlPlaneClient.signal_run`. Raises: the same."""
+        return self._run(self._client.signal_run(run_id, signal, value, idempotency_key=idempotency_key))
+
     def run_result(self, run_id: str, *, timeout_s: float | None = None) -> Mapping[str, Any]:
         """`ControlPlaneClient.run_result`. Raises: the same."""
         return self._run(self._client.run_result(run_id, timeout_s=timeout_s))

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.calls import Json, call, given, json_fields, path_segment, print_json
+from cluster.cli.calls import Json, call, given, json_fields, json_option, path_segment, print_json
 from cluster.cli.connection import client, settings
 from cluster.cli.exit_codes import TASK_CANCELLED, TASK_FAILED
 from cluster.cli.output import console, errors, listing, on_one_line, plain
@@ -227,6 +227,20 @@ def cancel(run_id: str) -> None:
     """Cancel a run: nothing starts any more, and its open tasks are cancelled."""
     call("POST", f"/workflow-runs/{path_segment(run_id)}/cancel")
     console.print(f"Run {plain(run_id)} is being cancelled.")
+
+
+@app.command()
+def signal(
+    run_id: str,
+    name: Annotated[str, typer.Argument(help="Of the signal.")],
+    value: Annotated[
+        str, typer.Option("--json", help="Its value as JSON: the result of the steps that wait for it.")
+    ] = "null",
+) -> None:
+    """Send a run a signal; the same value again changes nothing."""
+    value_ = json_option(value, "--json")
+    call("POST", f"/workflow-runs/{path_segment(run_id)}/signals/{path_segment(name)}", {"value": value_})
+    console.print(f"Sent {plain(name)} to run {plain(run_id)}.")
 
 
 def _utc(at: float | None) -> str:

@@ -9,8 +9,10 @@ from enum import StrEnum
 from typing import Any, Final
 
 from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.expressions import Expression, expression
 from cluster.domain.base.log import IDENTITY, LogTexts
-from cluster.domain.workflows.values import FAILURE, INPUT, ITEM, SOURCES, references
+from cluster.domain.workflows.values import FAILURE, INPUT, ITEM, SOURCES, references, resolved
+from cluster.domain.workflows.waits import NoTime, Signal, Sleep
 
 #: Steps of a document, items of one fan-out, and tasks of a run.
 MOST_STEPS: Final = 500
@@ -21,6 +23,9 @@ MOST_WORKFLOWS: Final = 1000
 MOST_VERSIONS: Final = 10_000
 STEP_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 _STEP: Final = re.compile(STEP_PATTERN)
+#: In a filter: the place of the item in the list, from 0.
+INDEX: Final = "index"
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: What advances runs, for whoever started them.
 PRINCIPAL: Final = "system:workflows"
 
@@ -48,7 +53,7 @@ class RunStatus(StrEnum):
 
 
 class StepStatus(StrEnum):
-    """``skipped``: it was not needed, or the run failed before it."""
+    """``skipped``: it was not needed, its condition was false, or the run failed before it."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -67,13 +72,16 @@ class FailureCode(StrEnum):
     INPUT_UNRESOLVED = "input_unresolved"
     INPUT_TOO_LARGE = "input_too_large"
     NOT_A_LIST = "not_a_list"
+    NOT_A_TIME = "not_a_time"
+    CONDITION_FAILED = "condition_failed"
+    SIGNAL_TIMEOUT = "signal_timeout"
     LIMIT_EXCEEDED = "limit_exceeded"
     POLICY_DENIED = "policy_denied"
 
 
 #: The texts in the data of ``workflow.`` rows.
 LOG_TEXTS: LogTexts = {
-    **dict.fromkeys(("workflow", "run_id", "step", "erasure"), IDENTITY),
+    **dict.fromkeys(("workflow", "run_id", "step", "signal", "erasure"), IDENTITY),
     "status": frozenset((*RunStatus, *StepStatus)),
     "code": frozenset(FailureCode),
 }
@@ -81,13 +89,14 @@ LOG_TEXTS: LogTexts = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A task, or with ``over`` one task for each item of the list that this becomes. ``input``: the template of the payload.
+    """A task, or with ``over`` one task for each item of the list that this becomes, or the wait for a signal or a time.
+    ``input``: the template of the payload. ``filter``: which items there is a task for; ``when``: whether there is the step.
 
     ``after``: the steps that it waits for, named or referred to. ``handles``: the step whose failure it handles.
     ``handled_by``: the step that handles its own. ``continues``: the run goes on without its result if it fails."""
 
     id: str
-    input: Any
+    input: Any = None
     over: Any = None
     is_map: bool = False
     concurrency: int = MOST_ITEMS
@@ -96,6 +105,15 @@ class Step:
     handles: str | None = None
     handled_by: str | None = None
     continues: bool = False
+    when: Expression | None = None
+    filter: Expression | None = None
+    signal: Signal | None = None
+    sleep: Sleep | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has no tasks."""
+        return self.signal is not None or self.sleep is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,34 +167,81 @@ def _handler(step: Mapping[str, Any]) -> str | None:
     return None if isinstance(policy, str) else str(policy["step"])
 
 
+#: What a step is, by the field that says so.
+KINDS: Final = ("task", "map", "signal", "sleep")
+
+
 def _step(given: Mapping[str, Any], ids: frozenset[str], handlers: Mapping[str, str]) -> Step:
-    step_id, fan_out = given["id"], given.get("map")
-    if (fan_out is None) is (given.get("task") is None):
-        raise InvalidRequest(f"Step {step_id} must have either task or map.", INVALID)
-    task = given["task"] if fan_out is None else fan_out["task"]
-    template, over = task.get("input", {}), None if fan_out is None else fan_out["over"]
+    step_id = given["id"]
+    if sum(given.get(kind) is not None for kind in KINDS) != 1:
+        raise InvalidRequest(f"Step {step_id} must have one of {', '.join(KINDS)}.", INVALID)
     handles = handlers.get(step_id)
-    sources = {ITEM} if fan_out is not None else set()
-    used = _used(step_id, template, ids | {INPUT} | sources | ({FAILURE} if handles else set()))
-    if fan_out is not None:
-        if not isinstance(over, list | Mapping):
-            raise InvalidRequest(f"over of {step_id} must be a list or a reference to one.", INVALID)
-        used |= _used(step_id, over, ids | {INPUT})
+    known = ids | {INPUT} | ({FAILURE} if handles else set())
+    fields, used = _work(given, known)
+    when = None
+    if given.get("when") is not None:
+        when = _condition(f"when of {step_id}", given["when"], known)
+        used |= when.names
     named = frozenset(given.get("after", ()))
     for other in sorted(named - ids):
         raise InvalidRequest(f"after of {step_id} names a step that does not exist: {other}.", INVALID)
     return Step(
         id=step_id,
-        input=template,
-        over=over,
-        is_map=fan_out is not None,
-        concurrency=MOST_ITEMS if fan_out is None else fan_out.get("concurrency") or MOST_ITEMS,
-        on_item_failure=ItemFailure.FAIL if fan_out is None else ItemFailure(fan_out.get("on_item_failure", "fail")),
         after=named | (used & ids) | ({handles} if handles else set()),
         handles=handles,
         handled_by=_handler(given),
+        when=when,
         continues=given.get("on_failure", "fail") == "continue",
+        **fields,
     )
+
+
+def _work(given: Mapping[str, Any], known: frozenset[str]) -> tuple[dict[str, Any], set[str]]:
+    """(the fields of what a step does, the sources that it refers to). ``known``: the sources that it may refer to.
+
+    Raises: `InvalidRequest` if it refers to another one, or a sleep says no time."""
+    step_id = given["id"]
+    if (signal := given.get("signal")) is not None:
+        return {"signal": Signal.of(signal)}, set()
+    if given.get("sleep") is not None:
+        sleep = Sleep.of(given["sleep"])
+        used = _used(step_id, sleep.length, known)
+        try:
+            if not used:
+                sleep.check(resolved(sleep.length, {}))
+        except NoTime as error:
+            raise InvalidRequest(f"Step {step_id}: {error.message}", INVALID) from None
+        return {"sleep": sleep}, used
+    if (task := given.get("task")) is not None:
+        template = task.get("input", {})
+        return {"input": template}, _used(step_id, template, known)
+    fan_out = given["map"]
+    template, over = fan_out["task"].get("input", {}), fan_out["over"]
+    if not isinstance(over, list | Mapping):
+        raise InvalidRequest(f"over of {step_id} must be a list or a reference to one.", INVALID)
+    fields = {
+        "input": template,
+        "over": over,
+        "is_map": True,
+        "concurrency": fan_out.get("concurrency") or MOST_ITEMS,
+        "on_item_failure": ItemFailure(fan_out.get("on_item_failure", "fail")),
+    }
+    used = _used(step_id, template, known | {ITEM}) | _used(step_id, over, known - {FAILURE})
+    if fan_out.get("filter") is not None:
+        keeps = _condition(f"filter of {step_id}", fan_out["filter"], (known - {FAILURE}) | {ITEM, INDEX})
+        fields["filter"] = keeps
+        used |= keeps.names - {ITEM, INDEX}
+    return fields, used
+
+
+def _condition(where: str, source: str, known: frozenset[str]) -> Expression:
+    """``known``: the sources that it may name; those that are no names in CEL it cannot.
+
+    Raises: `InvalidRequest` (``invalid_condition``)."""
+    try:
+        return expression(source, frozenset(name for name in known if _NAME.fullmatch(name)))
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{where}: {error.message}", error.code) from None
 
 
 def _used(step_id: str, template: Any, known: frozenset[str] | set[str]) -> set[str]:
@@ -194,6 +259,12 @@ def waits_for(step: Step, steps: Mapping[str, Step]) -> frozenset[str]:
     """The steps that have to be over: those that it is after, and those that handle their failures."""
     handlers = {steps[other].handled_by for other in step.after} - {step.id, None}
     return step.after | frozenset(handler for handler in handlers if handler is not None)
+
+
+def waiting_for(workflow: Workflow, signal: str) -> list[str]:
+    """The steps that wait for a signal."""
+    steps = workflow.steps.values()
+    return [step.id for step in steps if step.signal is not None and step.signal.name == signal]
 
 
 def _in_order(steps: Mapping[str, Step]) -> Mapping[str, Step]:

@@ -3,10 +3,13 @@
 A **step** goes through these states, and each change is made once:
 
     waiting → running      all that it waits for is over (and, if it handles a failure, that step has failed)
-    waiting → skipped      the step whose failure it handles did not fail; or the run is failing
+    waiting → skipped      the step whose failure it handles did not fail; its condition (``when``) is false, which is asked once
+                           all that it waits for is over; or the run is failing
+    waiting → failed       its condition cannot be evaluated
     waiting → cancelled    the run is being cancelled
-    running → completed    all its tasks have completed, or have failed and may
-    running → failed       a task failed; or what it should get cannot be had
+    running → completed    all its tasks have completed, or have failed and may; the signal or the time that it waited for has
+                           come; or the signal has not, and has a default
+    running → failed       a task failed; what it should get cannot be had; or the signal has not come in time
     running → cancelled    another step's failure ends the run, or somebody does
 
 A step that has failed is over if its run goes on without it, or when the step that handles its failure is over. A run that fails
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any, Final
 
 from cluster.domain.workflows.document import (
@@ -39,11 +43,20 @@ ALONE: Final = 20
 _OVER: Final = (StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.CANCELLED)
 
 
+class Condition(StrEnum):
+    """How far the condition of a step is known. One that is false skips the step."""
+
+    UNASKED = "unasked"
+    ASKED = "asked"
+    HOLDS = "holds"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepState:
     """``fan_out``: it has a result for each item. ``total``: how many tasks it has, None until that is known. Those before
     ``next`` were started; ``open`` have not ended; ``failed`` have, without a result. ``code`` and ``reason``: why the step
-    failed. Times are epoch seconds."""
+    failed. Of a step without tasks: ``until``: when its wait is over; ``signal``: what has ended the wait, whose value is its
+    result; ``result``: that of one that no signal has ended. Times are epoch seconds."""
 
     status: StepStatus = StepStatus.WAITING
     fan_out: bool = False
@@ -55,6 +68,10 @@ class StepState:
     reason: str = ""
     started_at: float | None = None
     ended_at: float | None = None
+    until: float | None = None
+    signal: str | None = None
+    result: Any = None
+    condition: Condition = Condition.UNASKED
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -68,6 +85,10 @@ class StepState:
             "reason": self.reason,
             "started_at": self.started_at,
             "ended_at": self.ended_at,
+            "until": self.until,
+            "signal": self.signal,
+            "result": self.result,
+            "condition": self.condition.value,
         }
 
     @classmethod
@@ -77,6 +98,7 @@ class StepState:
             "open": frozenset(data["open"]),
             "failed": tuple(data["failed"]),
             "code": None if data["code"] is None else FailureCode(data["code"]),
+            "condition": Condition(data.get("condition", Condition.UNASKED)),
         }
         return cls(**values)
 
@@ -103,12 +125,20 @@ class Run:
         if self.status is not RunStatus.RUNNING:
             return False
         return any(
-            _is_ready(step, self)
+            _is_ready(step, self) and state.condition is not Condition.ASKED
             if (state := self.steps[step.id]).status is StepStatus.WAITING
             else _unstarted(step, state) > 0
             for step in self.workflow.steps.values()
             if step.id in self.steps
         )
+
+    @property
+    def due_at(self) -> float | None:
+        """When the first of its steps that wait is over, if what they wait for does not come before; None if none is."""
+        if self.status is not RunStatus.RUNNING:
+            return None
+        times = (state.until for state in self.steps.values() if state.status is StepStatus.RUNNING)
+        return min((at for at in times if at is not None), default=None)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -144,8 +174,8 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unlisted:
-    """The list of a fan-out cannot be had."""
+class Unavailable:
+    """What a step needs to go on cannot be had: whether its condition holds, the list of a fan-out, the time of a sleep."""
 
     step: str
     code: FailureCode
@@ -164,17 +194,57 @@ class ItemEnded:
     room: int = PAGE
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """It is known whether the condition of a step holds."""
+
+    step: str
+    holds: bool
+    room: int = PAGE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sleeps:
+    """It is known until when a step sleeps (epoch seconds)."""
+
+    step: str
+    until: float
+    room: int = PAGE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signalled:
+    """A signal has come, for each step that waits for it."""
+
+    name: str
+    room: int = PAGE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """Time has passed, and each signal that has come was met."""
+
+    room: int = PAGE
+
+
 @dataclass(frozen=True, slots=True)
 class CancelAsked:
     """Somebody wants the run to end."""
 
 
-Event = Go | Counted | Unlisted | ItemEnded | CancelAsked
+Event = Go | Judged | Counted | Unavailable | ItemEnded | Sleeps | Signalled | Due | CancelAsked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """The condition of a step is to be evaluated; the answer is `Judged` or `Unavailable`."""
+
+    step: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    """The list of a fan-out is to be read; the answer is `Counted` or `Unlisted`."""
+    """The list of a fan-out is to be read; the answer is `Counted` or `Unavailable`."""
 
     step: str
 
@@ -185,6 +255,21 @@ class Start:
 
     step: str
     indexes: range
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Await:
+    """A step has begun to wait. For a sleep the answer is `Sleeps` or `Unavailable`; for a signal that has come already
+    `Signalled`."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missed:
+    """A step waits no more for a signal that has not come. It must not have come meanwhile."""
+
+    signal: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,25 +284,21 @@ class RunEnded:
     status: RunStatus
 
 
-Effect = Count | Start | StepEnded | RunEnded
+Effect = Judge | Count | Start | Await | Missed | StepEnded | RunEnded
 
 #: What a run that is ending ends as.
 _ENDS: Final[Mapping[RunStatus, RunStatus]] = {
     RunStatus.FAILING: RunStatus.FAILED,
     RunStatus.CANCELLING: RunStatus.CANCELLED,
 }
+_GOES_ON: Final = frozenset({RunStatus.RUNNING, RunStatus.COMPLETED, RunStatus.FAILING, RunStatus.FAILED})
 #: (status of a run, event) → the statuses that may follow. A pair that is not here changes nothing.
 TRANSITIONS: Final[Mapping[tuple[RunStatus, type], frozenset[RunStatus]]] = {
     (RunStatus.RUNNING, Go): frozenset({RunStatus.RUNNING}),
-    (RunStatus.RUNNING, Counted): frozenset(
-        {RunStatus.RUNNING, RunStatus.COMPLETED, RunStatus.FAILING, RunStatus.FAILED}
-    ),
-    (RunStatus.RUNNING, Unlisted): frozenset(
-        {RunStatus.RUNNING, RunStatus.COMPLETED, RunStatus.FAILING, RunStatus.FAILED}
-    ),
-    (RunStatus.RUNNING, ItemEnded): frozenset(
-        {RunStatus.RUNNING, RunStatus.COMPLETED, RunStatus.FAILING, RunStatus.FAILED}
-    ),
+    **{
+        (RunStatus.RUNNING, event): _GOES_ON
+        for event in (Judged, Counted, Unavailable, ItemEnded, Sleeps, Signalled, Due)
+    },
     (RunStatus.RUNNING, CancelAsked): frozenset({RunStatus.CANCELLING, RunStatus.CANCELLED}),
     (RunStatus.FAILING, ItemEnded): frozenset({RunStatus.FAILING, RunStatus.FAILED}),
     (RunStatus.CANCELLING, ItemEnded): frozenset({RunStatus.CANCELLING, RunStatus.CANCELLED}),
@@ -229,23 +310,13 @@ def step(run: Run, event: Event, now: float) -> tuple[Run, tuple[Effect, ...]]:
     if (run.status, type(event)) not in TRANSITIONS:
         return run, ()
     change = _Change(run, now)
-    match event:
-        case Go():
-            change.go_on(event.room)
-        case Counted():
-            change.counted(event)
-            change.go_on(event.room)
-        case Unlisted():
-            if change.is_counting(event.step):
-                change.fail(event.step, event.code, event.reason)
-            change.go_on(event.room)
-        case ItemEnded():
-            change.item_ended(event)
-            change.go_on(event.room)
-        case CancelAsked():
-            change.end_steps(StepStatus.CANCELLED)
-            change.status = RunStatus.CANCELLING
-            change.go_on(0)
+    if isinstance(event, CancelAsked):
+        change.end_steps(StepStatus.CANCELLED)
+        change.status = RunStatus.CANCELLING
+        change.go_on(0)
+    else:
+        change.take_in(event)
+        change.go_on(event.room)
     return change.result(), tuple(change.effects)
 
 
@@ -304,12 +375,42 @@ class _Change:
             ended_at=ended_at,
         )
 
-    def is_counting(self, step_id: str) -> bool:
+    def take_in(self, event: Event) -> None:
+        match event:
+            case Judged():
+                self.judged(event)
+            case Counted():
+                self.counted(event)
+            case Unavailable():
+                if self.is_unknown(event.step):
+                    self.fail(event.step, event.code, event.reason)
+            case ItemEnded():
+                self.item_ended(event)
+            case Sleeps():
+                self.sleeps(event)
+            case Signalled():
+                self.signalled(event.name)
+            case Due():
+                self.due()
+
+    def is_unknown(self, step_id: str) -> bool:
+        """Whether its condition, or its list or its time is not known."""
         state = self.steps[step_id]
-        return state.status is StepStatus.RUNNING and state.total is None
+        if state.status is StepStatus.WAITING:
+            return state.condition is Condition.ASKED
+        return state.status is StepStatus.RUNNING and state.total is None and state.until is None
+
+    def judged(self, event: Judged) -> None:
+        state = self.steps[event.step]
+        if state.status is not StepStatus.WAITING or state.condition is not Condition.ASKED:
+            return
+        if event.holds:
+            self.steps[event.step] = replace(state, condition=Condition.HOLDS)
+        else:
+            self._end(event.step, StepStatus.SKIPPED)
 
     def counted(self, event: Counted) -> None:
-        if not self.is_counting(event.step):
+        if not self.is_unknown(event.step) or self.steps[event.step].status is not StepStatus.RUNNING:
             return
         bounds = ((event.count, MOST_ITEMS, "a fan-out"), (self._tasks() + event.count, MOST_TASKS, "a run"))
         for count, most, of in bounds:
@@ -334,6 +435,38 @@ class _Change:
         self.steps[event.step] = state
         if event.code is not None and (not step.is_map or step.on_item_failure is ItemFailure.FAIL):
             self.fail(event.step, event.code, event.reason)
+
+    def sleeps(self, event: Sleeps) -> None:
+        if self.is_unknown(event.step):
+            self.steps[event.step] = replace(self.steps[event.step], until=event.until)
+            self.due()
+
+    def signalled(self, name: str) -> None:
+        for step in self._waiting():
+            if step.signal is not None and step.signal.name == name:
+                self.steps[step.id] = replace(self.steps[step.id], signal=name)
+                self._end(step.id, StepStatus.COMPLETED)
+
+    def due(self) -> None:
+        """Ends the steps whose time has come."""
+        for step in self._waiting():
+            until = self.steps[step.id].until
+            # The run may have ended with one of those before.
+            if until is None or until > self._now or self.steps[step.id].status is not StepStatus.RUNNING:
+                continue
+            if step.signal is not None:
+                self.effects.append(Missed(signal=step.signal.name))
+                if not step.signal.has_default:
+                    reason = f"The signal {step.signal.name} has not come within {step.signal.timeout_s:g} seconds."
+                    self.fail(step.id, FailureCode.SIGNAL_TIMEOUT, reason)
+                    continue
+                self.steps[step.id] = replace(self.steps[step.id], result=step.signal.default)
+            self._end(step.id, StepStatus.COMPLETED)
+
+    def _waiting(self) -> list[Step]:
+        """The steps that wait for what is no task."""
+        steps = self.workflow.steps.values()
+        return [step for step in steps if step.waits and self.steps[step.id].status is StepStatus.RUNNING]
 
     def fail(self, step_id: str, code: FailureCode, reason: str) -> None:
         step = self.workflow.steps[step_id]
@@ -374,6 +507,12 @@ class _Change:
             if step.handles is not None and self.steps[step.handles].status is not StepStatus.FAILED:
                 self._end(step.id, StepStatus.SKIPPED)
                 return room
+            if step.when is not None and self.steps[step.id].condition is not Condition.HOLDS:
+                self._ask(step.id)
+                return room
+            if step.waits:
+                self._begin_to_wait(step)
+                return room
             if not step.is_map and room < ALONE:
                 return room
             if not step.is_map and self._tasks() >= MOST_TASKS:
@@ -395,6 +534,17 @@ class _Change:
         if state.status is StepStatus.RUNNING and state.next == state.total and not state.open:
             self._end(step.id, StepStatus.COMPLETED)
         return room - count * cost
+
+    def _ask(self, step_id: str) -> None:
+        if self.steps[step_id].condition is Condition.UNASKED:
+            self.steps[step_id] = replace(self.steps[step_id], condition=Condition.ASKED)
+            self.effects.append(Judge(step=step_id))
+
+    def _begin_to_wait(self, step: Step) -> None:
+        most = None if step.signal is None else step.signal.timeout_s
+        until = None if most is None else self._now + most
+        self.steps[step.id] = StepState(status=StepStatus.RUNNING, started_at=self._now, until=until)
+        self.effects.append(Await(step=step.id))
 
     def _end_run(self, status: RunStatus) -> None:
         self.status = status

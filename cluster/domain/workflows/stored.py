@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any, Final
 
 from cluster.domain.base.log import Origin, caused_by_row
@@ -45,8 +46,9 @@ class StoredWorkflow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRun:
-    """A run, without what it was given. ``state`` is the JSON of `Run`; ``started_row`` the row of its start, which is the cause
-    of its tasks. ``metadata`` is given to each task."""
+    """A run, without what it was given or sent. ``state`` is the JSON of `Run`; ``started_row`` the row of its start, which is
+    the cause of its tasks. ``metadata`` is given to each task. ``due_at``: when the first of its waits is over, in epoch
+    seconds. ``missed``: signals that it gives up with the commit that stores it."""
 
     id: str
     workspace: str
@@ -60,6 +62,8 @@ class StoredRun:
     changed_at: float
     ended_at: float | None = None
     started_row: int = 0
+    due_at: float | None = None
+    missed: frozenset[str] = frozenset()
 
     @property
     def steps(self) -> dict[str, StepState]:
@@ -69,8 +73,28 @@ class StoredRun:
         """In whose name its tasks start."""
         return Origin(workspace=self.workspace, principal=self.principal, cause=caused_by_row(self.started_row))
 
-    def after(self, run: Run, now: float) -> StoredRun:
-        return replace(self, status=run.status, state=run.to_json(), changed_at=now, ended_at=run.ended_at)
+    def after(self, run: Run, now: float, missed: Collection[str]) -> StoredRun:
+        return replace(
+            self,
+            status=run.status,
+            state=run.to_json(),
+            changed_at=now,
+            ended_at=run.ended_at,
+            due_at=run.due_at,
+            missed=frozenset(missed),
+        )
+
+
+class SignalAnswer(StrEnum):
+    """What became of a signal: ``repeated``: the run has it with this value, ``other``: with another one; ``late``: no step
+    waits for it any more; ``full``: the run was sent too much."""
+
+    TAKEN = "taken"
+    REPEATED = "repeated"
+    OTHER = "other"
+    LATE = "late"
+    FULL = "full"
+    ABSENT = "absent"
 
 
 def task_id(run_id: str, step_id: str, index: int) -> str:

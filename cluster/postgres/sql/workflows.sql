@@ -28,13 +28,13 @@ select start_run($1, $2, $3, $4, $5, $6, $7)
 -- name: get_runs
 -- Some runs of a workspace, without what they were given.
 select r.id, r.workspace, r.name, r.version, r.principal, r.metadata::text as metadata_text, r.status,
-       r.state::text as state_text, r.created_at, r.changed_at, r.ended_at, r.started_row
+       r.state::text as state_text, r.created_at, r.changed_at, r.ended_at, r.started_row, r.due_at
 from workflow_runs r where r.workspace = $1 and r.id = any ($2)
 
 -- name: list_runs
 -- A page of the runs of a workspace, the newest first.
 select r.id, r.workspace, r.name, r.version, r.principal, r.metadata::text as metadata_text, r.status,
-       r.state::text as state_text, r.created_at, r.changed_at, r.ended_at, r.started_row
+       r.state::text as state_text, r.created_at, r.changed_at, r.ended_at, r.started_row, r.due_at
 from workflow_runs r
 where r.workspace = $1 and ($4::text is null or r.name = $4) and ($5::text is null or r.status = $5)
 order by r.created_at desc, r.id desc limit $2 offset $3
@@ -47,6 +47,20 @@ where workspace = $1 and ($2::text is null or name = $2) and ($3::text is null o
 -- name: run_input
 -- What a run was given.
 select input::text from workflow_runs where workspace = $1 and id = $2
+
+-- name: due_runs
+-- Runs with a step whose time has come.
+select r.id, r.workspace, r.name, r.version, r.principal, r.metadata::text as metadata_text, r.status,
+       r.state::text as state_text, r.created_at, r.changed_at, r.ended_at, r.started_row, r.due_at
+from workflow_runs r where r.due_at <= $1 and r.id <> all ($3) order by r.due_at limit $2
+
+-- name: signal_run
+-- One commit of a signal.
+select signal_run($1, $2, $3, $4, $5, $6, $7)
+
+-- name: run_signals
+-- What a run was sent.
+select signals::text from workflow_runs where workspace = $1 and id = $2
 
 -- name: step_results
 -- Results of tasks; their texts only if all of them together are not too long.

@@ -43,7 +43,8 @@ CARRIES = {
     "WorkspaceCredentials.put": "credential",
     "WorkspaceWorkflows.apply": "workflow",
     "WorkspaceWorkflows.start": "run",
-    "WorkspaceWorkflows.ask": "record",
+    "WorkspaceWorkflows.ask": "records",  # the workspace of each
+    "WorkspaceWorkflows.signal": "record",
     "WorkspaceWorkflows.remove": "records",  # the workspace of each
     "WorkspaceHeartbeats.record_activity": "heartbeats",
     "WorkspaceHeartbeats.forget": "agents",

@@ -17,18 +17,26 @@ from cluster.domain.workflows.machine import (
     ALONE,
     PAGE,
     TRANSITIONS,
+    Await,
     CancelAsked,
+    Condition,
     Count,
     Counted,
+    Due,
     Effect,
     Event,
     Go,
     ItemEnded,
+    Judge,
+    Judged,
+    Missed,
     Run,
     RunEnded,
+    Signalled,
+    Sleeps,
     Start,
     StepEnded,
-    Unlisted,
+    Unavailable,
     step,
 )
 
@@ -44,6 +52,15 @@ def map_step(step_id: str, concurrency: int | None = None, policy: str = "fail",
     return {"id": step_id, "map": fan_out, **fields}
 
 
+def signal_step(step_id: str, name: str = "go", timeout_s: float | None = None, **fields: Any) -> dict[str, Any]:
+    default = {"default": fields.pop("default")} if "default" in fields else {}
+    return {"id": step_id, "signal": {"name": name, "timeout_seconds": timeout_s, **default}, **fields}
+
+
+def sleep_step(step_id: str, **fields: Any) -> dict[str, Any]:
+    return {"id": step_id, "sleep": {"seconds": 3}, **fields}
+
+
 def workflow(*steps: dict[str, Any]) -> Workflow:
     return workflow_of({"name": "w", "steps": list(steps)})
 
@@ -55,13 +72,17 @@ class Played:
         self.run = Run(workflow=workflow(*steps))
         self.started: list[tuple[str, int]] = []
         self.counting: set[str] = set()
+        self.awaiting: list[str] = []
+        self.asked: list[str] = []
+        self.missed: list[str] = []
+        self.now = 1.0
         self.ended: dict[str, StepStatus] = {}
         self.outcome: RunStatus | None = None
         self.page = 0
 
     def meets(self, event: Event) -> tuple[Effect, ...]:
         before = self.run
-        self.run, effects = step(before, event, 1.0)
+        self.run, effects = step(before, event, self.now)
         assert self.run.status is before.status or self.run.status in TRANSITIONS[before.status, type(event)]
         self.page = 0
         for effect in effects:
@@ -82,6 +103,15 @@ class Played:
                     self.started.append((effect.step, index))
             case Count():
                 self.counting.add(effect.step)
+            case Judge():
+                assert effect.step not in self.asked, "a condition is asked once"
+                assert self.statuses[effect.step] == "waiting"
+                self.asked.append(effect.step)
+            case Await():
+                assert effect.step not in self.awaiting, "each step begins to wait once"
+                self.awaiting.append(effect.step)
+            case Missed():
+                self.missed.append(effect.signal)
             case StepEnded():
                 assert effect.step not in self.ended, "a step ends once"
                 self.ended[effect.step] = effect.status
@@ -216,6 +246,103 @@ def test_a_cancelled_run_ends_when_its_tasks_have() -> None:
     assert played.outcome is RunStatus.CANCELLED
 
 
+def test_a_signal_ends_the_steps_that_wait_for_it() -> None:
+    played = Played(signal_step("a"), signal_step("b", "other"), task_step("c", after=["a"]))
+    played.meets(Go())
+    assert (played.awaiting, played.started) == (["a", "b"], [])
+    played.meets(Signalled(name="go"))
+    assert played.statuses == {"a": "completed", "b": "running", "c": "running"}
+    assert (played.run.steps["a"].signal, played.run.due_at) == ("go", None)
+
+
+@pytest.mark.parametrize("default", [{}, {"default": None}, {"default": 7}], ids=["none", "null", "seven"])
+def test_a_signal_that_does_not_come_has_its_default(default: dict[str, Any]) -> None:
+    played = Played(signal_step("a", timeout_s=5, **default))
+    played.meets(Go())
+    assert played.run.due_at == 6.0
+    played.now = 5.9
+    played.meets(Due())
+    assert played.statuses == {"a": "running"}
+    played.now = 6.0
+    played.meets(Due())
+    state = played.run.steps["a"]
+    assert played.missed == ["go"]
+    if default:
+        assert (played.outcome, state.result, state.signal) == (RunStatus.COMPLETED, default["default"], None)
+    else:
+        assert (played.outcome, state.code) == (RunStatus.FAILED, FailureCode.SIGNAL_TIMEOUT)
+
+
+def test_a_sleep_ends_when_its_time_has_come() -> None:
+    played = Played(sleep_step("a"), sleep_step("b", after=["a"]))
+    played.meets(Go())
+    played.meets(Sleeps(step="a", until=4.0))
+    assert (played.run.due_at, played.statuses["a"]) == (4.0, "running")
+    played.now = 4.0
+    played.meets(Due())
+    assert (played.awaiting, played.statuses) == (["a", "b"], {"a": "completed", "b": "running"})
+    played.meets(Sleeps(step="b", until=3.0))
+    assert played.outcome is RunStatus.COMPLETED, "a time that has passed is waited for no more"
+
+
+def test_of_two_that_are_due_a_failure_ends_the_other() -> None:
+    played = Played(signal_step("a", timeout_s=5), signal_step("b", timeout_s=5))
+    played.meets(Go())
+    played.now = 6.0
+    played.meets(Due())
+    assert (played.outcome, played.statuses) == (RunStatus.FAILED, {"a": "failed", "b": "cancelled"})
+    assert played.missed == ["go"]
+
+
+def test_a_condition_is_asked_when_its_step_could_start() -> None:
+    steps = (task_step("a"), task_step("b", when="a > 1.0", after=["c"]), task_step("c"), task_step("d", after=["b"]))
+    played = Played(*steps)
+    played.meets(Go())
+    played.ends("c")
+    assert played.asked == [], "a, which it names, is not over"
+    played.ends("a")
+    assert (played.asked, played.statuses["b"]) == (["b"], "waiting")
+    played.meets(Judged(step="b", holds=True, room=ALONE - 1))
+    assert played.started == [("a", 0), ("c", 0)], "there is no room in this commit"
+    assert played.run.has_more
+    played.meets(Go())
+    assert (played.asked, played.started[2:]) == (["b"], [("b", 0)])
+
+
+def test_a_step_whose_condition_is_false_is_over() -> None:
+    when = {"when": "input == null"}
+    played = Played(map_step("a", **when), signal_step("b", **when), task_step("c", after=["a", "b"], **when))
+    played.meets(Go())
+    for step_id in ("a", "b", "c"):
+        assert played.outcome is None
+        played.meets(Judged(step=step_id, holds=False))
+    assert (played.outcome, set(played.statuses.values())) == (RunStatus.COMPLETED, {"skipped"})
+
+
+@pytest.mark.parametrize("continues", [True, False])
+def test_a_condition_that_cannot_be_evaluated_fails_its_step(continues: bool) -> None:
+    played = Played(task_step("a", when="input > 1.0", on_failure="continue" if continues else "fail"))
+    played.meets(Go())
+    played.meets(Unavailable(step="a", code=FailureCode.CONDITION_FAILED, reason="why"))
+    state = played.run.steps["a"]
+    assert (state.status, state.code, state.reason) == (StepStatus.FAILED, FailureCode.CONDITION_FAILED, "why")
+    assert played.outcome is (RunStatus.COMPLETED if continues else RunStatus.FAILED)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_handler_is_asked_only_after_a_failure(fails: bool) -> None:
+    handler = task_step("h", when='failure.code == "task_timeout"')
+    played = Played(task_step("a", on_failure={"step": "h"}), handler, task_step("b", after=["a"]))
+    played.meets(Go())
+    assert played.asked == []
+    played.ends("a", code=FAILED if fails else None)
+    assert played.asked == (["h"] if fails else [])
+    if fails:
+        played.meets(Judged(step="h", holds=False))
+    assert played.statuses["h"] == "skipped"
+    assert played.started[-1] == ("b", 0), "what is after a step goes on if its failure needs no handler"
+
+
 POLICIES = st.sampled_from(["fail", "continue"])
 
 
@@ -226,7 +353,15 @@ def documents(draw: st.DrawFn) -> list[dict[str, Any]]:
     for n in range(draw(st.integers(1, 5))):
         after = draw(st.lists(st.sampled_from([step["id"] for step in steps]), unique=True)) if steps else []
         fields = {"after": after, "on_failure": draw(POLICIES)}
-        if draw(st.booleans()):
+        if draw(st.integers(0, 3)) == 0:
+            fields["when"] = "input == null"
+        kind = draw(st.sampled_from(["map", "task", "signal", "sleep"]))
+        if kind == "signal":
+            timed = draw(st.sampled_from([{}, {"timeout_s": 2}, {"timeout_s": 2, "default": 0}]))
+            steps.append(signal_step(f"s{n}", draw(st.sampled_from(["go", "stop"])), **timed, **fields))
+        elif kind == "sleep":
+            steps.append(sleep_step(f"s{n}", **fields))
+        elif kind == "map":
             steps.append(map_step(f"s{n}", draw(st.sampled_from([None, 1, 2])), draw(POLICIES), **fields))
         else:
             steps.append(task_step(f"s{n}", **fields))
@@ -262,9 +397,67 @@ class Life(RuleBasedStateMachine):
         step_id = data.draw(st.sampled_from(sorted(self.played.counting)))
         self.played.counting.discard(step_id)
         if count == 4:
-            self._meets(Unlisted(step=step_id, code=FailureCode.INPUT_UNRESOLVED, reason="", room=room))
+            self._meets(Unavailable(step=step_id, code=FailureCode.INPUT_UNRESOLVED, reason="", room=room))
         else:
             self._meets(Counted(step=step_id, count=count, room=room))
+
+    @precondition(lambda self: self.unjudged)
+    @rule(holds=st.sampled_from([True, True, False, None]), room=st.sampled_from([0, PAGE]), data=st.data())
+    def is_judged(self, holds: bool | None, room: int, data: st.DataObject) -> None:
+        step_id = data.draw(st.sampled_from(sorted(self.unjudged)))
+        if holds is None:
+            self._meets(Unavailable(step=step_id, code=FailureCode.CONDITION_FAILED, reason="", room=room))
+        else:
+            self._meets(Judged(step=step_id, holds=holds, room=room))
+        assert step_id not in self.unjudged
+
+    @property
+    def unjudged(self) -> set[str]:
+        return {
+            step_id
+            for step_id, state in self.played.run.steps.items()
+            if (state.status, state.condition) == (StepStatus.WAITING, Condition.ASKED)
+        }
+
+    @rule(name=st.sampled_from(["go", "stop"]))
+    def signal_comes(self, name: str) -> None:
+        self._meets(Signalled(name=name))
+
+    @precondition(lambda self: self.sleepless)
+    @rule(length=st.sampled_from([None, 0, 1, 3]), data=st.data())
+    def sleep_is_known(self, length: int | None, data: st.DataObject) -> None:
+        step_id = data.draw(st.sampled_from(sorted(self.sleepless)))
+        if length is None:
+            self._meets(Unavailable(step=step_id, code=FailureCode.NOT_A_TIME, reason=""))
+        else:
+            self._meets(Sleeps(step=step_id, until=self.played.now + length))
+
+    @rule(seconds=st.integers(0, 2))
+    def time_passes(self, seconds: int) -> None:
+        self.played.now += seconds
+        self._meets(Due())
+        due_at = self.played.run.due_at
+        assert due_at is None or due_at > self.played.now
+
+    @property
+    def sleepless(self) -> set[str]:
+        """Sleeps of which it is not known how long they are."""
+        run = self.played.run
+        return {
+            step_id
+            for step_id, state in run.steps.items()
+            if run.workflow.steps[step_id].sleep and state.until is None and state.status is StepStatus.RUNNING
+        }
+
+    @property
+    def waits(self) -> set[str]:
+        run = self.played.run
+        running = {step_id for step_id, state in run.steps.items() if state.status is StepStatus.RUNNING}
+        return {step_id for step_id in running if run.workflow.steps[step_id].waits}
+
+    @invariant()
+    def what_waits_has_begun_to_and_not_ended(self) -> None:
+        assert self.waits == set(self.played.awaiting) - self.played.ended.keys()
 
     @precondition(lambda self: self.waiting)
     @rule(fails=st.integers(0, 4), room=st.sampled_from([0, ALONE, PAGE]), data=st.data())
@@ -287,7 +480,7 @@ class Life(RuleBasedStateMachine):
         event = data.draw(st.sampled_from([item for item in self.past if not isinstance(item, CancelAsked)]))
         before, ended = self.played.run.steps, dict(self.played.ended)
         self._meets(event)
-        if isinstance(event, ItemEnded | Counted | Unlisted):
+        if isinstance(event, ItemEnded | Counted | Unavailable):
             after = self.played.run.steps[event.step]
             assert (after.failed, after.total) == (before[event.step].failed, before[event.step].total)
             assert self.played.ended.get(event.step, ended.get(event.step)) == self.played.ended.get(event.step)
@@ -299,6 +492,7 @@ class Life(RuleBasedStateMachine):
             of = run.workflow.steps[step_id]
             assert len(state.open) <= of.concurrency
             if state.started_at is not None:
+                assert (of.when is None) or (step_id in self.played.asked)
                 for other in waits_for(of, run.workflow.steps):
                     assert run.steps[other].status not in (StepStatus.WAITING, StepStatus.RUNNING)
             if of.handles is not None and state.started_at is not None:
@@ -312,7 +506,10 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def a_run_has_ended_when_and_only_when_nothing_is_left(self) -> None:
-        left: Iterable[Any] = (*self.waiting, *(self.played.counting if self._is_running() else ()))
+        left: Iterable[Any] = (
+            *self.waiting,
+            *((*self.played.counting, *self.waits, *self.unjudged) if self._is_running() else ()),
+        )
         if self.played.outcome is not None:
             assert not self.waiting
             assert all(state.ended_at is not None for state in self.played.run.steps.values())
