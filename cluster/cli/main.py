@@ -40,6 +40,7 @@ from cluster.cli.commands import (
     logs,
     outcomes,
     policies,
+    questions,
     queue,
     receipts,
     region,
@@ -83,6 +84,7 @@ app.add_typer(tasks.app, name="tasks")
 app.command()(story.story)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(queue.app, name="queue")
+app.add_typer(questions.app, name="questions")
 app.add_typer(credentials.app, name="credentials")
 app.add_typer(policies.app, name="policies")
 app.add_typer(schedules.app, name="schedules")

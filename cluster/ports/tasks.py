@@ -116,6 +116,11 @@ class WorkspaceTasks(Protocol):
     ) -> builtins.list[Task]:
         """Pending or running tasks, oldest first. ``bodies``: as in `TaskQuery`."""
 
+    async def open_questions(
+        self, workspace: str, limit: int, before: tuple[float, str] | None = None
+    ) -> tuple[builtins.list[Task], Total]:
+        """(a page of the tasks that wait for people, newest first, how many there are). ``before``: as in `TaskQuery`."""
+
     async def events(self, workspace: str, task_id: str, after: int, limit: int) -> tuple[builtins.list[LogRow], int]:
         """(log rows of one task after its ``after``-th, how many it has). A task's rows count 1, 2, 3, ..."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cluster.domain.audit.erasure import Scope
 from cluster.domain.policies.violations import ViolationStatus, ViolationType
+from cluster.domain.tasks.questions import Verdict
 from serve_app.openapi.shapes import (
     ANYTHING,
     COUNT,
@@ -93,6 +94,18 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
     ("GET", "/tasks/{task_id}/chunks"): {200: ref("ChunkPage")},
     ("GET", "/tasks/{task_id}/chunks/stream"): {200: ref("ChunkPage")},
     ("GET", "/tasks/{task_id}/explain"): {200: ref("Explanation")},
+    # questions
+    ("GET", "/questions"): {
+        200: fields(
+            questions=listed(ref("OpenQuestion")),
+            total=COUNT,
+            total_exact=YES_OR_NO,
+            limit=COUNT,
+            next_cursor=nullable(CURSOR),
+        )
+    },
+    ("POST", "/tasks/{task_id}/ask"): {200: fields(asked=YES_OR_NO, attempt=COUNT)},
+    ("POST", "/tasks/{task_id}/answer"): {200: fields(answered=YES_OR_NO, verdict=words(Verdict), answered_by=TEXT)},
     # agents
     ("POST", "/agents"): {201: _AGENT},
     ("GET", "/agents"): {200: fields(agents=listed(_AGENT), total=COUNT)},

@@ -24,8 +24,12 @@ SHOWN: Mapping[str, str] = {
         "origin_region tenant concurrency_key worker_version sticky_key"
     ),
     "Task.after": "when_failed",
+    "Question": "answerers asked_by answered_by",
+    "OpenQuestion": "task_type queue",
+    "POST /tasks/{task_id}/answer": "answered_by",
     # An agent sees what it is leased, whatever else it may see.
     "LeasedTask": "payload result error metadata lease_token checkpoint",
+    "LeasedQuestion": "question answer_schema answer reason default",
     "POST /tasks/complete.results": "task_id error code",
     "POST /tasks/fail.results": "task_id error code",
     "HistoryEntry": "type",
@@ -105,6 +109,7 @@ SHOWN: Mapping[str, str] = {
 PAYLOADS: Mapping[str, str] = {
     "Task": "payload result error metadata checkpoint",
     "Progress": "message",
+    "Question": "question answer_schema answer reason default",
     "HistoryEntry": "result error metadata",
     "Schedule": "task deliberation",  # payload and metadata, the question and its material
     "Policy": "description metadata",

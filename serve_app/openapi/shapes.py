@@ -14,6 +14,7 @@ from cluster.domain.policies.policy import Scope as PolicyScope
 from cluster.domain.policies.violations import ViolationStatus, ViolationType
 from cluster.domain.schedules.schedule import CatchUp, Overlap
 from cluster.domain.schedules.schedule import State as ScheduleState
+from cluster.domain.tasks.questions import Verdict
 from cluster.domain.tasks.task import Body, TaskDetail, TaskStatus
 from cluster.domain.workflows.document import FailureCode, RunStatus, StepStatus
 
@@ -127,6 +128,14 @@ SHAPES["RetryPolicy"] = fields(
     attempts=COUNT, initial_seconds_opt=NUMBER, factor_opt=NUMBER, cap_seconds_opt=NUMBER,
     non_retryable_opt=listed({"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_.-]{0,63}$"}), calls_opt=COUNT,
 )  # fmt: skip
+SHAPES["Question"] = fields(
+    attempt=COUNT, open=YES_OR_NO, question=TEXT, answer_schema=nullable(MAP), answerers=listed(TEXT),
+    time_limit_seconds=nullable(NUMBER), asked_at=EPOCH, asked_by=TEXT, due_at=nullable(EPOCH),
+    verdict=nullable(words(Verdict)), answer=ANYTHING, reason=nullable(TEXT), answered_at=nullable(EPOCH),
+    answered_by=nullable(TEXT), default_opt=ANYTHING,
+)  # fmt: skip
+SHAPES["LeasedQuestion"] = more("Question")
+SHAPES["OpenQuestion"] = more("Question", task_id=ID, task_type=TEXT, queue=TEXT, priority=LEVEL)
 SHAPES["Task"] = fields(
     id=ID, task_type=TEXT, payload=ANYTHING, required_capabilities=listed(TEXT), status=words(TaskStatus),
     status_detail=words(TaskDetail), priority=LEVEL, created_at=EPOCH, run_at=EPOCH, assigned_at=nullable(EPOCH),
@@ -138,7 +147,7 @@ SHAPES["Task"] = fields(
     sticky_key_opt=TEXT,
     excluded_agents_opt=listed(ID), after_opt=listed(fields(id=ID, when_failed=TEXT)), left_out_opt=listed(words(Body)),
     redacted_opt=YES_OR_NO, progress_opt=ref("Progress"), checkpoint_opt=ANYTHING,
-    retry_opt=ref("RetryPolicy"),
+    retry_opt=ref("RetryPolicy"), question_opt=ref("Question"),
 )  # fmt: skip
 SHAPES["Workspace"] = fields(
     id=ID, name=TEXT, state=words(WorkspaceState), created_at=EPOCH, changed_at=EPOCH,
@@ -151,7 +160,9 @@ SHAPES["ApiKey"] = fields(
     created_at=EPOCH, created_by=TEXT, expires_at=nullable(EPOCH), revoked_at=nullable(EPOCH),
     overlap_until=nullable(EPOCH), last_used_at=nullable(EPOCH),
 )  # fmt: skip
-SHAPES["LeasedTask"] = more("Task", lease_token=TEXT, lease_expires_at=EPOCH, redelivered=YES_OR_NO)
+SHAPES["LeasedTask"] = more(
+    "Task", lease_token=TEXT, lease_expires_at=EPOCH, redelivered=YES_OR_NO, question_opt=ref("LeasedQuestion")
+)
 SHAPES["DeadTask"] = more("Task", reason=words(TaskDetail), ended_at=EPOCH)
 SHAPES["AuditEntry"] = fields(
     entry_id=TEXT, action=TEXT, actor=fields(type=TEXT, id=TEXT, name=NOTHING, ip_address=NOTHING, user_agent=NOTHING),

@@ -27,6 +27,8 @@ from cluster.domain.deliberation.numbers import exact_json
 from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.chats import check_asked_schema
 from cluster.domain.tasks.progress import checked_progress
+from cluster.domain.tasks.question_checks import INVALID_QUESTION
+from cluster.domain.tasks.questions import Question
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, checked
 from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Priority, Task, TaskStatus
 from cluster.ports.tasks import SubmitItem
@@ -41,6 +43,7 @@ from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.exact_numbers import exact_numbers
 from serve_app.http.hang_ups import hung_up
 from serve_app.http.idempotency import Idempotency, given_key, key_of
+from serve_app.routes.questions import asked_in
 from serve_app.routes.task_reads import Wait, shown, task_at_its_end
 from serve_app.schemas.tasks import (
     MAX_BLOCK_MS,
@@ -91,7 +94,25 @@ def new_task(gate: Gateway, task_id: str, body: CreateTask, asker: Origin, now: 
         region_routing_mode=body.region_routing_mode,
         origin_region=settings.region,
         rules=_rules(body),
+        question=_question(body),
     )
+
+
+#: What of a submit says which agent may have the task, or when: a person answers when it likes.
+_OF_WORK = ("required_capabilities", "target_agent", "worker_version", "sticky_key", "run_at", "delay_seconds")
+
+
+def _question(body: CreateTask) -> Question | None:
+    """The question of a task that people do. Raises: `InvalidRequest` if it cannot be asked, or the task is also for agents."""
+    if body.input_required is None:
+        return None
+    for name in _OF_WORK:
+        if getattr(body, name):
+            raise InvalidRequest(
+                f"A task with input_required is done by people; leave {name} out, and give the work a task after this one.",
+                INVALID_QUESTION,
+            )
+    return body.input_required.to_domain()
 
 
 def _max_retries(gate: Gateway, body: CreateTask) -> int:
@@ -374,6 +395,9 @@ async def complete_tasks(request: Request, body: Reports, asker: Asker, key: Ide
 async def _report_one(request: Request, asker: Origin, body: Report) -> None:
     if isinstance(body, RefusedReport):
         raise InvalidRequest(body.refusal, body.code)
+    if body.ask is not None:
+        await asked_in(request, asker, body.task_id, body.lease_token, body.ask)
+        return
     await _report(request, await in_thread_if_large(rough_size(body.result), _report_request, asker, body))
 
 

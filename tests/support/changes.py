@@ -151,6 +151,11 @@ async def _stopping(api: Api) -> tuple[str, Any]:
     return f"/tasks/{task['id']}/stopped", _token(task)
 
 
+async def _asking(api: Api) -> tuple[str, Any]:
+    question = {"task_type": "approval", "input_required": {"question": "Which one?"}}
+    return f"/tasks/{(await api.post('/tasks', question))['task_id']}/answer", {"verdict": "approve"}
+
+
 def _of_dead(path: str, body: Callable[[str], Any] | None = None) -> Prepare:
     async def prepare(api: Api) -> tuple[str, Any]:
         task = await _leased(api, max_retries=0)
@@ -230,6 +235,8 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("POST", "/tasks/{task_id}/chunks"): _of_lease(
         "/tasks/{}/chunks", lambda t: {"first": 1, "chunks": ["once upon"], **_token(t)}
     ),
+    ("POST", "/tasks/{task_id}/ask"): _of_lease("/tasks/{}/ask", lambda t: {"question": "Which one?", **_token(t)}),
+    ("POST", "/tasks/{task_id}/answer"): _asking,
     ("POST", "/tasks/fail"): _of_lease(
         "/tasks/fail", lambda t: {"reports": [{"task_id": t["id"], "error": "no", **_token(t)}]}
     ),

@@ -24,11 +24,12 @@ from cluster.domain.schedules.machine import Due
 from cluster.domain.schedules.machine import step as step_schedule
 from cluster.domain.schedules.schedule import Overlap
 from cluster.domain.scheduling.limits import Control, ControlKind
-from cluster.domain.tasks.events import Claim, Complete, Fail, Reporter
+from cluster.domain.tasks.events import Answered, Asked, Claim, Complete, Fail, Reporter
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.progress import Progress, ProgressReport
+from cluster.domain.tasks.questions import Answer, Question, Verdict
 from cluster.domain.tasks.retries import RetryPolicy
-from cluster.domain.tasks.task import IdempotencyKey, TaskHead, TaskStatus
+from cluster.domain.tasks.task import IdempotencyKey, TaskDetail, TaskHead, TaskStatus
 from cluster.domain.tasks.template import task_template
 from cluster.ports.access import Revocation
 from cluster.ports.agents import AgentChange, RegisterItem
@@ -67,6 +68,11 @@ def secret_of(workspace: str) -> str:
 
 def _secret(workspace: str) -> dict[str, str]:
     return {"text": secret_of(workspace)}
+
+
+def _question(workspace: str) -> Question:
+    words = secret_of(workspace)
+    return Question(text=words, schema={"title": words}, answerers=("role:admin",), default_json=f'{{"a": "{words}"}}')
 
 
 async def tables_of(stores: Stores) -> dict[str, list[TextRow]]:
@@ -132,6 +138,7 @@ class RandomChanges:
                 created_at=self._now + n / 1000,
                 payload={**ODD, **_secret(origin.workspace)},
                 metadata=_secret(origin.workspace),
+                question=_question(origin.workspace) if self._chance.random() < 0.2 else None,
             )
             items.append(SubmitItem(task=task, idempotency=self._key("tasks")))
         for item, done in zip(items, await self.stores.tasks.submit(items), strict=True):
@@ -161,13 +168,24 @@ class RandomChanges:
                 if head.status is TaskStatus.FAILED:
                     self._dead.append(task_id)
 
-    def _event(self, head: TaskHead) -> Claim | Complete | Fail:
+    def _event(self, head: TaskHead) -> Answered | Asked | Claim | Complete | Fail:
+        if head.detail is TaskDetail.INPUT_REQUIRED:
+            return Answered(attempt=head.attempt, answer=self._answer(head))
         if head.status is TaskStatus.PENDING:
             return Claim(agent_id=self._chance.choice(AGENTS), claim_id=f"c{self._n}", principal="user:tester")
         reporter = Reporter(principal="user:tester", agent_id=head.assigned_agent or "", attempt=head.attempt)
+        if self._chance.random() < 0.2:
+            return Asked(by=reporter, question=_question(head.workspace))
         if self._chance.random() < 0.5:
             return Complete(by=reporter, result_json=f'{{"b": 1,  "a": "{secret_of(head.workspace)}"}}')
         return Fail(by=reporter, error=secret_of(head.workspace), requeue=self._chance.random() < 0.3)
+
+    def _answer(self, head: TaskHead) -> Answer:
+        verdict, words = self._chance.choice(list(Verdict)), secret_of(head.workspace)
+        if verdict is Verdict.REJECTED:
+            return Answer(verdict=verdict, principal="user:tester", reason=words)
+        value_json = None if verdict is Verdict.DEFAULT else f'{{"b": 1,  "a": "{words}"}}'
+        return Answer(verdict=verdict, principal="user:tester", value_json=value_json)
 
     async def _report_progress(self, fence: ShardFence, heads: Sequence[TaskHead]) -> None:
         """What those of the tasks that run are reported to have done."""

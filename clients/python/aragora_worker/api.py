@@ -349,6 +349,36 @@ class ControlPlaneClient:
             )
         return task["result"]
 
+    async def questions(self) -> AsyncGenerator[Mapping[str, Any], None]:
+        """Yields the tasks that wait for people, each with its question, newest first (docs/questions.md). Stop early under
+        ``contextlib.aclosing``. Raises: what `request` raises."""
+        cursor: str | None = None
+        while True:
+            page = await self.get("/questions", cursor=cursor)
+            for question in page["questions"]:
+                yield question
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+    async def answer(self, task_id: str, value: Any) -> Mapping[str, Any]:
+        """Answers the open question of a task; the same answer again changes nothing.
+
+        Raises: what `request` raises; `InvalidRequest` if ``task_id`` is no id."""
+        return await self._answer_with(task_id, {"verdict": "answer", "answer": value})
+
+    async def approve(self, task_id: str, value: Any = True) -> Mapping[str, Any]:
+        """Approves what a task asks. Raises: as `answer`."""
+        return await self._answer_with(task_id, {"verdict": "approve", "answer": value})
+
+    async def reject(self, task_id: str, reason: str | None = None) -> Mapping[str, Any]:
+        """Rejects what a task asks. Raises: as `answer`."""
+        return await self._answer_with(task_id, {"verdict": "reject", "reason": reason})
+
+    async def _answer_with(self, task_id: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        answered: Mapping[str, Any] = await self.post(f"/tasks/{path_segment(task_id)}/answer", body)
+        return answered
+
     async def apply_workflow(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
         """Stores a document as the next version of its workflow, and returns it; the same document again is no new version.
 

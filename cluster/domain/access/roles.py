@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cluster.domain.access.permissions import ALL, OF_THE_SYSTEM, Permission, granted
 from cluster.domain.base.errors import InvalidRequest
+
+#: The names that a role can have.
+ROLE_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 _P = Permission
 _VIEWER = frozenset(permission for permission in ALL if permission.endswith(".read")) - {

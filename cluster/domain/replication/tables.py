@@ -210,6 +210,25 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         "with every report.",
     ),
     ReplicatedTable(
+        name="task_questions",
+        key=("task_id", "attempt"),
+        naming=Naming(
+            kinds=(
+                *("task.submitted", "task.asked", "task.answered", "task.completed", "task.failed", "task.erased"),
+                "retention.tasks_removed",
+            ),
+            values={"task_id": "each.task_ids"},
+        ),
+        columns=_columns(
+            "task_id text, attempt integer, workspace text, asked_at double precision, asked_by text, answerers json, "
+            "time_limit_s double precision, has_default boolean, words json, verdict text, answered_at double precision, "
+            "answered_by text, answer json, reason text"
+        ),
+        owner="workspace",
+        withheld={"words": """'{"text": "", "schema": null}'""", "answer": "null", "reason": "null"},
+        why="What people are asked, and have answered, is the same in all regions.",
+    ),
+    ReplicatedTable(
         name="deliberations",
         key=("request_id",),
         naming=Naming(
