@@ -164,7 +164,7 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
     ("POST", "/policies"): {201: _JUDGED_POLICY},
     ("POST", "/policies/dry-run"): {
         200: fields(
-            **dict.fromkeys(("looked_at", "matched", "not_judged", "denied", "warned", "agent_refused"), COUNT),
+            **dict.fromkeys(("tried", "matched", "not_judged", "denied", "warned", "agent_refused"), COUNT),
             tasks=listed(fields(task_id=ID, task_type=TEXT, reason=TEXT)),
             conflicts=listed(ref("PolicyConflict")),
         )
