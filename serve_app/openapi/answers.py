@@ -5,6 +5,7 @@ from __future__ import annotations
 from cluster.domain.audit.erasure import Scope
 from cluster.domain.policies.violations import ViolationStatus, ViolationType
 from cluster.domain.tasks.questions import Verdict
+from cluster.domain.tasks.task import TaskStatus
 from serve_app.openapi.shapes import (
     ANYTHING,
     COUNT,
@@ -150,12 +151,33 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
             runs=listed(fields(due_at=EPOCH, due=LOCAL, starts_at=EPOCH, starts=ISO)),
         )
     },
+    # metrics
+    ("GET", "/metrics/system"): {
+        200: fields(
+            cpu_opt=fields(cores_opt=COUNT, load_1m_opt=NUMBER),
+            memory_opt=fields(total_bytes_opt=COUNT, available_bytes_opt=COUNT, replica_bytes_opt=COUNT),
+            uptime_seconds=NUMBER,
+            pending=COUNT,
+            running=COUNT,
+            throughput_per_minute=NUMBER,
+        )
+    },
+    ("GET", "/metrics/tasks"): {
+        200: fields(
+            total=COUNT,
+            by_status=fields(**dict.fromkeys(TaskStatus, COUNT)),
+            by_type={"type": "object", "additionalProperties": COUNT},
+            completion_rate=nullable(NUMBER),
+            **dict.fromkeys(("avg_duration_ms", "avg_wait_time_ms", "throughput_per_minute"), NUMBER),
+            **dict.fromkeys(("completed_today", "failed_today"), COUNT),
+        )
+    },
     # policies
     ("GET", "/policies"): {200: fields(policies=listed(ref("Policy")), total=COUNT)},
     ("POST", "/policies"): {201: _JUDGED_POLICY},
     ("POST", "/policies/dry-run"): {
         200: fields(
-            **dict.fromkeys(("looked_at", "matched", "not_judged", "denied", "warned", "agent_refused"), COUNT),
+            **dict.fromkeys(("tried", "matched", "not_judged", "denied", "warned", "agent_refused"), COUNT),
             tasks=listed(fields(task_id=ID, task_type=TEXT, reason=TEXT)),
             conflicts=listed(ref("PolicyConflict")),
         )

@@ -133,7 +133,11 @@ PAYLOADS: Mapping[str, str] = {
 }
 
 #: How the parts of the control plane are, which serve all workspaces.
-OF_THE_SYSTEM: Mapping[str, str] = {"DetailedHealth.components": "latency_ms error warnings"}
+OF_THE_SYSTEM: Mapping[str, str] = {
+    "DetailedHealth.components": "latency_ms error warnings",
+    "GET /metrics/system.cpu": "cores load_1m",
+    "GET /metrics/system.memory": "total_bytes available_bytes replica_bytes",
+}
 
 
 def _listed(table: Mapping[str, str]) -> frozenset[str]:

@@ -141,7 +141,7 @@ def _tried(policy: Policy, tasks: Sequence[Task], bodies: Sequence[Body]) -> dic
             reason = f"agent {task.assigned_agent} had it"
         if reason is not None and len(named) < NAMED:
             named.append({"task_id": task.id, "task_type": task.task_type, "reason": reason})
-    return {"looked_at": len(tasks), **counts, "tasks": named}
+    return {"tried": len(tasks), **counts, "tasks": named}
 
 
 @router.get("/policies/{policy_id}")

@@ -140,7 +140,7 @@ async def test_a_dry_run_counts_what_would_have_been_refused(api: Api) -> None:
     odd = await api.post("/policies/dry-run", {"name": "Odd", "deny_when": "payload.n > 1", "task_types": ["large"]})
     assert (odd["matched"], odd["denied"]) == (1, 1), "it is beyond what a condition can read"
     found = await api.post("/policies/dry-run", {**LIMIT, "agent_blocklist": ["a"]})
-    assert (found["looked_at"], found["matched"], found["denied"], found["agent_refused"]) == (4, 3, 2, 1)
+    assert (found["tried"], found["matched"], found["denied"], found["agent_refused"]) == (4, 3, 2, 1)
     assert lease["id"] in {task["task_id"] for task in found["tasks"]}
     assert [conflict["policy_id"] for conflict in found["conflicts"]] == [first["id"]]
     assert ((await api.get("/policies"))["total"], await _violations(api)) == (1, 0), "nothing was stored"

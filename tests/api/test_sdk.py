@@ -151,7 +151,7 @@ async def test_the_client_can_do_everything_that_has_a_route(api: Api, sdk: Call
     missing = {name for name in supported if name not in sdk.called}
     for name in sorted(name for name in missing if supported[name] == 0 and name.startswith(("get_", "list_"))):
         assert isinstance(await sdk(name), dict)
-    assert len(sdk.called) >= 39
+    assert len(sdk.called) >= 41
 
 
 async def _agents(sdk: Caller) -> None:
@@ -254,6 +254,14 @@ async def _numbers(sdk: Caller) -> None:
     queue = await sdk("get_queue_metrics")
     assert queue.keys() >= QUEUE_METRICS
     assert (queue["pending"], queue["completed_today"]) == (0, 1)
+    tasks = await sdk("get_task_metrics")
+    ended = {status: count for status, count in tasks["by_status"].items() if count}
+    assert (ended, tasks["total"]) == ({"completed": 1, "failed": 1, "cancelled": 1}, 3)
+    assert (tasks["completion_rate"], tasks["by_type"]) == (0.5, {"echo": 3})
+    system = await sdk("get_system_metrics")
+    assert (system["pending"], system["running"]) == (0, 0)
+    assert system["cpu"]["cores"] > 0
+    assert 0 < system["memory"]["replica_bytes"] < system["memory"]["total_bytes"]
     metrics = await sdk("get_metrics")
     assert metrics.keys() >= METRICS
     assert (metrics["total_agents"], metrics["completed_jobs"]) == (1, 1)

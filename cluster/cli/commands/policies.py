@@ -57,7 +57,7 @@ def create(
         return
     if dry_run:
         console.print(
-            f"Of the newest {answer['looked_at']} tasks it is about {answer['matched']}: it would have refused "
+            f"Of the newest {answer['tried']} tasks it is about {answer['matched']}: it would have refused "
             f"{answer['denied']}, warned about {answer['warned']}, and kept {answer['agent_refused']} from their agents."
         )
     else:
