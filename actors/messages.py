@@ -14,6 +14,7 @@ from typing import Any
 from cluster.domain.base.compact import compact
 from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.progress import Progress
+from cluster.domain.tasks.questions import Answer, Question
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import TaskHead
 
@@ -96,6 +97,34 @@ class ExtendRequest:
 
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AskRequest:
+    """Gives a lease back with a question to people. ``progress`` has the checkpoint from which the next attempt goes on."""
+
+    workspace: str
+    principal: str
+    task_id: str
+    attempt: int
+    agent_id: str
+    question: Question
+    progress: Progress | None = None
+    cause: str = ""
+
+
+@compact
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRequest:
+    """Answers the question that ``attempt`` of a task has asked. The asker has checked that the answer fits it, and that its
+    principal may give it."""
+
+    workspace: str
+    task_id: str
+    attempt: int
+    answer: Answer
+    cause: str = ""
+
+
+@compact
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PrioritizeRequest:
     """Changes a waiting task's priority or position. What is None keeps its value; ``position`` counts from 1."""
 
@@ -167,6 +196,8 @@ SchedulerRequest = (
     | CancelRequest
     | ExtendRequest
     | PrioritizeRequest
+    | AskRequest
+    | AnswerRequest
     | HeartbeatRequest
     | ReleaseRequest
     | ExplainRequest

@@ -9,17 +9,21 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from actors.messages import CancelRequest
+from actors.under_policies import judged_items
+from cluster.domain.base.compact import evolve
 from cluster.domain.base.errors import Conflict, ControlPlaneError, Fenced, NotFound, TryLater
 from cluster.domain.base.log import LogRecord, Origin, caused_by_row, record_for
 from cluster.domain.schedules.machine import Cancel, Due, Effect, Fire, Skip, step
-from cluster.domain.schedules.schedule import PRINCIPAL, Schedule
+from cluster.domain.schedules.schedule import PRINCIPAL, Schedule, SkipReason
 from cluster.domain.schedules.template import run_deliberation, run_task
 from cluster.ports.clock import Clock
 from cluster.ports.deliberations import WorkspaceDeliberations
 from cluster.ports.log import Region
+from cluster.ports.policies import WorkspacePolicies
 from cluster.ports.schedules import ScheduleChange, Schedules
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import Doorbell, WakeTopic, topics_for
@@ -61,6 +65,13 @@ def _records(schedule: Schedule, effect: Effect, origin: Origin, now: float) -> 
             return []  # the task's own row says so
 
 
+def _refused(fired: LogRecord) -> LogRecord:
+    """The row of a run that did not start, in place of that it did."""
+    due = fired.data["due"]
+    data = {"schedule_id": fired.entity, "first": due, "last": due, "reason": SkipReason.POLICY.value}
+    return evolve(fired, kind="schedule.skipped", data=data)
+
+
 class ScheduleKeeper:
     """``cancel``: asks the scheduler to cancel a task."""
 
@@ -68,6 +79,7 @@ class ScheduleKeeper:
         self,
         *,
         schedules: Schedules,
+        policies: Callable[[], WorkspacePolicies],
         deliberations: Callable[[], WorkspaceDeliberations],
         region: Region,
         cancel: Callable[[CancelRequest], Awaitable[Any]],
@@ -76,6 +88,7 @@ class ScheduleKeeper:
         on_fatal: OnFatal = unwatched,
     ) -> None:
         self._schedules = schedules
+        self._policies = policies
         self._deliberations = deliberations
         self._region = region
         self._cancel = cancel
@@ -146,7 +159,27 @@ class ScheduleKeeper:
         for effect in effects:
             if isinstance(effect, Cancel):
                 await self._cancel_run(schedule, effect.run, system, now)
-        return change_of(changed, effects, changed.owner(cause), system, now)
+        change = change_of(changed, effects, changed.owner(cause), system, now)
+        return await self._under_policies(schedule, change) if change.tasks else change
+
+    async def _under_policies(self, before: Schedule, change: ScheduleChange) -> ScheduleChange:
+        """The change without the runs that policies refuse: they are skipped, and the schedule goes on."""
+        found = await judged_items(self._policies(), change.tasks)
+        refused = {each.task.id for each in found if each.denied is not None}
+        tasks = [
+            replace(item, task=each.task, violations=each.violations)
+            for item, each in zip(change.tasks, found, strict=True)
+            if each.task.id not in refused
+        ]
+        after = change.schedule
+        schedule = replace(
+            after,
+            runs=tuple(run for run in after.runs if run not in refused),
+            last_run=before.last_run if after.last_run in refused else after.last_run,
+            fired=after.fired - len(refused),
+        )
+        records = [_refused(record) if record.data.get("run") in refused else record for record in change.records]
+        return replace(change, schedule=schedule, tasks=tasks, records=records)
 
     async def _cancel_run(self, schedule: Schedule, run: str, origin: Origin, now: float) -> None:
         """Before the commit of the run that replaces it: if that fails, it is decided again, and this one has been cancelled."""

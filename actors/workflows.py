@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, Final
 
 from actors.messages import CancelRequest
+from actors.under_policies import judged_items
 from actors.workflow_values import Values
 from cluster.domain.base.errors import Conflict, ControlPlaneError, Fenced, InternalError, NotFound, TryLater
 from cluster.domain.base.expressions import ConditionFailed, Expression
@@ -53,6 +54,7 @@ from cluster.domain.workflows.values import ITEM, Unresolved, references, resolv
 from cluster.domain.workflows.waits import NoTime
 from cluster.ports.clock import Clock
 from cluster.ports.log import Region
+from cluster.ports.policies import WorkspacePolicies
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import Doorbell, WakeTopic, topics_for
 from cluster.ports.workflows import RunRow, Workflows
@@ -137,6 +139,7 @@ class WorkflowKeeper:
         self,
         *,
         workflows: Workflows,
+        policies: Callable[[], WorkspacePolicies],
         region: Region,
         cancel: Callable[[CancelRequest], Awaitable[Any]],
         doorbell: Doorbell,
@@ -144,6 +147,7 @@ class WorkflowKeeper:
         on_fatal: OnFatal = unwatched,
     ) -> None:
         self._workflows = workflows
+        self._policies = policies
         self._region = region
         self._cancel = cancel
         self._doorbell = doorbell
@@ -373,6 +377,7 @@ class WorkflowKeeper:
             return [ItemEnded(step=of.id, index=index, code=code, reason=error.message) for index in effect.indexes]
         most = MOST_ITEM_CHARS if of.is_map else MOST_INPUT_CHARS
         now, owner = self._clock.now(), stored.owner()
+        starting: dict[int, SubmitItem] = {}
         for index in effect.indexes:
             id_ = task_id(stored.id, of.id, index)
             try:
@@ -385,10 +390,17 @@ class WorkflowKeeper:
                     metadata = {**stored.metadata, **task.metadata, "workflow_run": stored.id, "step": of.id}
                     task = replace(task, payload=payload, metadata=metadata)
                     key = IdempotencyKey(route=ROUTE, key=id_, body_digest=b"")
-                    commit.tasks[id_] = SubmitItem(task=task, idempotency=key)
+                    starting[index] = SubmitItem(task=task, idempotency=key)
                     continue
                 code, reason = FailureCode.INPUT_TOO_LARGE, f"The input has more than {most:,} characters of JSON."
             failed.append(ItemEnded(step=of.id, index=index, code=code, reason=reason))
+        found = await judged_items(self._policies(), list(starting.values()))
+        for (index, item), each in zip(starting.items(), found, strict=True):
+            if each.denied is None:
+                commit.tasks[item.task.id] = replace(item, task=each.task, violations=each.violations)
+            else:
+                reason = each.denied.message
+                failed.append(ItemEnded(step=of.id, index=index, code=FailureCode.POLICY_DENIED, reason=reason))
         return failed
 
     async def _put(self, commit: _Commit) -> None:

@@ -35,6 +35,8 @@ from serve_app.routes import (
     heartbeats,
     login,
     outcomes,
+    policies,
+    questions,
     queue,
     receipts,
     retention,
@@ -44,6 +46,7 @@ from serve_app.routes import (
     task_reads,
     tasks,
     tickets,
+    violations,
     workflows,
 )
 
@@ -54,6 +57,7 @@ _ROUTERS = (
     heartbeats.router,
     task_reads.router,
     chunks.router,
+    questions.router,
     agents.router,
     queue.router,
     dead_letter.router,
@@ -63,6 +67,8 @@ _ROUTERS = (
     workflows.router,
     receipts.router,
     outcomes.router,
+    violations.router,
+    policies.router,
     health.router,
     story.router,
     audit.router,

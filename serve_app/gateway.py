@@ -20,12 +20,15 @@ from cluster.domain.agents.breaker import Breaker
 from cluster.domain.base.errors import TryLater
 from cluster.domain.base.ids import sortable_id
 from cluster.domain.base.json_writing import canonical_json
+from cluster.domain.base.log import LogRecord
 from cluster.domain.deliberation.stored import Admitted, NewDeliberation
+from cluster.domain.policies.violations import Violation
 from cluster.domain.tasks.chunks import NewChunks, Written
 from cluster.domain.tasks.task import Submitted, Task
 from cluster.learning.weight_learner import Learner, owners_from
 from cluster.log.access_directory import AccessDirectory
 from cluster.log.audit import AuditPart
+from cluster.log.policy_directory import PolicyDirectory
 from cluster.log.task_tally import TaskTally
 from cluster.ports.access import AccessStore
 from cluster.ports.agents import KnownAgents, Registered, RegisterItem, WorkspaceAgents
@@ -41,6 +44,7 @@ from cluster.ports.leases import HeldLeases
 from cluster.ports.log import WorkspaceLog
 from cluster.ports.operations import DeadLetterStore, WorkspaceControls
 from cluster.ports.outcomes import OutcomeStore
+from cluster.ports.policies import WorkspacePolicies
 from cluster.ports.presence import HeartbeatRecord, WorkspaceHeartbeats
 from cluster.ports.retention import WorkspaceRetention
 from cluster.ports.schedules import WorkspaceSchedules
@@ -86,6 +90,8 @@ class Gateway:
     schedules: WorkspaceSchedules
     workflows: WorkspaceWorkflows
     outcomes: OutcomeStore
+    policies: WorkspacePolicies
+    policy_view: PolicyDirectory
     heartbeats: WorkspaceHeartbeats
     doorbell: Doorbell
     directory: KnownAgents
@@ -113,6 +119,7 @@ class Gateway:
     """Returns when this replica's copies hold everything that was committed when it was called."""
     submits: GroupCommit[SubmitItem, Submitted] = field(init=False)
     chunk_writes: GroupCommit[NewChunks, Written] = field(init=False)
+    violations: GroupCommit[tuple[Violation, LogRecord], None] = field(init=False)
     registrations: GroupCommit[RegisterItem, Registered] = field(init=False)
     admissions: GroupCommit[NewDeliberation, Admitted] = field(init=False)
     activity: GroupCommit[HeartbeatRecord, None] = field(init=False)
@@ -147,6 +154,7 @@ class Gateway:
         self.admissions = GroupCommit(
             self._notifying(self.deliberations.admit, lambda _: (WakeTopic.DELIBERATIONS,)), wait_s=AWAY_S
         )
+        self.violations = GroupCommit(self._record_violations, wait_s=AWAY_S)
         self.activity = GroupCommit(self._record_many, max_batch=5000, wait_s=AWAY_S)
         self.renewals = GroupCommit(
             self._renew,
@@ -252,6 +260,10 @@ class Gateway:
     async def _record_many(self, heartbeats: Sequence[HeartbeatRecord]) -> Sequence[None]:
         await self.heartbeats.record_activity(heartbeats)
         return [None] * len(heartbeats)
+
+    async def _record_violations(self, found: Sequence[tuple[Violation, LogRecord]]) -> Sequence[None]:
+        await self.policies.record([violation for violation, _ in found], [record for _, record in found])
+        return [None] * len(found)
 
     def record_activity(self, workspace: str, agent_id: str) -> None:
         """Records a heartbeat for a claim or a report, in the background: it delays no answer and may be lost."""

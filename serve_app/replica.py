@@ -23,14 +23,16 @@ from actors.memory_bound import MIB
 from actors.roles import SCHEDULER, TELEMETRY, Role, desired_roles
 from cluster.domain.access.workspaces import Workspace, WorkspaceState
 from cluster.domain.base.errors import Conflict, TryLater
-from cluster.domain.base.log import SYSTEM, Origin
+from cluster.domain.base.log import SYSTEM, LogRow, Origin
 from cluster.domain.metrics import METRICS_COMPLETE, STORE_READABLE, Increment, Metrics
 from cluster.log.access_directory import ACCESS_ROWS, AccessDirectory
 from cluster.log.agent_directory import AGENT_ROWS, AgentDirectory
 from cluster.log.audit import verify_part
 from cluster.log.follower import LogFollower
+from cluster.log.policy_directory import POLICY_ROWS, PolicyDirectory
 from cluster.log.task_tally import TaskTally
 from cluster.ports.clock import Clock
+from cluster.ports.log import LogFilter
 from cluster.ports.wake_ups import WakeTopic
 from cluster.process.front import PROBLEM, front_tls
 from cluster.process.loops import Loops, OnFatal
@@ -136,7 +138,7 @@ class Replica:
             topics=(WakeTopic.AGENTS,),
             apart_s=APART_S,
         )
-        access, access_follower = await self._access()
+        access, policies, access_follower = await self._access()
 
         tally = TaskTally(resources.stores.tally, resources.clock, wait_s=AWAY_S)
         await tally.load()
@@ -174,6 +176,8 @@ class Replica:
             agents=resources.stores.agents,
             deliberations=resources.stores.deliberations,
             outcomes=resources.stores.outcomes,
+            policies=resources.stores.policies,
+            policy_view=policies,
             credentials=resources.stores.credentials(settings.sealing_keys()),
             signing=ReceiptSigner(resources.stores.signing_keys(settings.sealing_keys()), settings.receipt_signing_key),
             heartbeats=BestEffortHeartbeats(resources.heartbeats),
@@ -211,8 +215,9 @@ class Replica:
         )
         return gateway
 
-    async def _access(self) -> tuple[AccessDirectory, LogFollower]:
-        """The copy of access and what keeps it. The workspace of the settings exists from the first start on."""
+    async def _access(self) -> tuple[AccessDirectory, PolicyDirectory, LogFollower]:
+        """The copies of access and of policies, and what keeps both. The workspace of the settings exists from the first start
+        on."""
         stores, home = self.resources.stores, self.settings.workspace
         access = AccessDirectory(stores.access)
         cursor = await access.load()
@@ -221,17 +226,26 @@ class Replica:
         elif access.workspace(home) is None:
             await self._create_home()
             cursor = await access.load()
+        policies = PolicyDirectory(stores.policies)
+        await policies.load()  # after the cursor was read: what changes between the two is read again
+
+        async def apply(rows: Sequence[LogRow]) -> None:
+            about_access = [row for row in rows if row.kind not in POLICY_ROWS.kinds]
+            if about_access:
+                await access.apply(about_access)
+            await policies.apply(rows)
+
         follower = LogFollower(
             stores.log,
             self.resources.doorbell,
             self.resources.clock,
             after=cursor,
-            apply=access.apply,
-            only=ACCESS_ROWS,
+            apply=apply,
+            only=LogFilter(kinds=(*ACCESS_ROWS.kinds, *POLICY_ROWS.kinds)),
             topics=(WakeTopic.ACCESS,),
             apart_s=APART_S,
         )
-        return access, follower
+        return access, policies, follower
 
     async def _create_home(self) -> None:
         home, now = self.settings.workspace, self.resources.clock.now()

@@ -15,24 +15,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
-from actors.agents.called_agents import PushTasks, outcome_of
+from actors.agents.called_agents import PushTasks
 from actors.agents.membership import RENEW_S, STAND_S, LiveHosts, Membership, NeighbourWatch
 from actors.agents.outputs import TaskOutputs
 from actors.agents.pull_calls import ENDED_KINDS, PullCalls
+from actors.agents.task_outcomes import outcome_of
 from actors.messages import AgentCall, AgentReply
 from actors.roles import Role
 from cluster.domain.agents.agent import Agent, TransportKind
-from cluster.domain.agents.breaker import (
-    Breaker,
-    BreakerState,
-    CallOutcome,
-    Room,
-    admit,
-    agent_breaker,
-    postponed,
-    room,
-    step,
-)
+from cluster.domain.agents.breaker import Breaker, BreakerState, CallOutcome, admit, agent_breaker, postponed, step
 from cluster.domain.agents.placement import owner_host
 from cluster.domain.agents.selection import Strategy
 from cluster.domain.agents.token_bucket import TokenBucket, refund, take
@@ -169,7 +160,7 @@ class AgentHost:
             clock=clock,
             shard=shard.request,
             give=self._give,
-            room=self._room,
+            breaker=self._breakers.get,
             asked=lambda key: self._asks.get(key, 0),
             owned=lambda: self._owned,
             living=self._living,
@@ -187,6 +178,7 @@ class AgentHost:
         for stored in await self._breaker_store.load():
             if stored.agent_id is not None and self._role.agent in (None, (stored.workspace, stored.agent_id)):
                 self._breakers[stored.workspace, stored.agent_id] = stored.breaker
+                self._push.bounds_changed((stored.workspace, stored.agent_id))
         cursor = await self._load()
         self._reassign()
         await self._membership.renew()  # reading may have taken longer than the lease lasts
@@ -360,7 +352,7 @@ class AgentHost:
         ask = replace(_ask_of(agent, call.key, call.timeout_s), tries=QUESTION_TRIES)
         key = (agent.workspace, agent.agent_id)
         self._asks[key] = self._asks.get(key, 0) + 1
-        self._push.room_changed(key)
+        self._push.bounds_changed(key)
         try:
             reply = await self._call(
                 agent,
@@ -371,7 +363,7 @@ class AgentHost:
             self._asks[key] -= 1
             if self._asks[key] == 0:
                 del self._asks[key]
-            self._push.room_changed(key)
+            self._push.bounds_changed(key)
         return AgentReply(
             text=reply.text,
             tokens=reply.tokens,
@@ -499,15 +491,13 @@ class AgentHost:
         if now < breaker.may_call_at(now) == breaker.retry_at < now + timeout_s:
             await self._clock.sleep(breaker.retry_at - now)
 
-    def _room(self, key: Key) -> Room:
-        breaker = self._breakers.get(key)
-        return Room() if breaker is None else room(breaker, self._clock.now())
-
     def _admit(self, agent: Agent) -> None:
         """Raises: `AgentNotCalled` if the agent may not be called now."""
         key, now = (agent.workspace, agent.agent_id), self._clock.now()
         breaker = self._breakers.get(key) or Breaker(name=agent_breaker(agent.agent_id))
         self._breakers[key], admitted = admit(breaker, now)
+        if self._breakers[key] is not breaker:  # half open: one trial less
+            self._push.bounds_changed(key)
         if not admitted:
             may_at = breaker.may_call_at(now)
             why = "it wants to be called later" if may_at == breaker.retry_at else "its last calls failed"
@@ -554,14 +544,14 @@ class AgentHost:
         unchanged = outcome is CallOutcome.SUCCESS and before.state is BreakerState.CLOSED and before.failures == 0
         if unchanged or (outcome is CallOutcome.WITHDRAWN and after.retry_at == before.retry_at):
             self._breakers[key] = after
-            self._push.room_changed(key)
+            self._push.bounds_changed(key)
         else:
             self._note(key, after)
 
     def _note(self, key: Key, after: Breaker) -> None:
         """Keeps and stores what a breaker has become, and lets the claims of its agent follow."""
         self._breakers[key] = after
-        self._push.room_changed(key)
+        self._push.bounds_changed(key)
         data: dict[str, Any] = {"agent_id": key[1], "name": after.name, "state": after.state.value}
         data |= {"failure_count": after.failures, "retry_at": after.retry_at}
         record = LogRecord(

@@ -40,6 +40,7 @@ def make(it: Context) -> Any:
     )
     schedules = ScheduleKeeper(
         schedules=resources.stores.schedules,
+        policies=lambda: resources.stores.policies,
         deliberations=lambda: resources.stores.deliberations,
         region=resources.stores.region,
         cancel=shard.request,
@@ -49,6 +50,7 @@ def make(it: Context) -> Any:
     )
     workflows = WorkflowKeeper(
         workflows=resources.stores.workflows,
+        policies=lambda: resources.stores.policies,
         region=resources.stores.region,
         cancel=shard.request,
         doorbell=resources.doorbell,

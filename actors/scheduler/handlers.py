@@ -12,6 +12,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from actors.messages import (
+    AnswerRequest,
+    AskRequest,
     CancelRequest,
     ClaimAnswer,
     Done,
@@ -35,6 +37,8 @@ from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.columns import check_claimant
 from cluster.domain.tasks.effects import Transition
 from cluster.domain.tasks.events import (
+    Answered,
+    Asked,
     CancelAcknowledged,
     CancelRequested,
     Complete,
@@ -180,10 +184,6 @@ def _consider_report(state: ShardState, request: ReportRequest, occasion: Occasi
     return state.core.consider(request.task_id, request.workspace, _report_event(request), occasion.now)
 
 
-def _consider_cancel(state: ShardState, request: CancelRequest, occasion: Occasion) -> Considered:
-    return state.core.consider(request.task_id, request.workspace, _cancel_event(request), occasion.now)
-
-
 def _consider_priority(state: ShardState, request: PrioritizeRequest, occasion: Occasion) -> Considered:
     priority = None if request.priority is None else Priority(request.priority)
     return state.core.consider_priority(
@@ -218,6 +218,38 @@ def _cancel_event(request: CancelRequest) -> Event:
 def _priority_event(request: PrioritizeRequest) -> Event:
     """Without a position, which only a waiting task has: for the answer about one that has ended."""
     return Prioritized(principal=request.principal, cause=request.cause)
+
+
+def _ask_event(request: AskRequest) -> Event:
+    by = Reporter(principal=request.principal, agent_id=request.agent_id, attempt=request.attempt)
+    return Asked(by=by, question=request.question, cause=request.cause)
+
+
+def _answer_event(request: AnswerRequest) -> Event:
+    return Answered(attempt=request.attempt, answer=request.answer, cause=request.cause)
+
+
+def _consider(event_of: Callable[[Any], Event]) -> Callable[[ShardState, Any, Occasion], Considered]:
+    """``prepare`` for a request that brings this event."""
+    return lambda state, request, occasion: state.core.consider(
+        request.task_id, request.workspace, event_of(request), occasion.now
+    )
+
+
+def _ask(state: ShardState, request: AskRequest, considered: Considered, occasion: Occasion) -> Done | None:
+    """The answer to whoever asks; None if it has to wait until the checkpoint is durable too, which comes first."""
+    done = Done(head=state.core.carry_out(*considered, occasion.now))
+    if request.progress is None or considered[1].decision is None:
+        return done
+    report = ProgressReport(
+        workspace=request.workspace,
+        task_id=request.task_id,
+        attempt=request.attempt,
+        at=occasion.now,
+        progress=request.progress,
+    )
+    state.progress.add(report, (*occasion.asker, done))
+    return None
 
 
 def _change_task(state: ShardState, request: Any, considered: Considered, occasion: Occasion) -> Done:
@@ -257,7 +289,9 @@ HANDLERS: Final[Mapping[type[SchedulerRequest], Handler]] = MappingProxyType(
         ReleaseRequest: Handler(change=_release),
         ExplainRequest: Handler(prepare=_view, change=_viewed, ended=_view_ended),
         ReportRequest: Handler(prepare=_consider_report, change=_report, ended=_report_ended),
-        CancelRequest: Handler(prepare=_consider_cancel, change=_change_task, ended=_ended_by(_cancel_event)),
+        CancelRequest: Handler(prepare=_consider(_cancel_event), change=_change_task, ended=_ended_by(_cancel_event)),
+        AskRequest: Handler(prepare=_consider(_ask_event), change=_ask, ended=_ended_by(_ask_event)),
+        AnswerRequest: Handler(prepare=_consider(_answer_event), change=_change_task, ended=_ended_by(_answer_event)),
         PrioritizeRequest: Handler(prepare=_consider_priority, change=_change_task, ended=_ended_by(_priority_event)),
     }
 )

@@ -39,6 +39,8 @@ from cluster.cli.commands import (
     login,
     logs,
     outcomes,
+    policies,
+    questions,
     queue,
     receipts,
     region,
@@ -82,7 +84,9 @@ app.add_typer(tasks.app, name="tasks")
 app.command()(story.story)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(queue.app, name="queue")
+app.add_typer(questions.app, name="questions")
 app.add_typer(credentials.app, name="credentials")
+app.add_typer(policies.app, name="policies")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(workflows.app, name="workflows")
 app.add_typer(batch.app, name="batch")

@@ -318,7 +318,8 @@ def _report(metrics: Metrics, data: Mapping[str, Any]) -> None:
 
 def _completed(metrics: Metrics, data: Mapping[str, Any]) -> None:
     metrics.add("aragora_cp_tasks_completed_total", (data["task_type"],))
-    metrics.observe("aragora_cp_task_duration_seconds", float(data["duration_seconds"]), (data["task_type"],))
+    if "duration_seconds" in data:  # people's answers are no runs
+        metrics.observe("aragora_cp_task_duration_seconds", float(data["duration_seconds"]), (data["task_type"],))
     _report(metrics, data)
 
 

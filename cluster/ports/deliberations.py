@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.domain.audit.retention import Stub
+from cluster.domain.base.conditions import Search
 from cluster.domain.base.log import LogRecord
 from cluster.domain.deliberation.stored import (
     Admitted,
@@ -17,6 +19,27 @@ from cluster.domain.deliberation.stored import (
     TakenDeliberation,
 )
 from cluster.ports.totals import Total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliberationQuery:
+    """What a search asks for. ``states``: phases and ends, of which one has to be the deliberation's; None: any. ``before``:
+    (time of admission, id) after which the page begins."""
+
+    workspace: str
+    search: Search
+    states: Collection[str] | None = None
+    limit: int = 50
+    before: tuple[float, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliberationPage:
+    """A page of a search. ``following`` is the ``before`` of the next one, None if this is the last. A search reads a bounded
+    number of deliberations for each page, so a page may be short, or empty, and not be the last."""
+
+    deliberations: Sequence[Deliberation]
+    following: tuple[float, str] | None
 
 
 class WorkspaceDeliberations(Protocol):
@@ -38,6 +61,9 @@ class WorkspaceDeliberations(Protocol):
         self, workspace: str, limit: int = 100, offset: int = 0
     ) -> tuple[builtins.list[Deliberation], Total]:
         """(page, newest first; how many there are)."""
+
+    async def search(self, query: DeliberationQuery) -> DeliberationPage:
+        """What matches, newest first."""
 
     async def cancel(self, workspace: str, request_id: str, record: LogRecord) -> bool:
         """Asks the worker to stop: sets ``cancel_requested`` and writes the log row. False if it is unknown or has ended."""

@@ -11,6 +11,7 @@ from cluster.domain.audit.retention import Stub
 from cluster.domain.base.conditions import Search
 from cluster.domain.base.errors import NotFound
 from cluster.domain.base.log import LogRow
+from cluster.domain.policies.violations import Violation
 from cluster.domain.tasks.progress import ProgressReport
 from cluster.domain.tasks.task import (
     ALL_BODIES,
@@ -38,8 +39,11 @@ class ShardFence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitItem:
+    """``violations`` are recorded in the commit of the task, which policies warn about."""
+
     task: NewTask
     idempotency: IdempotencyKey | None = None
+    violations: Sequence[Violation] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +115,11 @@ class WorkspaceTasks(Protocol):
         self, workspace: str, status: TaskStatus, limit: int, bodies: Collection[Body] = ALL_BODIES
     ) -> builtins.list[Task]:
         """Pending or running tasks, oldest first. ``bodies``: as in `TaskQuery`."""
+
+    async def open_questions(
+        self, workspace: str, limit: int, before: tuple[float, str] | None = None
+    ) -> tuple[builtins.list[Task], Total]:
+        """(a page of the tasks that wait for people, newest first, how many there are). ``before``: as in `TaskQuery`."""
 
     async def events(self, workspace: str, task_id: str, after: int, limit: int) -> tuple[builtins.list[LogRow], int]:
         """(log rows of one task after its ``after``-th, how many it has). A task's rows count 1, 2, 3, ..."""

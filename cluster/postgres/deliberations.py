@@ -18,11 +18,14 @@ from cluster.domain.deliberation.stored import (
     NewDeliberation,
     TakenDeliberation,
 )
+from cluster.ports.deliberations import DeliberationPage, DeliberationQuery
 from cluster.ports.totals import Total
 from cluster.postgres.columns import array, numbers, texts
+from cluster.postgres.deliberation_search import deliberation_terms, search_statement
 from cluster.postgres.log import Epoch, log_columns, log_rows, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
+from cluster.postgres.task_search import SCANNED
 from cluster.postgres.totals import total_of
 
 _SQL = queries("deliberations")
@@ -139,6 +142,18 @@ class PostgresDeliberations:
         rows = await self._pool.rows(_SQL["list_deliberations"], workspace, limit, offset)
         total = await total_of(self._pool, _SQL["matching_deliberations"], workspace)
         return [_deliberation(row) for row in rows], total
+
+    async def search(self, query: DeliberationQuery) -> DeliberationPage:
+        terms = deliberation_terms(query)
+        if len(terms) > 1:  # the rarest leads
+            rows = await self._pool.rows(_SQL["count_deliberation_terms"], terms, SCANNED)
+            terms = [row["term"] for row in rows]
+        rows = await self._pool.rows(*search_statement(query, terms))
+        found = [_deliberation(row) for row in rows if row["request_id"] is not None]
+        if len(found) == query.limit:
+            return DeliberationPage(found, (found[-1].admitted_at, found[-1].request_id))
+        end = rows[0]
+        return DeliberationPage(found, None if end["end_id"] is None else (end["end_at"], end["end_id"]))
 
     async def cancel(self, workspace: str, request_id: str, record: LogRecord) -> bool:
         return bool(

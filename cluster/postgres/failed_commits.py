@@ -9,7 +9,16 @@ from typing import Final
 
 #: Functions of the database that are a commit each: those that append to the log.
 COMMITS: Final = (
-    *("submit_tasks", "decide_tasks", "store_progress", "replay_tasks", "purge_tasks", "put_control"),
+    *(
+        "submit_tasks",
+        "submit_asking_tasks",
+        "decide_tasks",
+        "decide_questions",
+        "store_progress",
+        "replay_tasks",
+        "purge_tasks",
+        "put_control",
+    ),
     *("register_agents", "change_agents", "remove_agents", "save_breakers"),
     *("admit_deliberations", "append_deliberations", "cancel_deliberation", "record_outcomes", "save_snapshots"),
     *("put_workspace", "put_binding", "remove_binding", "put_role", "remove_role", "create_key", "change_key"),
@@ -17,6 +26,7 @@ COMMITS: Final = (
     *("remove_tasks", "remove_deliberations", "put_retention"),
     *("create_schedule", "change_schedules", "remove_schedules"),
     *("put_credential", "remove_credential"),
+    *("create_policy", "change_policy", "remove_policy", "record_violations", "change_violation"),
     *("apply_workflow", "start_run", "begin_advancing", "advance_runs", "signal_run", "remove_workflows"),
     *("begin_session", "end_session", "revoke_access", "log_append", "raise_epoch", "publish_signing_key"),
 )

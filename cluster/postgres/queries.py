@@ -19,9 +19,9 @@ def queries(file: str) -> dict[str, str]:
     return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
-def in_one_statement(parts: Sequence[tuple[str, tuple[Any, ...]]]) -> tuple[Any, ...]:
+def in_one_statement(parts: Sequence[tuple[str, tuple[Any, ...]]], *, with_rows: bool = False) -> tuple[Any, ...]:
     """A statement that runs all of these, and its arguments. So they are one transaction of one round trip, which a client that
-    freezes does not hold open."""
+    freezes does not hold open. ``with_rows``: it answers with the rows of the first one, which has some."""
     texts: list[str] = []
     arguments: tuple[Any, ...] = ()
     for n, (text, own) in enumerate(parts):
@@ -30,4 +30,5 @@ def in_one_statement(parts: Sequence[tuple[str, tuple[Any, ...]]]) -> tuple[Any,
         texts.append(f"p{n} as materialized ({text.replace('$#', '$')})")
         arguments += own
     counts = ", ".join(f"(select count(*) from p{n})" for n in range(len(parts)))
-    return f"with {', '.join(texts)} select {counts}", *arguments
+    chosen = f"p0.*, {counts} from p0" if with_rows else counts
+    return f"with {', '.join(texts)} select {chosen}", *arguments

@@ -17,7 +17,7 @@ from cluster.postgres.deliberations import admit_arguments
 from cluster.postgres.log import Epoch, log_rows
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import in_one_statement, queries
-from cluster.postgres.tasks import submit_arguments
+from cluster.postgres.tasks import submit_parts
 
 _SQL = queries("schedules")
 _dump = json_writer(allow_nan=True)
@@ -56,7 +56,7 @@ class PostgresSchedules:
         deliberations = [new for change in changes for new in change.deliberations]
         starting: list[tuple[str, tuple[Any, ...]]] = []
         if tasks:
-            starting.append((queries("tasks")["submit_tasks"], submit_arguments(tasks, self._epoch)))
+            starting.extend(submit_parts(tasks, self._epoch))
         if deliberations:
             starting.append(
                 (queries("deliberations")["admit_deliberations"], admit_arguments(deliberations, self._epoch))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cluster.postgres.erasure import PostgresErasures
     from cluster.postgres.keys import PostgresSigningKeys
     from cluster.postgres.outcomes import PostgresOutcomes
+    from cluster.postgres.policies import PostgresPolicies
     from cluster.postgres.retention import PostgresRetention
     from cluster.postgres.schedules import PostgresSchedules
     from cluster.postgres.secrets import PostgresSecrets
@@ -100,6 +101,12 @@ class Stores:
         from cluster.postgres.retention import PostgresRetention
 
         return PostgresRetention(self.pool, self.epoch)
+
+    @cached_property
+    def policies(self) -> PostgresPolicies:
+        from cluster.postgres.policies import PostgresPolicies
+
+        return PostgresPolicies(self.pool, self.epoch)
 
     @cached_property
     def audit(self) -> PostgresAudit:

@@ -20,6 +20,7 @@ from typing import Any
 from cluster.domain.deliberation.numbers import exact_float
 from cluster.domain.tasks.order_key import decode
 from cluster.domain.tasks.progress import TaskProgress
+from cluster.domain.tasks.questions import Asking, Question, TaskQuestion, Verdict
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import Body, Task, TaskDetail, TaskHead, TaskStatus
 from cluster.postgres.pool import Pool
@@ -40,11 +41,15 @@ HEADS = """
     t.target_region, t.region_routing_mode, t.origin_region, t.principal, t.replayed_as, t.purged_at, t.erased_at, t.place,
     t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
     t.rules::text as rules_text"""
-#: Of a task alone, with what its holders have reported: a list has no room for checkpoints.
+#: Of a task alone, with what its holders have reported, and the last question: a list has no room for checkpoints.
 _PROGRESS = """,
     p.attempt as progress_attempt, p.at as progress_at, p.percent, p.message, p.checkpoint::text as checkpoint_text"""
-WHOLE = HEADS + "".join(f", t.{body}::text as {body}_text" for body in Body) + _PROGRESS
-WHOLE_TASKS = "tasks t left join task_progress p on p.task_id = t.id"
+_QUESTION = """,
+    q.attempt as asked_attempt, q.asked_at, q.asked_by, q.answerers::text as answerers_text, q.time_limit_s, q.words::text as
+    words_text, q.verdict, q.answered_at, q.answered_by, q.answer::text as answer_text, q.reason"""
+WHOLE = HEADS + "".join(f", t.{body}::text as {body}_text" for body in Body) + _PROGRESS + _QUESTION
+WHOLE_TASKS = """tasks t left join task_progress p on p.task_id = t.id
+    left join lateral (select * from task_questions o where o.task_id = t.id order by o.attempt desc limit 1) q on true"""
 
 
 def page_of(rows: str, order: str, bodies: Iterable[Body]) -> str:
@@ -159,6 +164,7 @@ def task_of(row: Any, texts: Any) -> Task:
         erased_at=row["erased_at"],
         order_key=decode(row["place"]),
         progress=_progress(texts),
+        question=_question(texts),
     )
 
 
@@ -173,6 +179,31 @@ def _progress(row: Any) -> TaskProgress | None:
         percent=row["percent"],
         message=row["message"],
         checkpoint=None if checkpoint is None else json.loads(checkpoint),
+    )
+
+
+def _question(row: Any) -> TaskQuestion | None:
+    """What a row of ``WHOLE`` has of the last question."""
+    if row.get("asked_attempt") is None:
+        return None
+    words, answer = json.loads(row["words_text"]), row["answer_text"]
+    question = Question(
+        text=words["text"],
+        schema=words["schema"],
+        answerers=tuple(json.loads(row["answerers_text"])),
+        time_limit_s=row["time_limit_s"],
+        default_json=json.dumps(words["default"], ensure_ascii=False) if "default" in words else None,
+    )
+    return TaskQuestion(
+        attempt=row["asked_attempt"],
+        asked_at=row["asked_at"],
+        asked_by=row["asked_by"],
+        question=question,
+        verdict=None if row["verdict"] is None else Verdict(row["verdict"]),
+        answer=None if answer is None else json.loads(answer),
+        reason=row["reason"],
+        answered_at=row["answered_at"],
+        answered_by=row["answered_by"],
     )
 
 
@@ -200,6 +231,7 @@ def open_head(row: Any) -> TaskHead:
         started_at=row["started_at"],
         rules=_rules(row["rules"]),
         order_key=decode(row["place"]),
+        asking=None if row["asking"] is None else Asking.from_json(json.loads(row["asking"])),
     )
 
 

@@ -12,6 +12,7 @@ from cluster.domain.audit.retention import Stub
 from cluster.domain.base.conditions import Search
 from cluster.domain.base.json_writing import json_writer
 from cluster.domain.base.log import LogRow, caused_by_row
+from cluster.domain.policies.submits import recorded
 from cluster.domain.tasks.order_key import encode
 from cluster.domain.tasks.progress import ProgressReport, stored_records
 from cluster.domain.tasks.rules import TaskRules
@@ -20,8 +21,10 @@ from cluster.ports.tasks import HeldLease, SearchPage, ShardFence, SubmitItem, T
 from cluster.ports.totals import EXACT_TO, Total
 from cluster.postgres.columns import array, flags, numbers, texts
 from cluster.postgres.log import Epoch, log_columns, log_row, log_rows, waves
+from cluster.postgres.policies import violation_arguments
 from cluster.postgres.pool import Pool
-from cluster.postgres.queries import queries
+from cluster.postgres.queries import in_one_statement, queries
+from cluster.postgres.question_rows import answer_json, question_json
 from cluster.postgres.task_lists import matching_statements, page_statement
 from cluster.postgres.task_rows import WHOLE, WHOLE_TASKS, open_head, page_of, read_page, task_of, whole_page
 from cluster.postgres.task_search import SCANNED, search_statement, task_terms
@@ -48,7 +51,9 @@ class PostgresTasks:
         self._epoch = epoch
 
     async def submit(self, items: Sequence[SubmitItem], *, all_or_none: bool = False) -> list[Submitted]:
-        rows = await self._pool.rows(_SQL["submit_tasks"], *submit_arguments(items, self._epoch, all_or_none))
+        parts = submit_parts(items, self._epoch, all_or_none)
+        statement = in_one_statement(parts, with_rows=True) if len(parts) > 1 else (parts[0][0], *parts[0][1])
+        rows = await self._pool.rows(*statement)
         return [
             Submitted(
                 task_id=row["task_id"],
@@ -70,8 +75,9 @@ class PostgresTasks:
 
     async def _decide(self, decisions: Sequence[TaskDecision], fence: ShardFence) -> list[Decided]:
         heads = [decision.head for decision in decisions]
+        of_people = any(decision.question is not None or decision.answer is not None for decision in decisions)
         rows = await self._pool.rows(
-            _SQL["decide_tasks"],
+            _SQL["decide_questions" if of_people else "decide_tasks"],
             self._epoch.region,
             self._epoch.value,
             fence.shard,
@@ -93,6 +99,7 @@ class PostgresTasks:
             flags([decision.want_body for decision in decisions]),
             texts([encode(head.order_key) for head in heads]),
             *log_columns([decision.record for decision in decisions], self._epoch),
+            *(_questions_and_answers(decisions) if of_people else ()),
         )
         return [_decided(row) for row in rows]
 
@@ -200,6 +207,15 @@ class PostgresTasks:
         statement = page_of(_SQL["oldest_tasks"], "t.created_at, t.id", bodies)
         return await read_page(self._pool, statement, (workspace, status.value, limit), workspace, bodies)
 
+    async def open_questions(
+        self, workspace: str, limit: int, before: tuple[float, str] | None = None
+    ) -> tuple[builtins.list[Task], Total]:
+        rows = await self._pool.rows(_SQL["open_questions"], workspace, *(before or (None, None)), limit)
+        ids = [row["id"] for row in rows]
+        found = await self.get_many(workspace, ids)
+        total = await self._pool.value(_SQL["count_open_questions"], workspace)
+        return [found[task_id] for task_id in ids if task_id in found], Total(int(total))
+
     async def waiting(self) -> Mapping[int, int]:
         return {row["priority"]: row["tasks"] for row in await self._pool.rows(_SQL["waiting_tasks"])}
 
@@ -214,8 +230,38 @@ class PostgresTasks:
             pass
 
 
-def submit_arguments(items: Sequence[SubmitItem], epoch: Epoch, all_or_none: bool = False) -> tuple[Any, ...]:
-    """The arguments of the statement ``submit_tasks``."""
+def _questions_and_answers(decisions: Sequence[TaskDecision]) -> tuple[Any, Any]:
+    return (
+        [question_json(decision.question) for decision in decisions],
+        [answer_json(decision.answer) for decision in decisions],
+    )
+
+
+def _submit_statement(
+    items: Sequence[SubmitItem], epoch: Epoch, all_or_none: bool = False
+) -> tuple[str, tuple[Any, ...]]:
+    """The statement that stores new tasks, and its arguments. Few tasks ask people, and the others do not pay for that."""
+    arguments = _submit_arguments(items, epoch, all_or_none)
+    questions = [question_json(item.task.question) for item in items]
+    if not any(questions):
+        return _SQL["submit_tasks"], arguments
+    return _SQL["submit_asking_tasks"], (*arguments, questions)
+
+
+def submit_parts(
+    items: Sequence[SubmitItem], epoch: Epoch, all_or_none: bool = False
+) -> list[tuple[str, tuple[Any, ...]]]:
+    """The statements of a submit with their arguments: that of the tasks, and one of violations if there are any."""
+    parts = [_submit_statement(items, epoch, all_or_none)]
+    warned = [item for item in items if item.violations]
+    if warned:
+        violations = [violation for item in warned for violation in item.violations]
+        records = [record for item in warned for record in recorded(item.violations, item.task)]
+        parts.append((queries("policies")["record_violations"], violation_arguments(violations, records, epoch)))
+    return parts
+
+
+def _submit_arguments(items: Sequence[SubmitItem], epoch: Epoch, all_or_none: bool) -> tuple[Any, ...]:
     tasks = [item.task for item in items]
     keys = [item.idempotency for item in items]
     heads = [task.head() for task in tasks]

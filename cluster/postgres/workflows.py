@@ -20,7 +20,7 @@ from cluster.ports.workflows import RunRow
 from cluster.postgres.log import Epoch, log_rows
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import in_one_statement, queries
-from cluster.postgres.tasks import submit_arguments
+from cluster.postgres.tasks import submit_parts
 
 _SQL = queries("workflows")
 _dump = json_writer(allow_nan=True)
@@ -145,7 +145,7 @@ class PostgresWorkflows:
         )
         parts = [(_SQL["advance_runs"], own)]
         if tasks:
-            parts.append((queries("tasks")["submit_tasks"], submit_arguments(tasks, self._epoch)))
+            parts.extend(submit_parts(tasks, self._epoch))
         await self._pool.rows(*in_one_statement(parts))
 
     async def _commit(self, statement: str, *arguments: Any) -> Any:

@@ -100,12 +100,24 @@ The agents' statements about their own confidence are never summed up: models ma
 """
 
 WIRE = """
+## Finding them again
+
+```bash
+aragora-cp deliberations list --where 'metadata.pr=17' --status consensus_reached
+aragora-cp deliberations list --where 'agent=critic' --where 'created>=2026-11-01'
+```
+
+`where` of `GET /deliberations` takes the conditions that [lists of tasks](tasks.md#finding-work) take. Metadata, `tags` and
+`tenant` are those of the deliberation's `context`, so give it `{"pr": 17, "tags": ["review"]}` to find it by. The type is
+`debate` or `quick`. The agents are the panel's, once it has ended. `status` is one of `deliberation_status`. Pages go on by
+`cursor`, as those of tasks do; `deliberations` of the Python clients reads them all.
+
 ## Calls
 
 | Call | Answer |
 |---|---|
 | `POST /deliberations` | 200 with the result; 202 with `Location` when `async` is true or it takes longer than 24 s |
-| `GET /deliberations` | a page, newest first (`limit`, `offset`) |
+| `GET /deliberations` | a page, newest first (`where`, `status`, `limit`, `cursor` or `offset`) |
 | `GET /deliberations/{request_id}` | the record, from admission on; 404 only for an unknown id |
 | `GET /deliberations/{request_id}/status` | `status`, `terminal` |
 | `GET /deliberations/{request_id}/transcript` | every step of the journal, with the agents' answers |

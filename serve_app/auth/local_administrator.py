@@ -16,7 +16,9 @@ class LocalAdministrator:
 
     def __init__(self, workspace: str, pages: WebPages) -> None:
         self._pages = pages
-        self._principal = Principal(id=LOCAL_ADMIN, workspace=workspace, permissions=ALL, everywhere=ALL)
+        self._principal = Principal(
+            id=LOCAL_ADMIN, workspace=workspace, permissions=ALL, everywhere=ALL, roles=frozenset({"admin"})
+        )
 
     async def resolve(self, connection: HTTPConnection) -> Principal:
         """The local administrator.

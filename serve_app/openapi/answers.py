@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from cluster.domain.audit.erasure import Scope
+from cluster.domain.policies.violations import ViolationStatus, ViolationType
+from cluster.domain.tasks.questions import Verdict
 from serve_app.openapi.shapes import (
     ANYTHING,
     COUNT,
@@ -43,6 +45,7 @@ _REPORTS = fields(
 _CHOSEN = {"dry_run": YES_OR_NO, "total": COUNT, "total_exact_opt": YES_OR_NO, "remaining": COUNT}
 _TASK, _AGENT, _CONTROL = ref("Task"), ref("Agent"), ref("Control")
 _SCHEDULE = ref("Schedule")
+_JUDGED_POLICY = more("Policy", conflicts=listed(ref("PolicyConflict")))
 _WORKFLOW, _RUN = ref("Workflow"), ref("WorkflowRun")
 _NEW_TOKEN = {"token": nullable(TEXT), "notice": TEXT}
 _AUDIT_PAGE = {
@@ -91,6 +94,18 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
     ("GET", "/tasks/{task_id}/chunks"): {200: ref("ChunkPage")},
     ("GET", "/tasks/{task_id}/chunks/stream"): {200: ref("ChunkPage")},
     ("GET", "/tasks/{task_id}/explain"): {200: ref("Explanation")},
+    # questions
+    ("GET", "/questions"): {
+        200: fields(
+            questions=listed(ref("OpenQuestion")),
+            total=COUNT,
+            total_exact=YES_OR_NO,
+            limit=COUNT,
+            next_cursor=nullable(CURSOR),
+        )
+    },
+    ("POST", "/tasks/{task_id}/ask"): {200: fields(asked=YES_OR_NO, attempt=COUNT)},
+    ("POST", "/tasks/{task_id}/answer"): {200: fields(answered=YES_OR_NO, verdict=words(Verdict), answered_by=TEXT)},
     # agents
     ("POST", "/agents"): {201: _AGENT},
     ("GET", "/agents"): {200: fields(agents=listed(_AGENT), total=COUNT)},
@@ -134,6 +149,35 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
             timezone=TEXT,
             runs=listed(fields(due_at=EPOCH, due=LOCAL, starts_at=EPOCH, starts=ISO)),
         )
+    },
+    # policies
+    ("GET", "/policies"): {200: fields(policies=listed(ref("Policy")), total=COUNT)},
+    ("POST", "/policies"): {201: _JUDGED_POLICY},
+    ("POST", "/policies/dry-run"): {
+        200: fields(
+            **dict.fromkeys(("looked_at", "matched", "not_judged", "denied", "warned", "agent_refused"), COUNT),
+            tasks=listed(fields(task_id=ID, task_type=TEXT, reason=TEXT)),
+            conflicts=listed(ref("PolicyConflict")),
+        )
+    },
+    ("GET", "/policies/{policy_id}"): {200: _JUDGED_POLICY},
+    ("PUT", "/policies/{policy_id}"): {200: _JUDGED_POLICY},
+    ("DELETE", "/policies/{policy_id}"): {200: fields(deleted=YES_OR_NO)},
+    ("GET", "/policies/{policy_id}/versions"): {200: fields(versions=listed(ref("Policy")), total=COUNT)},
+    ("POST", "/policies/{policy_id}/rollback"): {200: _JUDGED_POLICY},
+    ("GET", "/policies/violations"): {
+        200: fields(violations=listed(ref("Violation")), total=COUNT, limit=COUNT, offset=COUNT)
+    },
+    ("GET", "/policies/violations/stats"): {
+        200: fields(
+            **dict.fromkeys(("total", *ViolationStatus), COUNT),
+            by_type=fields(**dict.fromkeys(ViolationType, COUNT)),
+            open_by_type=fields(**dict.fromkeys(ViolationType, COUNT)),
+        )
+    },
+    ("GET", "/policies/violations/{violation_id}"): {200: fields(violation=ref("Violation"))},
+    ("PATCH", "/policies/violations/{violation_id}"): {
+        200: fields(updated=YES_OR_NO, violation_id=ID, status=words(ViolationStatus), message=TEXT)
     },
     # workflows
     ("GET", "/workflow-schema"): {200: fields(schema=MAP)},
@@ -186,11 +230,7 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
         200: ref("Decision"),
         202: fields(task_id=ID, request_id=ID, status=TEXT),
     },
-    ("GET", "/deliberations"): {
-        200: fields(
-            deliberations=listed(ref("Deliberation")), total=COUNT, total_exact=YES_OR_NO, limit=COUNT, offset=COUNT
-        )
-    },
+    ("GET", "/deliberations"): {200: fields(deliberations=listed(ref("Deliberation")), **_PAGED)},
     ("GET", "/deliberations/{request_id}"): {200: ref("Deliberation")},
     ("GET", "/deliberations/{request_id}/status"): {
         200: fields(request_id=ID, status=TEXT, terminal=nullable(TEXT), completed_at_opt=ISO)

@@ -17,15 +17,19 @@ from serve_app.openapi.shapes import SHAPES, Schema
 
 #: Names, kinds and our own sentences: what a client or an operator chose to call something, and what we say about it.
 SHOWN: Mapping[str, str] = {
-    "Error": "error trace_id",
+    "Error": "error trace_id allowed",
     "Error.errors": "field message",
     "Task": (
         "task_type required_capabilities queue target_region fallback_regions assigned_region region_routing_mode "
         "origin_region tenant concurrency_key worker_version sticky_key"
     ),
     "Task.after": "when_failed",
+    "Question": "answerers asked_by answered_by",
+    "OpenQuestion": "task_type queue",
+    "POST /tasks/{task_id}/answer": "answered_by",
     # An agent sees what it is leased, whatever else it may see.
     "LeasedTask": "payload result error metadata lease_token checkpoint",
+    "LeasedQuestion": "question answer_schema answer reason default",
     "POST /tasks/complete.results": "task_id error code",
     "POST /tasks/fail.results": "task_id error code",
     "HistoryEntry": "type",
@@ -54,6 +58,12 @@ SHOWN: Mapping[str, str] = {
     "Control": "kind name changed_by",
     "Schedule": "name cron timezone created_by task_type",
     "GET /schedules/{schedule_id}/preview": "timezone",
+    "Policy": "name created_by updated_by workspaces task_types capabilities agent_allowlist agent_blocklist deny_when",
+    "Policy.region_constraint": "allowed_regions blocked_regions",
+    "PolicyConflict": "reason",
+    "POST /policies/dry-run.tasks": "task_type reason",
+    "Violation": "policy_name description task_type submitted_by agent_id region resolved_by",
+    "PATCH /policies/violations/{violation_id}": "message",
     "GET /workflow-schema": "schema",
     "Workflow": "name created_by",
     "WorkflowRun": "workflow created_by",
@@ -99,8 +109,11 @@ SHOWN: Mapping[str, str] = {
 PAYLOADS: Mapping[str, str] = {
     "Task": "payload result error metadata checkpoint",
     "Progress": "message",
+    "Question": "question answer_schema answer reason default",
     "HistoryEntry": "result error metadata",
     "Schedule": "task deliberation",  # payload and metadata, the question and its material
+    "Policy": "description metadata",
+    "Violation": "resolution_notes metadata",
     "Workflow": "document",  # inputs that its author wrote
     "WorkflowRun": "metadata",
     "RunStep": "result",

@@ -9,8 +9,12 @@ from typing import Any
 from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.agents.agent import AgentBody, AgentStatus, Health, Intent, IntentBy, Liveness, TransportKind
 from cluster.domain.base.ids import ID_PATTERN
+from cluster.domain.policies.policy import Enforcement
+from cluster.domain.policies.policy import Scope as PolicyScope
+from cluster.domain.policies.violations import ViolationStatus, ViolationType
 from cluster.domain.schedules.schedule import CatchUp, Overlap
 from cluster.domain.schedules.schedule import State as ScheduleState
+from cluster.domain.tasks.questions import Verdict
 from cluster.domain.tasks.task import Body, TaskDetail, TaskStatus
 from cluster.domain.workflows.document import FailureCode, RunStatus, StepStatus
 
@@ -95,6 +99,13 @@ SHAPES: dict[str, Schema] = {
         code={"type": "string", "pattern": "^[a-z][a-z0-9_]*$", "description": "For programs; it does not change."},
         trace_id={"type": "string", "description": "Also in the header X-Trace-Id and in the log."},
         errors_opt=listed(fields(field=TEXT, message=TEXT)),
+        # Of a submit that a policy refuses.
+        policy_id_opt=ID,
+        policy_version_opt=COUNT,
+        violation_type_opt=words(ViolationType),
+        allowed_opt=TEXT,
+        can_override_opt=YES_OR_NO,
+        index_opt=COUNT,
     ),
 }
 
@@ -117,6 +128,14 @@ SHAPES["RetryPolicy"] = fields(
     attempts=COUNT, initial_seconds_opt=NUMBER, factor_opt=NUMBER, cap_seconds_opt=NUMBER,
     non_retryable_opt=listed({"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_.-]{0,63}$"}), calls_opt=COUNT,
 )  # fmt: skip
+SHAPES["Question"] = fields(
+    attempt=COUNT, open=YES_OR_NO, question=TEXT, answer_schema=nullable(MAP), answerers=listed(TEXT),
+    time_limit_seconds=nullable(NUMBER), asked_at=EPOCH, asked_by=TEXT, due_at=nullable(EPOCH),
+    verdict=nullable(words(Verdict)), answer=ANYTHING, reason=nullable(TEXT), answered_at=nullable(EPOCH),
+    answered_by=nullable(TEXT), default_opt=ANYTHING,
+)  # fmt: skip
+SHAPES["LeasedQuestion"] = more("Question")
+SHAPES["OpenQuestion"] = more("Question", task_id=ID, task_type=TEXT, queue=TEXT, priority=LEVEL)
 SHAPES["Task"] = fields(
     id=ID, task_type=TEXT, payload=ANYTHING, required_capabilities=listed(TEXT), status=words(TaskStatus),
     status_detail=words(TaskDetail), priority=LEVEL, created_at=EPOCH, run_at=EPOCH, assigned_at=nullable(EPOCH),
@@ -128,7 +147,7 @@ SHAPES["Task"] = fields(
     sticky_key_opt=TEXT,
     excluded_agents_opt=listed(ID), after_opt=listed(fields(id=ID, when_failed=TEXT)), left_out_opt=listed(words(Body)),
     redacted_opt=YES_OR_NO, progress_opt=ref("Progress"), checkpoint_opt=ANYTHING,
-    retry_opt=ref("RetryPolicy"),
+    retry_opt=ref("RetryPolicy"), question_opt=ref("Question"),
 )  # fmt: skip
 SHAPES["Workspace"] = fields(
     id=ID, name=TEXT, state=words(WorkspaceState), created_at=EPOCH, changed_at=EPOCH,
@@ -141,7 +160,9 @@ SHAPES["ApiKey"] = fields(
     created_at=EPOCH, created_by=TEXT, expires_at=nullable(EPOCH), revoked_at=nullable(EPOCH),
     overlap_until=nullable(EPOCH), last_used_at=nullable(EPOCH),
 )  # fmt: skip
-SHAPES["LeasedTask"] = more("Task", lease_token=TEXT, lease_expires_at=EPOCH, redelivered=YES_OR_NO)
+SHAPES["LeasedTask"] = more(
+    "Task", lease_token=TEXT, lease_expires_at=EPOCH, redelivered=YES_OR_NO, question_opt=ref("LeasedQuestion")
+)
 SHAPES["DeadTask"] = more("Task", reason=words(TaskDetail), ended_at=EPOCH)
 SHAPES["AuditEntry"] = fields(
     entry_id=TEXT, action=TEXT, actor=fields(type=TEXT, id=TEXT, name=NOTHING, ip_address=NOTHING, user_agent=NOTHING),
@@ -203,6 +224,44 @@ SHAPES["Control"] = fields(
     kind=TEXT, name=TEXT, paused=YES_OR_NO, changed_at=nullable(EPOCH), changed_by=nullable(TEXT),
     rate_per_second_opt=nullable(NUMBER), burst_opt=WHOLE, weight_opt=NUMBER,
 )  # fmt: skip
+SHAPES["PolicyPriority"] = {
+    "type": "integer",
+    "minimum": -1_000_000,
+    "maximum": 1_000_000,
+    "description": "Of several policies that refuse a submit, the highest is named.",
+}
+SHAPES["Policy"] = fields(
+    **dict.fromkeys(("id",), ID),
+    **dict.fromkeys(("name", "description", "created_by", "updated_by"), TEXT),
+    scope=words(PolicyScope),
+    all_workspaces=YES_OR_NO,
+    **dict.fromkeys(("workspaces", "task_types", "capabilities", "agent_allowlist", "agent_blocklist"), listed(TEXT)),
+    region_constraint=fields(allowed_regions=listed(TEXT), blocked_regions=listed(TEXT)),
+    sla=fields(max_execution_seconds=nullable(NUMBER)),
+    deny_when=nullable(TEXT),
+    enforcement_level=words(Enforcement),
+    enabled=YES_OR_NO,
+    priority=ref("PolicyPriority"),
+    metadata=MAP,
+    version=COUNT,
+    previous_version=nullable(COUNT),
+    created_at=ISO,
+    updated_at=ISO,
+)
+SHAPES["PolicyConflict"] = fields(policy_id=ID, reason=TEXT)
+SHAPES["Violation"] = fields(
+    **dict.fromkeys(("id", "policy_id", "workspace_id"), ID),
+    policy_version=COUNT,
+    **dict.fromkeys(("policy_name", "description", "task_type", "submitted_by", "resolution_notes"), TEXT),
+    violation_type=words(ViolationType),
+    enforcement_level=words(Enforcement),
+    task_id=nullable(ID),
+    **dict.fromkeys(("agent_id", "region", "resolved_by"), nullable(TEXT)),
+    timestamp=ISO,
+    status=words(ViolationStatus),
+    resolved_at=nullable(ISO),
+    metadata=MAP,
+)
 SHAPES["Schedule"] = fields(
     schedule_id=ID, name=TEXT, state=words(ScheduleState), cron=nullable(TEXT), timezone=TEXT, every_seconds=nullable(COUNT),
     starts_at=nullable(EPOCH), ends_at=nullable(EPOCH), jitter_seconds=NUMBER, catch_up=words(CatchUp),

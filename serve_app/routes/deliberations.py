@@ -5,27 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
+from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import Header, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from cluster.domain.access.permissions import Permission
+from cluster.domain.base.conditions import Search
 from cluster.domain.base.errors import Conflict, InvalidRequest
 from cluster.domain.base.json_values import check_json
 from cluster.domain.base.log import LogRow, Origin, record_for
 from cluster.domain.deliberation.contract import MATERIAL, make_contract
 from cluster.domain.deliberation.request_ids import request_id_in
 from cluster.domain.deliberation.stored import Deliberation, NewDeliberation
-from cluster.domain.deliberation.wire import record_wire, result_wire, status_wire, transcript_wire
+from cluster.domain.deliberation.wire import STATES_OF, record_wire, result_wire, status_wire, transcript_wire
 from cluster.domain.tasks.task import IdempotencyKey
+from cluster.ports.deliberations import DeliberationQuery
+from cluster.ports.totals import Total
 from cluster.ports.wake_ups import WakeTopic
 from cluster.process.waits import LONGEST_WAIT_S
-from serve_app.auth.admission import Asker, requires
+from serve_app.auth.admission import Asker, admit, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency
-from serve_app.http.paging import total_wire
+from serve_app.http.paging import Cursor, decode_cursor, encode_cursor, total_wire
+from serve_app.http.searching import Searching
 from serve_app.routes.known import known_deliberation
 from serve_app.schemas.deliberations import Deliberate
 from serve_app.schemas.fields import Offset
@@ -146,21 +151,60 @@ async def _known(request: Request, asker: Origin, request_id: str) -> Deliberati
     return await known_deliberation(gateway(request), asker, request_id)
 
 
+class DeliberationStatus(StrEnum):
+    """What a deliberation's `deliberation_status` may be."""
+
+    PENDING = "pending"
+    SCHEDULED = "scheduled"
+    IN_PROGRESS = "in_progress"
+    CONSENSUS_REACHED = "consensus_reached"
+    NO_CONSENSUS = "no_consensus"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
 @router.get("/deliberations")
 @requires(Permission.DELIBERATIONS_READ)
 async def list_deliberations(
     request: Request,
     asker: Asker,
+    search: Searching,
+    status: DeliberationStatus | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     offset: Offset = 0,
+    cursor: Cursor = None,
 ) -> dict[str, Any]:
-    """Deliberations of the workspace, newest first."""
-    found, total = await gateway(request).deliberations.list(asker.workspace, limit, offset)
+    """Deliberations of the workspace, newest first. ``where`` as in the list of tasks: metadata, tags and tenant are those of
+    the context, the type is debate or quick, the agent is one of the panel of a deliberation that has ended. With ``where``,
+    ``status`` or ``cursor``, a page may be short or empty while ``next_cursor`` says that there may be more, and ``total``
+    counts the page. 400 (`InvalidRequest`) if a condition cannot be meant, or an ``offset`` comes with one of these; 403
+    (`Forbidden`) if it asks for metadata, tags or the tenant without ``controlplane:payloads.read``."""
+    gate = gateway(request)
+    if search is not None and search.terms:  # the tenant of a deliberation is what somebody wrote, as its context is
+        await admit(request, Permission.PAYLOADS_READ)
+    before = decode_cursor(cursor)
+    if search is None and status is None and before is None:
+        found, total = await gate.deliberations.list(asker.workspace, limit, offset)
+        full = offset + len(found) < total.entries or not total.exact
+        following = (found[-1].admitted_at, found[-1].request_id) if found and full else None
+    else:
+        if offset:
+            raise InvalidRequest("status and cursor go without an offset; send the next_cursor of the page before.")
+        states = None if status is None else STATES_OF[status]
+        query = DeliberationQuery(
+            workspace=asker.workspace, search=search or Search(), states=states, limit=limit, before=before
+        )
+        page = await gate.deliberations.search(query)
+        found, following = list(page.deliberations), page.following
+        total = Total(len(found), exact=before is None and following is None)
     return {
         "deliberations": [record_wire(deliberation) for deliberation in found],
         **total_wire(total),
         "limit": limit,
         "offset": offset,
+        "has_more": following is not None,
+        "next_cursor": None if following is None else encode_cursor(*following),
     }
 
 

@@ -5,6 +5,7 @@ A replica writes definitions itself. Runs that are due are started where the zon
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Query, Request
@@ -31,6 +32,7 @@ from serve_app.routes.deliberations import admission
 from serve_app.routes.tasks import new_task
 from serve_app.schemas.fields import Offset
 from serve_app.schemas.schedules import ScheduleFields, preview_wire, schedule_wire
+from serve_app.under_policies import under_policies
 
 router = GuardedRouter(tags=["schedules"])
 
@@ -220,6 +222,7 @@ async def run_schedule(request: Request, schedule_id: str, asker: Asker, key: Id
             now = gate.clock.now()
             after, effects = step(schedule, RunNow(key=asked), now)
             change = change_of(after, effects, asker, asker, now)
+            change = replace(change, tasks=await under_policies(gate, asker, change.tasks))
             await gate.schedules.change([change])
             gate.notify(*(topics_for(change.tasks) if change.tasks else (WakeTopic.DELIBERATIONS,)))
         return run

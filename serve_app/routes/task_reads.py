@@ -12,7 +12,7 @@ from fastapi import Depends, Query, Request
 
 from actors.messages import ExplainRequest
 from cluster.domain.access.permissions import Permission
-from cluster.domain.base.conditions import Search, parse_search
+from cluster.domain.base.conditions import Search
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import Origin
@@ -22,7 +22,7 @@ from cluster.domain.tasks.task import Body, Priority, Task, TaskDetail, TaskStat
 from cluster.ports.tasks import TaskQuery, missing_task
 from cluster.ports.totals import Total
 from cluster.process.waits import LONGEST_WAIT_S
-from serve_app.auth.admission import Asker, Caller, admit, requires
+from serve_app.auth.admission import Asker, Caller, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.auth.words import data_of, may_read_words
 from serve_app.gateway import Gateway, gateway
@@ -32,12 +32,12 @@ from serve_app.http.paging import (
     Filter,
     Limit,
     Time,
-    Where,
     decode_cursor,
     encode_cursor,
     next_cursor,
     total_wire,
 )
+from serve_app.http.searching import Searching
 from serve_app.routes.agents import without_actor
 from serve_app.schemas.fields import MAX_SECONDS, Offset
 from serve_app.schemas.tasks import history_wire, retry_wire, task_wire
@@ -160,24 +160,6 @@ async def task_query(
 
 
 Listing = Annotated[TaskQuery, Depends(task_query)]
-
-
-async def search_of(request: Request, where: Where, offset: Offset = 0) -> Search | None:
-    """What ``where`` says; None without it. Whoever asks for metadata or tags has to be allowed to read them: which tasks match
-    would tell their words.
-
-    Raises: `InvalidRequest` if a condition cannot be meant, or comes with an ``offset``; `Forbidden`."""
-    if not where:
-        return None
-    if offset:
-        raise InvalidRequest("where goes with cursor and not with offset; send the next_cursor of the page before.")
-    search = parse_search(where)
-    if search.of_words:
-        await admit(request, Permission.PAYLOADS_READ)
-    return search
-
-
-Searching = Annotated[Search | None, Depends(search_of)]
 
 
 async def _listed(gate: Gateway, query: TaskQuery, search: Search | None) -> tuple[Sequence[Task], dict[str, Any]]:

@@ -27,6 +27,8 @@ from cluster.domain.deliberation.numbers import exact_json
 from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.chats import check_asked_schema
 from cluster.domain.tasks.progress import checked_progress
+from cluster.domain.tasks.question_checks import INVALID_QUESTION
+from cluster.domain.tasks.questions import Question
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, checked
 from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Priority, Task, TaskStatus
 from cluster.ports.tasks import SubmitItem
@@ -41,6 +43,7 @@ from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.exact_numbers import exact_numbers
 from serve_app.http.hang_ups import hung_up
 from serve_app.http.idempotency import Idempotency, given_key, key_of
+from serve_app.routes.questions import asked_in
 from serve_app.routes.task_reads import Wait, shown, task_at_its_end
 from serve_app.schemas.tasks import (
     MAX_BLOCK_MS,
@@ -57,6 +60,7 @@ from serve_app.schemas.tasks import (
     Reports,
     task_wire,
 )
+from serve_app.under_policies import under_policies
 
 router = GuardedRouter(tags=["tasks"])
 
@@ -90,7 +94,25 @@ def new_task(gate: Gateway, task_id: str, body: CreateTask, asker: Origin, now: 
         region_routing_mode=body.region_routing_mode,
         origin_region=settings.region,
         rules=_rules(body),
+        question=_question(body),
     )
+
+
+#: What of a submit says which agent may have the task, or when: a person answers when it likes.
+_OF_WORK = ("required_capabilities", "target_agent", "worker_version", "sticky_key", "run_at", "delay_seconds")
+
+
+def _question(body: CreateTask) -> Question | None:
+    """The question of a task that people do. Raises: `InvalidRequest` if it cannot be asked, or the task is also for agents."""
+    if body.input_required is None:
+        return None
+    for name in _OF_WORK:
+        if getattr(body, name):
+            raise InvalidRequest(
+                f"A task with input_required is done by people; leave {name} out, and give the work a task after this one.",
+                INVALID_QUESTION,
+            )
+    return body.input_required.to_domain()
 
 
 def _max_retries(gate: Gateway, body: CreateTask) -> int:
@@ -149,7 +171,8 @@ async def create_task(
     """Submits a task; it is durable before this is answered. Send an ``Idempotency-Key`` to make repeats safe. With ``wait`` the
     answer has the ``task`` too, when it has ended or so many seconds have passed (at most 25), unless it cannot be read; this
     takes the permission to read tasks. 400 (`InvalidRequest`) if the fields do not fit together or ``after`` names an unknown
-    task, 409 (`Conflict`) if the key was used with another body."""
+    task, 403 (`PolicyDenied`) with ``policy_id`` and what is ``allowed`` if a policy refuses it, 409 (`Conflict`) if the key was
+    used with another body."""
     gate = gateway(request)
     if wait:
         await admit(request, Permission.TASKS_READ)
@@ -161,7 +184,8 @@ async def create_task(
         idem = IdempotencyKey(route="tasks", key=key, body_digest=digest)
     if body.after:
         await _check_dependencies(gate, asker, [task])
-    outcome = await gate.submits.put(SubmitItem(task=task, idempotency=idem))
+    (item,) = await under_policies(gate, asker, [SubmitItem(task=task, idempotency=idem)])
+    outcome = await gate.submits.put(item)
     if outcome.conflict:
         raise Conflict(_CONFLICT, "idempotency_conflict")
     gate.acknowledged([outcome])
@@ -176,7 +200,8 @@ async def create_task(
 @requires(Permission.TASKS_WRITE)
 async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Submits up to 1,000 tasks in one transaction; they wait in the given order. An ``Idempotency-Key`` covers the whole
-    batch. 400 (`InvalidRequest`) if a task is not valid, 409 (`Conflict`) if the key was used with another body."""
+    batch. 400 (`InvalidRequest`) if a task is not valid, 403 (`PolicyDenied`) if a policy refuses one, 409
+    (`Conflict`) if the key was used with another body."""
     gate = gateway(request)
     now = gate.clock.now()
     # Tasks with one creation time are ordered by their ids, so the ids are sorted.
@@ -188,10 +213,11 @@ async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: I
         idem = IdempotencyKey(route="tasks/batch", key=f"{key}#{index}", body_digest=digest) if key else None
         items.append(SubmitItem(task=task, idempotency=idem))
     await _check_dependencies(gate, asker, tasks)
+    governed = await under_policies(gate, asker, items)
     if key is None:
-        outcomes: Sequence[Any] = await gate.submits.put_many(items)
+        outcomes: Sequence[Any] = await gate.submits.put_many(governed)
     else:
-        outcomes = await gate.tasks.submit(items, all_or_none=True)
+        outcomes = await gate.tasks.submit(governed, all_or_none=True)
         gate.notify(*topics_for(items))
     if any(outcome.conflict for outcome in outcomes):
         raise Conflict(_CONFLICT, "idempotency_conflict")
@@ -369,6 +395,9 @@ async def complete_tasks(request: Request, body: Reports, asker: Asker, key: Ide
 async def _report_one(request: Request, asker: Origin, body: Report) -> None:
     if isinstance(body, RefusedReport):
         raise InvalidRequest(body.refusal, body.code)
+    if body.ask is not None:
+        await asked_in(request, asker, body.task_id, body.lease_token, body.ask)
+        return
     await _report(request, await in_thread_if_large(rough_size(body.result), _report_request, asker, body))
 
 

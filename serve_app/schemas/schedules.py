@@ -26,6 +26,7 @@ from cluster.domain.tasks.task import Priority
 from cluster.domain.tasks.template import templated_task
 from serve_app.schemas.deliberations import Deliberate
 from serve_app.schemas.fields import ExactBody, Named, Text, iso_time
+from serve_app.schemas.questions import input_wire
 from serve_app.schemas.tasks import CreateTask, rules_wire
 
 #: The beginning of the year 2100.
@@ -164,6 +165,7 @@ def _task_wire(schedule: Schedule) -> dict[str, Any]:
         "fallback_regions": list(task.fallback_regions),
         "region_routing_mode": task.region_routing_mode,
         **rules_wire(task.rules, task.max_retries),
+        **input_wire(task.question),
     }
 
 

@@ -37,6 +37,7 @@ from serve_app.schemas.fields import (
     agent_name,
     iso_time,
 )
+from serve_app.schemas.questions import AskInReport, InputRequired, question_wire
 
 MAX_CLAIM = 100
 #: Most task types, and most queues, that one claim may name.
@@ -123,6 +124,7 @@ class TaskFields(RequestBody):
     region_routing_mode: Literal["any", "preferred", "strict"] = "any"
     worker_version: Text | None = Field(None, min_length=1, max_length=MAX_VERSION)
     sticky_key: Words | None = None
+    input_required: InputRequired | None = None
 
     @field_validator("worker_version")
     @classmethod
@@ -167,7 +169,7 @@ class CreateTask(TaskFields):
     one does.
     """
 
-    younger = frozenset({"retry", "sticky_key", "worker_version"})
+    younger = frozenset({"retry", "sticky_key", "worker_version", "input_required"})
 
     payload: Any = {}
     run_at: float | None = Field(None, ge=0, le=MAX_EPOCH_S)
@@ -265,7 +267,7 @@ class Prioritize(RequestBody):
 
 class Report(RequestBody):
     """One report of a batch: a failure if it has ``error``, the answer to a cancel if it has ``stopped``, given back
-    unfinished if it has ``released``."""
+    unfinished if it has ``released``, or with a question to people if it has ``ask``."""
 
     task_id: str
     result: Any = None
@@ -276,6 +278,7 @@ class Report(RequestBody):
     error_code: ErrorCode | None = None
     stopped: bool = False
     released: bool = False
+    ask: AskInReport | None = None
     agent_id: Text | None = Field(None, max_length=128)
     latency_ms: float | None = Field(None, ge=0)
     lease_token: Text | None = Field(None, max_length=1024)
@@ -330,6 +333,7 @@ def task_wire(task: Task) -> dict[str, Any]:
         **_replay_wire(task),
         **rules_wire(task.rules, task.max_retries),
         **_progress_wire(task.progress),
+        **({} if task.question is None else {"question": question_wire(task, task.question)}),
         **_left_out_wire(task),
         **_redacted_wire(task),
     }

@@ -65,8 +65,10 @@ CALLS: dict[str, Any] = {
     "POST /tasks/{task_id}/chunks": lambda a, t, k: [
         (f"/tasks/{t}/chunks", {"lease_token": k, "first": 1, "chunks": ["so far"]})
     ],
+    "POST /tasks/{task_id}/ask": lambda a, t, k: [(f"/tasks/{t}/ask", {"lease_token": k, "question": "Which one?"})],
     "POST /tasks/complete": lambda a, t, k: [
         ("/tasks/complete", one_report(t, lease_token=k)),
+        ("/tasks/complete", one_report(t, lease_token=k, ask={"question": "Which one?"})),
         ("/tasks/complete", one_report(t, agent_id=a)),
     ],
     "POST /tasks/fail": lambda a, t, k: [("/tasks/fail", one_report(t, agent_id=a, error="no"))],

@@ -238,8 +238,7 @@ async def test_a_claim_for_a_named_task_outlives_changes_among_the_agents(api: A
 
         async def claims_wait() -> bool:
             """Those of the three. Which others wait, and how many, depends on who was chosen before the tasks came."""
-            claims = api.actor(AGENT_HOST)._push._claims.values()
-            theirs = {"a3", "a4", "a5"} <= {agent_id for group in claims for agent_id in group}
+            theirs = {"a3", "a4", "a5"} <= {agent_id for _, agent_id in api.actor(AGENT_HOST)._push._plan.waiting}
             return theirs and int((await api.actor(SCHEDULER).status())["waiting_claims"]) >= 3
 
         await eventually(claims_wait)
@@ -400,7 +399,7 @@ async def test_an_agent_that_registers_again_is_called_by_what_it_says_now(api: 
     async with serving(former) as old, serving(present) as new:
         await api.post("/agents", {"agent_id": "a1", "endpoint": old})
         push = api.actor(AGENT_HOST)._push
-        await eventually(lambda: bool(push._waiting))  # its claim waits, made for the former registration
+        await eventually(lambda: bool(push._plan.waiting))  # its claim waits, made for the former registration
         await api.post("/agents", {"agent_id": "a1", "endpoint": new})
         known = api.actor(AGENT_HOST)._directory
         await eventually(lambda: {agent.endpoint for agent in known.agents()} == {new})
@@ -479,9 +478,8 @@ async def test_a_lease_that_arrives_after_its_claim_was_cancelled_is_executed(ap
         await api.post("/agents", {"agent_id": "a1", "endpoint": url})
         host = api.actor(AGENT_HOST)
         push = host._push
-        await eventually(lambda: bool(push._waiting))
-        start, late = push._claims, []
-        (claim,) = next(iter(start.values())).values()
+        await eventually(lambda: bool(push._plan.waiting))
+        (claim,), late = push._claims.values(), []
         exchange = host._shard
 
         deliver = exchange._deliver

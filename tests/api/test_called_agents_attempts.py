@@ -100,7 +100,7 @@ async def test_no_task_dies_that_was_not_sent(api: Api, error: PeerError) -> Non
     created = await _submitted(api)
     await _register(api)
     await _advance_until(clock, lambda: host._breakers.get(KEY) and host._breakers[KEY].state is BreakerState.OPEN)
-    await eventually(lambda: not host._push._working and not host._push._waiting)
+    await eventually(lambda: not host._push._plan.working and not host._push._plan.waiting)
     await eventually(lambda: _no_claim_waits(api))
     sent = len(agent.asked)
     assert THRESHOLD <= sent <= 5 + THRESHOLD
@@ -123,14 +123,14 @@ async def test_a_half_open_breaker_is_given_the_trials_and_no_more(api: Api) -> 
     await _submitted(api)
     await _register(api, max_concurrency=20)
     await _advance_until(clock, lambda: host._breakers.get(KEY) and host._breakers[KEY].state is BreakerState.OPEN)
-    await eventually(lambda: not host._push._working)
+    await eventually(lambda: not host._push._plan.working)
     sent = len(agent.asked)
     before = await _claims(api)
     agent.gate.clear()
     await clock.advance(RESET_S)
     await eventually(lambda: len(agent.asked) == sent + TRIALS)
-    await eventually(lambda: not host._push._waiting)
-    assert sum(len(tasks) for tasks in host._push._working.values()) == TRIALS
+    await eventually(lambda: not host._push._plan.waiting)
+    assert sum(len(tasks) for tasks in host._push._plan.working.values()) == TRIALS
     assert await _claims(api) - before == len(agent.asked) - sent == TRIALS, "nothing was claimed to be given back"
     agent.gate.set()
     await eventually(lambda: host._breakers[KEY].state is BreakerState.OPEN)
@@ -143,7 +143,7 @@ async def test_a_lease_that_comes_when_the_breaker_has_opened_goes_back(api: Api
     agent = Agent()
     host, clock = await _hosted(api, agent)
     await _register(api)
-    await eventually(lambda: bool(host._push._waiting))
+    await eventually(lambda: bool(host._push._plan.waiting))
     exchange, late = host._shard, list[Any]()
     deliver = exchange._deliver
     exchange._deliver = lambda number, answer: late.append((number, answer))
@@ -206,7 +206,7 @@ async def test_an_agent_is_not_called_before_it_wants_to_be(api: Api, error: Age
     first, *others = await _submitted(api, 6, max_retries=1)
     await _advance_until(clock, lambda: host._breakers.get(KEY) and host._breakers[KEY].retry_at)
     asked_at = clock.now()
-    await eventually(lambda: not host._push._working and not host._push._waiting)
+    await eventually(lambda: not host._push._plan.working and not host._push._plan.waiting)
     assert (len(agent.asked), host._breakers[KEY].failures) == (1, failures)
     task = await api.get(f"/tasks/{agent.asked[0]}")
     assert (task["status_detail"], task["retries"]) == ("retrying", 1)
@@ -316,7 +316,7 @@ async def test_slots_that_deliberations_use_are_not_claimed_for(api: Api) -> Non
     calls = [ask_agent(api, a_call("a1", key=f"k{number}:")) for number in range(2)]
     await eventually(lambda: len(agent.asked) == 2)
     created = await _submitted(api, 2, timeout_seconds=5)
-    await eventually(lambda: not host._push._waiting)
+    await eventually(lambda: not host._push._plan.waiting)
     assert {(await api.get(f"/tasks/{task_id}"))["status"] for task_id in created} == {"pending"}
     agent.gate.set()
     await asyncio.gather(*calls)

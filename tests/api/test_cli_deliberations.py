@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from aragora_worker.api import ControlPlaneClient
 from tests.support.answering import Agents, always, registrations
 from tests.support.api import Api
 from tests.support.system import clean_environment
@@ -39,6 +40,39 @@ async def _run(api: Api, *words: str, code: int = 0) -> str:
     assert process.returncode == code, output.decode()
     assert "Traceback" not in output.decode()
     return output.decode()
+
+
+async def test_deliberations_are_searched(api: Api, panel: None) -> None:
+    ids = []
+    for number in range(3):
+        context = {"pr": number, "tags": ["review"], "tenant": "acme"}
+        body = {
+            "content": f"Tea {number}?",
+            "context": context,
+            "config": {"agents": ["a", "b"], "options": ["tea", "coffee"]},
+        }
+        ids.insert(0, (await api.post("/deliberations", body))["request_id"])
+    bare = {"content": "Tea?", "config": {"agents": ["a", "c"], "options": ["tea", "coffee"]}}
+    ids.insert(0, (await api.post("/deliberations", bare))["request_id"])
+
+    async def found(*words: str) -> list[str]:
+        listed = json.loads(await _run(api, "deliberations", "list", "--json", *words))
+        return [record["request_id"] for record in listed["deliberations"]]
+
+    assert await found("--where", "metadata.pr=1") == [ids[2]]
+    assert await found("--where", "tag=review", "--where", "tenant=acme", "--where", "agent=b") == ids[1:]
+    assert await found("--where", "agent=c") == ids[:1]
+    assert await found("--status", "consensus_reached", "--where", "created>=2026-01-01", "--limit", "2") == ids[1:3]
+    assert await found("--status", "failed") == []
+    first = await api.get("/deliberations?limit=3")
+    assert [record["request_id"] for record in first["deliberations"]] == ids[:3]
+    rest = await api.get(f"/deliberations?cursor={first['next_cursor']}")
+    assert [record["request_id"] for record in rest["deliberations"]] == ids[3:]
+    assert (first["has_more"], rest["has_more"], rest["next_cursor"]) == (True, False, None)
+    async with ControlPlaneClient(api.url) as client:
+        assert [record["request_id"] async for record in client.deliberations("tag=review", limit=1)] == ids[1:]
+    for query in ("where=pr", "where=tag=x&offset=1", "status=won", "status=failed&offset=1", "cursor=x"):
+        assert (await api.call("GET", f"/deliberations?{query}")).status_code == 400, query
 
 
 async def test_a_decision_is_found_again_by_the_id_that_was_printed(api: Api, panel: None, tmp_path: Path) -> None:

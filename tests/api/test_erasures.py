@@ -36,8 +36,8 @@ from tests.support.workflows import settle, workflow_keeper
 
 PLANTED = "Zyxwvut-planted"
 ERASED_TABLES = (
-    "tasks, task_progress, task_chunks, schedules, workflows, workflow_runs, deliberations, deliberation_events, outcomes, "
-    "idempotency, agent_probes, log"
+    "tasks, task_progress, task_chunks, task_questions, schedules, workflows, workflow_runs, deliberations, "
+    "deliberation_events, outcomes, idempotency, agent_probes, log"
 )
 _OPTIONS = [f"{PLANTED} Postgres", f"{PLANTED} Redis"]
 
@@ -66,6 +66,18 @@ async def _dead(tasks: TaskApi, **fields: Any) -> str:
     return task_id
 
 
+async def _answered(tasks: TaskApi) -> None:
+    question = {
+        "question": f"{PLANTED}?",
+        "answer_schema": {"title": PLANTED},
+        "time_limit_seconds": 9,
+        "default": PLANTED,
+    }
+    for verdict in ({"verdict": "answer", "answer": PLANTED}, {"verdict": "reject", "reason": PLANTED}):
+        task_id = await tasks.submit("approval", metadata={"subject": PLANTED}, input_required=question)
+        await tasks.post(f"/tasks/{task_id}/answer", verdict)
+
+
 async def _deliberation(api: Api, **context: Any) -> str:
     question = {
         "content": f"{PLANTED} which store?",
@@ -87,6 +99,7 @@ async def _everything(api: Api) -> tuple[str, str, str]:
     dead = await _dead(tasks)
     replay = {"ids": [dead], "dry_run": True, "payload": {"text": PLANTED}}
     await api.post("/dead-letter/replay", replay, headers={"Idempotency-Key": "again"})
+    await _answered(tasks)
     request_id = await _deliberation(api)
     await api.post(f"/deliberations/{request_id}/outcome", {"correct": _OPTIONS[0]})
     imported = {"id": "q1", "votes": {"x": PLANTED, "y": "b"}, "correct": PLANTED}

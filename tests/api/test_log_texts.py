@@ -99,6 +99,21 @@ async def _credentials(api: Api) -> None:
     assert (await api.call("DELETE", "/credentials/c1")).is_success
 
 
+async def _policies(api: Api) -> None:
+    """Each kind of row of a policy and of a violation."""
+    wordy = {"name": WORDS, "description": WORDS, "metadata": {"note": WORDS}}
+    made = await api.post("/policies", {**wordy, "task_types": ["nightly"], "agent_blocklist": ["a1"]})
+    path = f"/policies/{made['id']}"
+    refused = await api.call("POST", "/tasks", {"task_type": "nightly", "target_agent": "a1", "payload": WORDS})
+    assert refused.status_code == 403
+    (violation,) = (await api.get("/policies/violations"))["violations"]
+    notes = {"status": "resolved", "resolution_notes": WORDS}
+    assert (await api.call("PATCH", f"/policies/violations/{violation['id']}", notes)).is_success
+    await api.post("/tasks", {"task_type": "nightly"})
+    assert (await api.call("PUT", path, {"description": f"{WORDS} Again."})).is_success
+    assert (await api.call("DELETE", path)).is_success
+
+
 async def _workflows(api: Api) -> None:
     """Each kind of row of a workflow and its runs; the first step of the run has no input."""
     task = {"task_type": "echo", "metadata": {"note": WORDS}}
@@ -147,6 +162,7 @@ async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
         await _access(api)
         await _schedules(api)
         await _credentials(api)
+        await _policies(api)
         await _workflows(api)
         monitor = await api.start_health_monitor()
 

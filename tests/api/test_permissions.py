@@ -20,7 +20,7 @@ from starlette.requests import HTTPConnection
 from cluster.domain.access.permissions import ALL, OF_THE_SYSTEM, Permission
 from cluster.domain.access.principal import Principal
 from cluster.domain.access.roles import ROLES
-from cluster.domain.base.log import LogRow
+from cluster.domain.base.log import SYSTEM, LogRow
 from tests.api.test_worker import ended
 from tests.api.test_worker_process import begun, started
 from tests.support.api import CP, Api, in_thread
@@ -73,8 +73,8 @@ async def tokens(api: Api) -> TokenTable:
 
 
 async def _rows(api: Api, workspace: str) -> list[LogRow]:
-    """Without those that workers write at any time."""
-    return [row for row in await api.rows() if row.workspace == workspace and not row.kind.startswith("deliberation.")]
+    """Without those that the system writes at any time: deliberations go on, and leases end while the machine is busy."""
+    return [row for row in await api.rows() if row.workspace == workspace and not row.principal.startswith(SYSTEM)]
 
 
 # --- changes -------------------------------------------------------------------------------------------------------------
@@ -142,11 +142,14 @@ async def _objects(api: Api) -> dict[str, str]:
         ("/agents/{agent_id}/pause", "agent_id"),
         ("/schedules/{schedule_id}/pause", "schedule_id"),
         ("/credentials/{credential_name}/rotate", "credential_name"),
+        ("/policies/{policy_id}/rollback", "policy_id"),
         ("/workflows/{name}/runs", "name"),
         ("/workflow-runs/{run_id}/cancel", "run_id"),
     ):
         path, _ = await CHANGES["POST", template](api)
         made[name] = path.split("/")[2]
+    path, _ = await CHANGES["PATCH", "/policies/violations/{violation_id}"](api)
+    made["violation_id"] = path.split("/")[3]
     entry = (await api.rows(made["task_id"]))[0]
     return {**made, "subject_id": made["task_id"], "workspace_id": OWN, "log_id": str(entry.seq)}
 

@@ -50,6 +50,10 @@ AGENT_METRICS = {
     "agent_id", "tasks_completed", "findings_generated", "average_response_time_ms", "error_rate", "last_active",
     "uptime_seconds",
 }  # fmt: skip
+VIOLATION = {
+    "id", "policy_id", "policy_name", "violation_type", "description", "task_id", "task_type", "agent_id", "region",
+    "workspace_id", "enforcement_level", "timestamp", "status", "resolved_at", "resolved_by", "resolution_notes", "metadata",
+}  # fmt: skip
 HEALTH_CHECK = {"agent_id", "status", "latency_ms", "timestamp", "error", "metadata"}
 RESULT = {
     "request_id", "status", "decision_type", "answer", "confidence", "consensus_reached", "reasoning", "evidence_used",
@@ -138,6 +142,7 @@ async def test_the_client_can_do_everything_that_has_a_route(api: Api, sdk: Call
     await _tasks(sdk)
     await _numbers(sdk)
     await _schedules(sdk)
+    await _policies(sdk)
     async with _endpoint("tea") as url:
         await _deliberates(sdk, url)
     await sdk("deregister_agent", "a1")
@@ -146,7 +151,7 @@ async def test_the_client_can_do_everything_that_has_a_route(api: Api, sdk: Call
     missing = {name for name in supported if name not in sdk.called}
     for name in sorted(name for name in missing if supported[name] == 0 and name.startswith(("get_", "list_"))):
         assert isinstance(await sdk(name), dict)
-    assert len(sdk.called) >= 33
+    assert len(sdk.called) >= 39
 
 
 async def _agents(sdk: Caller) -> None:
@@ -225,6 +230,24 @@ async def _schedules(sdk: Caller) -> None:
     assert await sdk("delete_schedule", schedule_id) == {"deleted": True}
     with pytest.raises(NotFoundError, match="no schedule"):
         await sdk("get_schedule", schedule_id)
+
+
+async def _policies(sdk: Caller) -> None:
+    policy = await sdk("create_policy", name="Short tasks", task_types=["quick"], sla={"max_execution_seconds": 60})
+    listed = await sdk("list_policies")
+    assert (listed["total"], listed["policies"][0]["id"]) == (1, policy["id"])
+    with pytest.raises(AragoraError, match=policy["id"]) as refused:
+        await sdk("create_task", task_type="quick", timeout_seconds=61)
+    assert (refused.value.status_code, refused.value.response_body["policy_id"]) == (403, policy["id"])
+    page = await sdk("list_violations")
+    (violation,) = page["violations"]
+    assert (page["total"], violation.keys() >= VIOLATION, violation["policy_id"]) == (1, True, policy["id"])
+    assert (await sdk("get_violation", violation["id"]))["violation"] == violation
+    assert (await sdk("update_violation", violation["id"], status="investigating"))["updated"] is True
+    stats = await sdk("get_violations_stats")
+    assert (stats["total"], stats["open"], stats["investigating"], stats["resolved"]) == (1, 0, 1, 0)
+    with pytest.raises(ValidationError, match="status"):
+        await sdk("update_violation", violation["id"], status="acknowledged")
 
 
 async def _numbers(sdk: Caller) -> None:

@@ -157,7 +157,7 @@ async def test_a_task_redelivered_before_its_lost_attempts_report_runs_again(
     def script(call: str, number: int) -> Odd | None:
         return HTML_502 if out.is_set() or (call == REPORT and reports_too.is_set()) else None
 
-    settings = api_settings(store_urls, schema, heartbeat_timeout=1.0)
+    settings = api_settings(store_urls, schema, heartbeat_timeout=3.0)
     async with Api(settings).running() as api, OddProxy(api.url, script).running() as proxy:
         worker = behind(proxy)
         attempts: list[int] = []

@@ -242,8 +242,11 @@ async def test_a_job_that_cannot_be_ended_is_released_after_its_process(
 
 def _runs(pid: int) -> bool:
     """Whether the process has not ended; one that nobody has waited for yet has."""
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 async def _assert_costs_no_retry(api: Api, task_id: str) -> None:

@@ -136,6 +136,7 @@ async def test_an_operator_lets_the_primary_write_alone_and_ends_that(store_urls
             world.cut("east", other, up=True)
         await world.primary()
         await east.acknowledged("with all")
+        await world.primary()
         assert stored == [("region.mode_set", {"mode": mode}) for mode in ("async", "sync")]
         for region in world.regions.values():
             assert await region.tasks() == {"alone", "with all"}

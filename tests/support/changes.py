@@ -87,6 +87,25 @@ def _of_credential(path: str, body: Any = None) -> Prepare:
     return prepare
 
 
+#: It is about tasks that no other call of this table submits.
+A_POLICY = {"name": "No night runs", "task_types": ["nightly"], "agent_blocklist": ["night-owl"]}
+
+
+def _of_policy(path: str, body: Any = None) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        return path.format((await api.post("/policies", A_POLICY))["id"]), body
+
+    return prepare
+
+
+async def _of_violation(api: Api) -> tuple[str, Any]:
+    await api.post("/policies", A_POLICY)
+    refused = await api.call("POST", "/tasks", {"task_type": "nightly", "target_agent": "night-owl"})
+    assert refused.status_code == 403
+    newest = (await api.get("/policies/violations"))["violations"][0]
+    return f"/policies/violations/{newest['id']}", {"status": "resolved"}
+
+
 ONE_STEP = {"name": "one", "steps": [{"id": "a", "task": {"task_type": "echo"}}]}
 
 
@@ -140,6 +159,11 @@ async def _stopping(api: Api) -> tuple[str, Any]:
     task = await _leased(api)
     await api.post(f"/tasks/{task['id']}/cancel", None)
     return f"/tasks/{task['id']}/stopped", _token(task)
+
+
+async def _asking(api: Api) -> tuple[str, Any]:
+    question = {"task_type": "approval", "input_required": {"question": "Which one?"}}
+    return f"/tasks/{(await api.post('/tasks', question))['task_id']}/answer", {"verdict": "approve"}
 
 
 def _of_dead(path: str, body: Callable[[str], Any] | None = None) -> Prepare:
@@ -221,6 +245,8 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("POST", "/tasks/{task_id}/chunks"): _of_lease(
         "/tasks/{}/chunks", lambda t: {"first": 1, "chunks": ["once upon"], **_token(t)}
     ),
+    ("POST", "/tasks/{task_id}/ask"): _of_lease("/tasks/{}/ask", lambda t: {"question": "Which one?", **_token(t)}),
+    ("POST", "/tasks/{task_id}/answer"): _asking,
     ("POST", "/tasks/fail"): _of_lease(
         "/tasks/fail", lambda t: {"reports": [{"task_id": t["id"], "error": "no", **_token(t)}]}
     ),
@@ -245,6 +271,12 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("POST", "/schedules/{schedule_id}/pause"): _of_schedule("/schedules/{}/pause"),
     ("POST", "/schedules/{schedule_id}/resume"): _of_schedule("/schedules/{}/resume"),
     ("POST", "/schedules/{schedule_id}/run"): _of_schedule("/schedules/{}/run"),
+    ("POST", "/policies"): _fixed("/policies", A_POLICY),
+    ("POST", "/policies/dry-run"): _fixed("/policies/dry-run", A_POLICY),
+    ("PUT", "/policies/{policy_id}"): _of_policy("/policies/{}", {"priority": 5}),
+    ("DELETE", "/policies/{policy_id}"): _of_policy("/policies/{}"),
+    ("POST", "/policies/{policy_id}/rollback"): _of_policy("/policies/{}/rollback", {"version": 1}),
+    ("PATCH", "/policies/violations/{violation_id}"): _of_violation,
     ("POST", "/workflows"): _fixed("/workflows", ONE_STEP),
     ("DELETE", "/workflows/{name}"): _of_workflow("/workflows/{}"),
     ("POST", "/workflows/{name}/runs"): _of_workflow("/workflows/{}/runs", {"input": [1]}),

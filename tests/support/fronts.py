@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -95,6 +96,7 @@ class Front:
     def close(self) -> None:
         (self.directory / stopgap.CURRENT).unlink(missing_ok=True)
         for pid in self.pids():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ended with one that was killed before
+                os.kill(pid, signal.SIGKILL)
         for process in self.processes:
             process.wait(10)

@@ -16,17 +16,20 @@ from cluster.domain.base.errors import Conflict, NotFound
 from cluster.domain.base.log import Origin, record_for
 from cluster.domain.consensus.learning import StoredOutcome, fit
 from cluster.domain.deliberation.stored import JournalAppend, JournalEvent, NewDeliberation
+from cluster.domain.policies.policy import CREATED, DELETED, UPDATED
+from cluster.domain.policies.violations import CHANGED, RECORDED, ViolationStatus
 from cluster.domain.replication.batch import TextRow
 from cluster.domain.replication.tables import TABLES
 from cluster.domain.schedules.machine import Due
 from cluster.domain.schedules.machine import step as step_schedule
 from cluster.domain.schedules.schedule import Overlap
 from cluster.domain.scheduling.limits import Control, ControlKind
-from cluster.domain.tasks.events import Claim, Complete, Fail, Reporter
+from cluster.domain.tasks.events import Answered, Asked, Claim, Complete, Fail, Reporter
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.progress import Progress, ProgressReport
+from cluster.domain.tasks.questions import Answer, Question, Verdict
 from cluster.domain.tasks.retries import RetryPolicy
-from cluster.domain.tasks.task import IdempotencyKey, TaskHead, TaskStatus
+from cluster.domain.tasks.task import IdempotencyKey, TaskDetail, TaskHead, TaskStatus
 from cluster.domain.tasks.template import task_template
 from cluster.ports.access import Revocation
 from cluster.ports.agents import AgentChange, RegisterItem
@@ -36,6 +39,7 @@ from cluster.postgres.stores import Stores
 from tests.support.access import a_binding, a_key, a_workspace
 from tests.support.outcomes import AGENTS as OUTCOME_AGENTS
 from tests.support.outcomes import history
+from tests.support.policies import a_policy, a_violation
 from tests.support.samples import NOW, new_task, registration
 from tests.support.schedules import new_schedule
 from tests.support.workflows import apply as apply_workflow
@@ -66,6 +70,11 @@ def _secret(workspace: str) -> dict[str, str]:
     return {"text": secret_of(workspace)}
 
 
+def _question(workspace: str) -> Question:
+    words = secret_of(workspace)
+    return Question(text=words, schema={"title": words}, answerers=("role:admin",), default_json=f'{{"a": "{words}"}}')
+
+
 async def tables_of(stores: Stores) -> dict[str, list[TextRow]]:
     """Every replicated table, whole: what each region keeps for itself is left out."""
     found = {}
@@ -93,6 +102,7 @@ class RandomChanges:
             *(self.register, self.change, self.remove, self.admit, self.append, self.append, self.cancel),
             *(self.outcome, self.workspace, self.bind, self.unbind, self.role, self.key, self.revoke, self.publish),
             *(self.schedule, self.schedule, self.workflow, self.workflow, self.retain, self.retain),
+            *(self.policy, self.violate),
         )
 
     async def begin(self) -> None:
@@ -128,6 +138,7 @@ class RandomChanges:
                 created_at=self._now + n / 1000,
                 payload={**ODD, **_secret(origin.workspace)},
                 metadata=_secret(origin.workspace),
+                question=_question(origin.workspace) if self._chance.random() < 0.2 else None,
             )
             items.append(SubmitItem(task=task, idempotency=self._key("tasks")))
         for item, done in zip(items, await self.stores.tasks.submit(items), strict=True):
@@ -157,13 +168,24 @@ class RandomChanges:
                 if head.status is TaskStatus.FAILED:
                     self._dead.append(task_id)
 
-    def _event(self, head: TaskHead) -> Claim | Complete | Fail:
+    def _event(self, head: TaskHead) -> Answered | Asked | Claim | Complete | Fail:
+        if head.detail is TaskDetail.INPUT_REQUIRED:
+            return Answered(attempt=head.attempt, answer=self._answer(head))
         if head.status is TaskStatus.PENDING:
             return Claim(agent_id=self._chance.choice(AGENTS), claim_id=f"c{self._n}", principal="user:tester")
         reporter = Reporter(principal="user:tester", agent_id=head.assigned_agent or "", attempt=head.attempt)
+        if self._chance.random() < 0.2:
+            return Asked(by=reporter, question=_question(head.workspace))
         if self._chance.random() < 0.5:
             return Complete(by=reporter, result_json=f'{{"b": 1,  "a": "{secret_of(head.workspace)}"}}')
         return Fail(by=reporter, error=secret_of(head.workspace), requeue=self._chance.random() < 0.3)
+
+    def _answer(self, head: TaskHead) -> Answer:
+        verdict, words = self._chance.choice(list(Verdict)), secret_of(head.workspace)
+        if verdict is Verdict.REJECTED:
+            return Answer(verdict=verdict, principal="user:tester", reason=words)
+        value_json = None if verdict is Verdict.DEFAULT else f'{{"b": 1,  "a": "{words}"}}'
+        return Answer(verdict=verdict, principal="user:tester", value_json=value_json)
 
     async def _report_progress(self, fence: ShardFence, heads: Sequence[TaskHead]) -> None:
         """What those of the tasks that run are reported to have done."""
@@ -281,6 +303,30 @@ class RandomChanges:
             if ids:
                 await store.remove(kind, removal(origin.workspace, kind, ids, self._now, ""))
                 self._dead = [task_id for task_id in self._dead if task_id not in ids]
+
+    async def policy(self) -> None:
+        """Makes a policy, or changes or deletes one that there is, which its versions outlive."""
+        origin, store = self._origin(), self.stores.policies
+        found = [policy for policy in await store.list(origin.workspace) if policy.id != f"policy_{self._n}"]
+        words = secret_of(origin.workspace)
+        if not found or self._chance.random() < 0.3:
+            made = a_policy(id=f"policy_{self._n}", workspace=origin.workspace, description=words)
+            await store.create(made, made.record(origin, self._now, CREATED), self._key("policies/create"))
+        elif self._chance.random() < 0.6:
+            after = found[0].of_version(found[0].content() | {"priority": self._n}, origin.principal, self._now)
+            await store.change(after, after.record(origin, self._now, UPDATED))
+        else:
+            await store.remove(found[0], found[0].record(origin, self._now, DELETED))
+
+    async def violate(self) -> None:
+        """Stores a violation, and sometimes what people made of one."""
+        origin, store = self._origin(), self.stores.policies
+        words = secret_of(origin.workspace)
+        new = a_violation(id=f"violation_{self._n}", workspace=origin.workspace, description=words, policy_name=words)
+        await store.record([new], [new.record(origin, RECORDED, self._now)])
+        if self._chance.random() < 0.5:
+            after = new.changed(ViolationStatus.RESOLVED, words, origin.principal, self._now)
+            await store.change_violation(after, after.record(origin, CHANGED, self._now))
 
     async def register(self) -> None:
         items: list[RegisterItem] = []

@@ -60,6 +60,7 @@ def schedule_keeper(
     return ScheduleKeeper(
         **{
             "schedules": stores.schedules,
+            "policies": lambda: stores.policies,
             "deliberations": lambda: stores.deliberations,
             "region": stores.region,
             "cancel": cancel,

@@ -34,6 +34,8 @@ from tests.support.stores import StoreUrls, fresh_name
 
 NAMES = ("east", "north", "west")
 TIMERS = RegionTimers(heartbeat_s=0.15, election_s=2.0, stale_s=6.0, sync_s=1.0, margin_s=0.3)
+#: For what has processes and TLS between: on a busy machine they are late for longer.
+CALM = RegionTimers(heartbeat_s=0.2, election_s=3.5, stale_s=12.0, sync_s=3.0, margin_s=0.3)
 
 
 class Bell:
@@ -155,6 +157,7 @@ class ShellRegion:
     name: str
     stores: Stores
     group: CutGroup
+    timers: RegionTimers = TIMERS
     links: dict[str, CutLink] = field(default_factory=dict)
     life: int = 0
     lives: bool = False
@@ -179,7 +182,7 @@ class ShellRegion:
             clock=SystemClock(),
             statuses=self.statuses,
         )
-        self.shell = RegionShell(self.name, ZONE, f"{self.name}/{self.life}", TIMERS, parts)
+        self.shell = RegionShell(self.name, ZONE, f"{self.name}/{self.life}", self.timers, parts)
         return self.shell
 
     async def start(self) -> None:
@@ -248,12 +251,14 @@ class World:
                     return region
             return None
 
-        region: ShellRegion = await eventually(found, what=f"a primary with {among}")
+        region: ShellRegion = await eventually(found, 90.0, f"a primary with {among}")
         return region
 
 
 @asynccontextmanager
-async def shells(urls: StoreUrls, group: ConsensusGroup, issuer: RegionIssuer | None = None) -> AsyncIterator[World]:
+async def shells(
+    urls: StoreUrls, group: ConsensusGroup, issuer: RegionIssuer | None = None, timers: RegionTimers = TIMERS
+) -> AsyncIterator[World]:
     """Three regions that have started. With an ``issuer`` their links are TLS."""
     async with AsyncExitStack() as stack:
         regions = {}
@@ -262,7 +267,7 @@ async def shells(urls: StoreUrls, group: ConsensusGroup, issuer: RegionIssuer | 
             await migrate(urls.database, schema)
             opened = await open_stores(urls.database, schema, ZONE, max_connections=4)
             stack.push_async_callback(opened.close)
-            regions[name] = ShellRegion(name, opened, CutGroup(group))
+            regions[name] = ShellRegion(name, opened, CutGroup(group), timers)
             regions[name].make()
         for here in regions.values():
             for there in regions.values():

@@ -151,6 +151,7 @@ def workflow_keeper(stores: Stores, agents: Agents | None = None, **parts: Any) 
     return WorkflowKeeper(
         **{
             "workflows": stores.workflows,
+            "policies": lambda: stores.policies,
             "region": stores.region,
             "cancel": (agents or Agents(stores)).cancel,
             "doorbell": SilentBell(),

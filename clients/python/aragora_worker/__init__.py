@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aragora_worker.api import ControlPlaneClient
+    from aragora_worker.asking import Answer
     from aragora_worker.blocking import BlockingClient
     from aragora_worker.errors import ApiError, OutcomeUnknown, TaskNotCompleted, Unavailable
     from aragora_worker.jobs import Job, Reject
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from aragora_worker.worker import Worker
 
 __all__ = [
+    "Answer",
     "ApiError",
     "BlockingClient",
     "ClientTls",
@@ -35,6 +37,7 @@ __all__ = [
 
 #: The module of each name; errors are in ``errors``.
 _HOMES = {
+    "Answer": "asking",
     "BlockingClient": "blocking",
     "ClientTls": "tls",
     "ControlPlaneClient": "api",

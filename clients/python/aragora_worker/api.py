@@ -277,11 +277,25 @@ class ControlPlaneClient:
         by page until there are no more. ``filters``: those of ``GET /tasks``. Stop early under ``contextlib.aclosing``.
 
         Raises: what `request` raises."""
+        async for task in self._listed("/tasks", "tasks", where, filters):
+            yield task
+
+    async def deliberations(self, *where: str, **filters: Any) -> AsyncGenerator[Mapping[str, Any], None]:
+        """Yields the deliberations for which all conditions hold, as `tasks` does; metadata are those of the context.
+        ``filters``: those of ``GET /deliberations``.
+
+        Raises: what `request` raises."""
+        async for record in self._listed("/deliberations", "deliberations", where, filters):
+            yield record
+
+    async def _listed(
+        self, path: str, name: str, where: Sequence[str], filters: Mapping[str, Any]
+    ) -> AsyncGenerator[Mapping[str, Any], None]:
         cursor: str | None = None
         while True:
-            page = await self.get("/tasks", where=where, cursor=cursor, **filters)
-            for task in page["tasks"]:
-                yield task
+            page = await self.get(path, where=where, cursor=cursor, **filters)
+            for entry in page[name]:
+                yield entry
             cursor = page["next_cursor"]
             if cursor is None:
                 return
@@ -334,6 +348,36 @@ class ControlPlaneClient:
                 403,
             )
         return task["result"]
+
+    async def questions(self) -> AsyncGenerator[Mapping[str, Any], None]:
+        """Yields the tasks that wait for people, each with its question, newest first (docs/questions.md). Stop early under
+        ``contextlib.aclosing``. Raises: what `request` raises."""
+        cursor: str | None = None
+        while True:
+            page = await self.get("/questions", cursor=cursor)
+            for question in page["questions"]:
+                yield question
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+    async def answer(self, task_id: str, value: Any) -> Mapping[str, Any]:
+        """Answers the open question of a task; the same answer again changes nothing.
+
+        Raises: what `request` raises; `InvalidRequest` if ``task_id`` is no id."""
+        return await self._answer_with(task_id, {"verdict": "answer", "answer": value})
+
+    async def approve(self, task_id: str, value: Any = True) -> Mapping[str, Any]:
+        """Approves what a task asks. Raises: as `answer`."""
+        return await self._answer_with(task_id, {"verdict": "approve", "answer": value})
+
+    async def reject(self, task_id: str, reason: str | None = None) -> Mapping[str, Any]:
+        """Rejects what a task asks. Raises: as `answer`."""
+        return await self._answer_with(task_id, {"verdict": "reject", "reason": reason})
+
+    async def _answer_with(self, task_id: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        answered: Mapping[str, Any] = await self.post(f"/tasks/{path_segment(task_id)}/answer", body)
+        return answered
 
     async def apply_workflow(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
         """Stores a document as the next version of its workflow, and returns it; the same document again is no new version.

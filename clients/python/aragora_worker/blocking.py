@@ -82,9 +82,29 @@ class BlockingClient:
         """`ControlPlaneClient.tasks`. Raises: the same."""
         return self._each(self._client.tasks(*where, **filters))
 
+    def deliberations(self, *where: str, **filters: Any) -> Iterator[Mapping[str, Any]]:
+        """`ControlPlaneClient.deliberations`. Raises: the same."""
+        return self._each(self._client.deliberations(*where, **filters))
+
     def result(self, task_id: str, *, timeout_s: float | None = None) -> Any:
         """`ControlPlaneClient.result`. Raises: the same."""
         return self._run(self._client.result(task_id, timeout_s=timeout_s))
+
+    def questions(self) -> Iterator[Mapping[str, Any]]:
+        """`ControlPlaneClient.questions`. Raises: the same."""
+        return self._each(self._client.questions())
+
+    def answer(self, task_id: str, value: Any) -> Mapping[str, Any]:
+        """`ControlPlaneClient.answer`. Raises: the same."""
+        return self._run(self._client.answer(task_id, value))
+
+    def approve(self, task_id: str, value: Any = True) -> Mapping[str, Any]:
+        """`ControlPlaneClient.approve`. Raises: the same."""
+        return self._run(self._client.approve(task_id, value))
+
+    def reject(self, task_id: str, reason: str | None = None) -> Mapping[str, Any]:
+        """`ControlPlaneClient.reject`. Raises: the same."""
+        return self._run(self._client.reject(task_id, reason))
 
     def apply_workflow(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
         """`ControlPlaneClient.apply_workflow`. Raises: the same."""

@@ -14,12 +14,13 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NoReturn
 
+from aragora_worker.asking import Answer, Asks, question_of
 from aragora_worker.base.errors import InvalidRequest
 from aragora_worker.base.json_values import MAX_ERROR_CHARS, check_json, plain_json, shown_error, shown_words
 from aragora_worker.base.progress import Progress, checked_progress
@@ -52,7 +53,8 @@ class Reject(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A claimed task. If ``cancelled`` is set, the job should stop, because nobody waits for its result any more. ``checkpoint``
-    is what an earlier attempt left to go on from; None if none did."""
+    is what an earlier attempt left to go on from; None if none did. ``answer`` is that to the question that an earlier attempt
+    asked last; None if none did."""
 
     id: str
     task_type: str
@@ -63,6 +65,7 @@ class Job:
     lease_token: str
     cancelled: threading.Event = field(default_factory=threading.Event, compare=False)
     checkpoint: Any = None
+    answer: Answer | None = None
     #: Takes the job's reports of progress.
     reports: Callable[[Progress], Acknowledgement] = field(default=acknowledged, compare=False, repr=False)
     #: Takes what the job emits.
@@ -77,6 +80,24 @@ class Job:
 
         Raises: `InvalidRequest` if a value cannot be stored."""
         return self.reports(checked_progress(percent, message, checkpoint) or Progress())
+
+    def ask(
+        self,
+        question: str,
+        *,
+        schema: Mapping[str, Any] | None = None,
+        answerers: Sequence[str] = (),
+        time_limit_s: float | None = None,
+        default: Sequence[Any] = (),
+        checkpoint: Any = None,
+    ) -> NoReturn:
+        """Asks people, and ends this attempt: the task waits without a worker, and comes again when it is answered, with
+        ``answer`` and ``checkpoint``. ``schema``: the JSON Schema of the answer. ``answerers``: who may answer (``user:EMAIL``,
+        ``group:NAME``, ``role:NAME``); without any, whoever may write tasks. ``default``: a list with the answer that applies
+        when ``time_limit_s`` is over; without one the task fails then. Costs no retry.
+
+        Raises: `InvalidRequest` if a value cannot be stored; else `Asks`, which the handler has to let through."""
+        raise Asks(question_of(question, schema, answerers, time_limit_s, default, checkpoint))
 
     async def emit(self, value: Any) -> None:
         """Adds a text or another JSON value to the task's output, which its followers see at once; waits while too much of it
@@ -235,6 +256,9 @@ class RunningJob:
     def _failed(self, error: BaseException) -> EncodedReport:
         # issubclass: isinstance would ask the error itself for its class, which is somebody else's code.
         kind = type(error)
+        if issubclass(kind, Asks) and self._stop is not Stop.CANCELLED:
+            # A control plane that knows no questions takes it as given back.
+            return self._encoded({"ask": error.__dict__["ask"], "released": True})
         if issubclass(kind, Reject):
             return self._encoded({"error": shown_words(error, MAX_ERROR_CHARS) or "rejected", "requeue": False})
         # Libraries turn a cancellation into errors of their own. One without a stop comes from the handler itself.

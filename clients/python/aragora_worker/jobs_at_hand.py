@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from aragora_worker.asking import answer_of
 from aragora_worker.base.errors import CallerError
 from aragora_worker.base.ids import path_segment
 from aragora_worker.base.progress import Progress
@@ -122,6 +123,7 @@ class JobsAtHand:
             timeout_s=task["timeout_seconds"],
             lease_token=task["lease_token"],
             checkpoint=task.get("checkpoint"),
+            answer=answer_of(task),
             reports=progress.put,
             emitter=Emitter(task["id"], functools.partial(self._send_chunks, task), patience),
         )
@@ -145,7 +147,7 @@ class JobsAtHand:
     async def _until_reported(self, running: RunningJob, progress: JobProgress, due: float) -> None:
         """Ends when the job's report has an outcome and its code has ended. (Shielded: the futures are not ours to cancel.)"""
         report = await asyncio.shield(asyncio.wrap_future(running.report))
-        if "error" in report[0]:  # the next attempt goes on from the last checkpoint
+        if "result" not in report[0]:  # the next attempt goes on from the last checkpoint
             await progress.settle(LAST_PROGRESS_S)
         await progress.close()
         if running.job.emitter is not None:

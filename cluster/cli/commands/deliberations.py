@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.calls import Json, call, json_option, path_segment, print_json
+from cluster.cli.calls import Json, call, given, json_option, path_segment, print_json
 from cluster.cli.commands import receipts
 from cluster.cli.commands.deliberate import WITHHELD, show_result
+from cluster.cli.listings import WHERE, listed
 from cluster.cli.output import console, listing, on_one_line, plain, total_words
 
 app = typer.Typer(no_args_is_help=True, help="Deliberations that were asked.")
@@ -30,12 +31,18 @@ def _shortened(text: str, most: int) -> str:
 
 @app.command("list")
 def list_(
+    status: Annotated[
+        str | None, typer.Option(help="pending, in_progress, consensus_reached, no_consensus, timeout, ...")
+    ] = None,
+    where: Annotated[list[str] | None, typer.Option(help=WHERE)] = None,
     limit: Annotated[int, typer.Option(min=1)] = 50,
     offset: Annotated[int, typer.Option(min=0)] = 0,
+    cursor: Annotated[str | None, typer.Option(help="The cursor that the page before printed.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List deliberations, newest first."""
-    found = call("GET", "/deliberations", limit=limit, offset=offset)
+    """List deliberations, newest first. Conditions with --where all hold for what is listed; metadata are the context's."""
+    filters = given(status=status, offset=offset or None)
+    found = listed("/deliberations", "deliberations", limit, cursor, where, filters)
     if as_json:
         print_json(found)
         return
@@ -50,6 +57,8 @@ def list_(
     )
     listing(("deliberation", "status", "asked", "question"), rows)
     console.print(f"{len(found['deliberations'])} of {total_words(found)}")
+    if found.get("next_cursor"):
+        console.print(f"Read on with --cursor {found['next_cursor']}")
 
 
 @app.command()

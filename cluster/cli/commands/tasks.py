@@ -14,9 +14,9 @@ import typer
 from cluster.cli.calls import Json, Words, call, given, json_fields, json_option, path_segment, print_json, split
 from cluster.cli.connection import client, settings
 from cluster.cli.exit_codes import TASK_CANCELLED, TASK_FAILED, TASK_TIMED_OUT
+from cluster.cli.listings import WHERE, listed
 from cluster.cli.numbers import amount
 from cluster.cli.output import console, errors, listing, on_one_line, plain, printable, progress_words, total_words
-from cluster.domain.base.conditions import CONDITIONS
 from cluster.domain.tasks.task import TaskDetail, TaskStatus
 
 app = typer.Typer(no_args_is_help=True, help="Tasks.")
@@ -193,21 +193,6 @@ def get(task_id: str) -> None:
     print_json(call("GET", f"/tasks/{path_segment(task_id)}"))
 
 
-_WHERE = f"A condition, such as metadata.pr=17; may be given several times. {', '.join(CONDITIONS)}."
-
-
-def _found(limit: int, cursor: str | None, where: list[str] | None, filters: Mapping[str, Any]) -> dict[str, Any]:
-    """A page of tasks. Those of a search may be short while there are more, and are read on until there are enough."""
-    found: dict[str, Any] = call("GET", "/tasks", limit=limit, cursor=cursor, where=where, **filters)
-    while where and found["next_cursor"] and len(found["tasks"]) < limit:
-        left = limit - len(found["tasks"])
-        more = call("GET", "/tasks", limit=left, cursor=found["next_cursor"], where=where, **filters)
-        tasks = [*found["tasks"], *more["tasks"]]
-        found = {**more, "tasks": tasks, "limit": limit, "total": len(tasks)}
-        found["total_exact"] = cursor is None and not more["has_more"]
-    return found
-
-
 @app.command("list")
 def list_(
     status: Annotated[
@@ -217,7 +202,7 @@ def list_(
     task_type: Annotated[str | None, typer.Option("--type")] = None,
     agent: str | None = None,
     queue: str | None = None,
-    where: Annotated[list[str] | None, typer.Option(help=_WHERE)] = None,
+    where: Annotated[list[str] | None, typer.Option(help=WHERE)] = None,
     limit: Annotated[int, typer.Option(min=1)] = 50,
     cursor: Annotated[str | None, typer.Option(help="The cursor that the page before printed.")] = None,
     as_json: Json = False,
@@ -226,7 +211,7 @@ def list_(
     if detail is None and status in set(TaskDetail) - set(TaskStatus):
         status, detail = None, status  # what the list itself shows as the status
     filters = given(status=status, status_detail=detail, task_type=task_type, agent_id=agent, queue=queue)
-    found = _found(limit, cursor, where, filters)
+    found = listed("/tasks", "tasks", limit, cursor, where, filters)
     if as_json:
         print_json(found)
         return

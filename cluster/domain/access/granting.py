@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from cluster.domain.access.api_key import ApiKey
 from cluster.domain.access.permissions import OF_THE_SYSTEM, Permission
 from cluster.domain.access.principal import Principal, permissions_in, user_name
-from cluster.domain.access.roles import ROLES, CustomRole, permissions_of
+from cluster.domain.access.roles import ROLE_PATTERN, ROLES, CustomRole, permissions_of
 from cluster.domain.access.workspaces import ALL_WORKSPACES
 from cluster.domain.base.errors import Forbidden, InvalidRequest
 from cluster.domain.base.ids import check_id
@@ -16,7 +16,6 @@ from cluster.domain.base.ids import check_id
 #: Rows of the log that belong to no workspace name this one.
 _RESERVED = "system"
 _SUBJECT = re.compile(r"(user|group|key|agent):(\S{1,250})")
-_ROLE = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 
 def checked_workspace(workspace: str, *, or_all: bool = False) -> str:
@@ -41,7 +40,7 @@ def checked_subject(subject: str) -> str:
 
 def checked_role(name: str) -> str:
     """The name of a custom role. Raises: `InvalidRequest` if it is none, or is a built-in role's."""
-    if _ROLE.fullmatch(name) is None:
+    if ROLE_PATTERN.fullmatch(name) is None:
         raise InvalidRequest(
             "The name of a role must be 1 to 64 characters from a-z 0-9 _ - and start with a letter.", "invalid_role"
         )

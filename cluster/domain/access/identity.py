@@ -85,7 +85,9 @@ def principal_for(identity: Identity, asked: str | None, tables: AccessTables, p
     bound = _bindings(identity, tables, policy)
     workspace = asked or _own_workspace(identity, _not_deleted(bound, tables) or bound, policy)
     known = tables.workspace(workspace)
-    permissions = _permissions(identity, workspace, bound, tables.custom_roles(workspace), policy)
+    custom = tables.custom_roles(workspace)
+    grants = _grants(identity, workspace, bound, custom, policy)
+    permissions = _permissions(identity, grants, custom, policy)
     if known is None or known.state is WorkspaceState.DELETED or not permissions:
         raise Forbidden(f"You have no role in the workspace {workspace}; ask an administrator for one.")
     suspended = permissions - WHILE_SUSPENDED if known.state is WorkspaceState.SUSPENDED else frozenset()
@@ -97,6 +99,8 @@ def principal_for(identity: Identity, asked: str | None, tables: AccessTables, p
         everywhere=everywhere,
         suspended=suspended,
         agents=identity.agents,
+        subjects=frozenset(identity.subjects),
+        roles=_roles(identity, grants, policy),
     )
 
 
@@ -125,24 +129,46 @@ def _own_workspace(identity: Identity, bindings: Sequence[tuple[str, str]], poli
     return bound.pop()
 
 
-def _permissions(
+_Grants = tuple[Sequence[str], Sequence[str]]
+"""What an identity has in all workspaces, and what it has in one alone."""
+
+
+def _grants(
     identity: Identity,
     workspace: str,
     bindings: Sequence[tuple[str, str]],
     custom: Mapping[str, CustomRole],
     policy: AccessPolicy,
-) -> frozenset[Permission]:
+) -> _Grants | None:
+    """The grants that count in a workspace; None if the identity may not act there."""
     if identity.workspaces and not {workspace, ALL_WORKSPACES} & set(identity.workspaces):
-        return frozenset()
-    if _is_admin(identity, policy):
-        return ALL
+        return None
     everywhere = _unbounded(identity, bindings, custom)
     here = [role for role, bound in bindings if bound == workspace]
     if ALL_WORKSPACES not in identity.workspaces:
         here += identity.grants
     if not everywhere and not here and not identity.workspaces and workspace == policy.home:
         here = _default(identity, policy)
+    return everywhere, here
+
+
+def _permissions(
+    identity: Identity, grants: _Grants | None, custom: Mapping[str, CustomRole], policy: AccessPolicy
+) -> frozenset[Permission]:
+    if grants is None:
+        return frozenset()
+    if _is_admin(identity, policy):
+        return ALL
+    everywhere, here = grants
     return _allowed(everywhere, custom, policy) | (_allowed(here, custom, policy) - OF_THE_SYSTEM)
+
+
+def _roles(identity: Identity, grants: _Grants | None, policy: AccessPolicy) -> frozenset[str]:
+    """The names of its roles in a workspace."""
+    if grants is None:
+        return frozenset()
+    admin = ("admin",) if _is_admin(identity, policy) else ()
+    return frozenset(grant for grant in (*admin, *grants[0], *grants[1]) if not names_permission(grant))
 
 
 def _default(identity: Identity, policy: AccessPolicy) -> list[str]:

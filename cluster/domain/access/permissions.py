@@ -54,12 +54,21 @@ class Permission(StrEnum):
     CREDENTIALS_WRITE = "controlplane:credentials.write"
     #: Registers an agent to which a credential is sent.
     CREDENTIALS_USE = "controlplane:credentials.use"
+    #: Policies and their versions, and what they would do to a submit.
+    POLICIES_READ = "controlplane:policies.read"
+    POLICIES_WRITE = "controlplane:policies.write"
+    #: Changes policies of all workspaces. It counts only if it is granted in all of them.
+    POLICIES_GLOBAL = "controlplane:policies.global"
+    #: What was submitted against policies.
+    VIOLATIONS_READ = "controlplane:violations.read"
+    #: Says what people made of a violation.
+    VIOLATIONS_UPDATE = "controlplane:violations.update"
 
 
 #: Every permission that can be granted.
 ALL = frozenset(Permission) - {Permission.PUBLIC}
 #: Those that nobody has who acts in one workspace, its administrator included.
-OF_THE_SYSTEM = frozenset({Permission.SYSTEM_READ})
+OF_THE_SYSTEM = frozenset({Permission.SYSTEM_READ, Permission.POLICIES_GLOBAL})
 
 #: What is left of every role while a workspace is suspended: what runs may end, so heartbeats and reports are taken. Claims need
 #: the same permission as reports, so they are refused apart (``serve_app.auth.suspension``).
@@ -81,12 +90,20 @@ WHILE_SUSPENDED = frozenset(
 _OURS = {
     *(Permission.ACCESS_READ, Permission.ACCESS_WRITE, Permission.SYSTEM_READ),
     *(Permission.CREDENTIALS_READ, Permission.CREDENTIALS_WRITE, Permission.CREDENTIALS_USE),
+    Permission.POLICIES_GLOBAL,
 }
 #: The released server has names of their own for the audit, so its names for reading do not allow it.
 _AUDIT = frozenset({Permission.AUDIT_READ, Permission.AUDIT_VERIFY})
-_READ = frozenset(permission for permission in ALL - _OURS - _AUDIT if permission.endswith(".read"))
+#: The same of policies and violations.
+_POLICIES = frozenset(
+    {
+        *(Permission.POLICIES_READ, Permission.POLICIES_WRITE),
+        *(Permission.VIOLATIONS_READ, Permission.VIOLATIONS_UPDATE),
+    }
+)
+_READ = frozenset(permission for permission in ALL - _OURS - _AUDIT - _POLICIES if permission.endswith(".read"))
 _AGENTS = frozenset({Permission.AGENTS_WRITE, Permission.AGENTS_CONNECT})
-_WRITE = _AGENTS | {permission for permission in ALL - _OURS if permission.endswith(".write")}
+_WRITE = _AGENTS | {permission for permission in ALL - _OURS - _POLICIES if permission.endswith(".write")}
 _TASKS = frozenset(
     {Permission.TASKS_WRITE, Permission.TASKS_CLAIM, Permission.DELIBERATIONS_READ, Permission.DELIBERATIONS_WRITE}
 )
@@ -103,6 +120,7 @@ def _with_colons(permission: Permission) -> str:
 ALIASES: Mapping[str, frozenset[Permission]] = {
     "controlplane:agents": _AGENTS,
     "controlplane:audit": _AUDIT,
+    "controlplane:policies": _POLICIES,
     "controlplane:tasks": _TASKS,
     "controlplane:read": _READ,
     "control_plane:read": _READ,

@@ -15,7 +15,9 @@ ISSUERS_SUBJECT = "subject/"
 class Principal:
     """``id`` is the name in log rows, such as ``user:local-admin``. ``everywhere`` are its permissions in every workspace; by
     them it may manage the access to others than its own. ``suspended`` are those that it lacks only because its workspace is
-    suspended. ``agents`` are those that it acts for (`cluster.domain.access.acting`); None: all of its workspace."""
+    suspended. ``agents`` are those that it acts for (`cluster.domain.access.acting`); None: all of its workspace. ``subjects``
+    are its names in role bindings, its groups among them, and ``roles`` those of the roles that it has in its workspace: by
+    them a question to people says who may answer."""
 
     id: str
     workspace: str
@@ -23,6 +25,8 @@ class Principal:
     everywhere: frozenset[Permission] = frozenset()
     suspended: frozenset[Permission] = frozenset()
     agents: frozenset[str] | None = None
+    subjects: frozenset[str] = frozenset()
+    roles: frozenset[str] = frozenset()
 
 
 def user_name(name: str) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cluster.domain.access.permissions import ALL, OF_THE_SYSTEM, Permission, granted
 from cluster.domain.base.errors import InvalidRequest
+
+#: The names that a role can have.
+ROLE_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 _P = Permission
 _VIEWER = frozenset(permission for permission in ALL if permission.endswith(".read")) - {
@@ -26,7 +30,8 @@ ROLES: Mapping[str, frozenset[Permission]] = {
     "viewer": _VIEWER,
     "submitter": _SUBMITTER,
     "operator": _SUBMITTER
-    | {_P.AGENTS_WRITE, _P.AGENTS_CONNECT, _P.TASKS_CLAIM, _P.QUEUE_WRITE, _P.CREDENTIALS_READ, _P.CREDENTIALS_USE},
+    | {_P.AGENTS_WRITE, _P.AGENTS_CONNECT, _P.TASKS_CLAIM, _P.QUEUE_WRITE, _P.CREDENTIALS_READ, _P.CREDENTIALS_USE}
+    | {_P.VIOLATIONS_UPDATE},
     "agent": _AGENT,
     "auditor": _VIEWER | {_P.ACCESS_READ, _P.AUDIT_READ, _P.AUDIT_VERIFY},
     "admin": ALL,

@@ -34,6 +34,19 @@ def status(state: str, terminal: str | None) -> str:
     return {"ADMITTED": "pending", "SCHEDULED": "scheduled"}.get(state, "in_progress")
 
 
+#: Every status that ``status`` gives → the phases and ends of it.
+STATES_OF: Mapping[str, frozenset[str]] = {
+    name: frozenset(
+        [phase.value for phase in Phase if phase is not Phase.ENDED and status(phase.value, None) == name]
+        + [end.value for end in Terminal if status(Phase.ENDED.value, end.value) == name]
+    )
+    for name in (
+        *("pending", "scheduled", "in_progress"),
+        *("consensus_reached", "no_consensus", "timeout", "cancelled", "failed"),
+    )
+}
+
+
 def record_status(terminal: str | None) -> str:
     return "in_progress" if terminal is None else _RECORD_STATUS.get(terminal, "failed")
 

@@ -210,6 +210,25 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         "with every report.",
     ),
     ReplicatedTable(
+        name="task_questions",
+        key=("task_id", "attempt"),
+        naming=Naming(
+            kinds=(
+                *("task.submitted", "task.asked", "task.answered", "task.completed", "task.failed", "task.erased"),
+                "retention.tasks_removed",
+            ),
+            values={"task_id": "each.task_ids"},
+        ),
+        columns=_columns(
+            "task_id text, attempt integer, workspace text, asked_at double precision, asked_by text, answerers json, "
+            "time_limit_s double precision, has_default boolean, words json, verdict text, answered_at double precision, "
+            "answered_by text, answer json, reason text"
+        ),
+        owner="workspace",
+        withheld={"words": """'{"text": "", "schema": null}'""", "answer": "null", "reason": "null"},
+        why="What people are asked, and have answered, is the same in all regions.",
+    ),
+    ReplicatedTable(
         name="deliberations",
         key=("request_id",),
         naming=Naming(
@@ -277,6 +296,45 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         "to where its words may not.",
     ),
     ReplicatedTable(
+        name="policies",
+        key=("id",),
+        naming=Naming(kinds=("policy.created", "policy.updated", "policy.deleted"), values={"id": "entity"}),
+        columns=_columns(
+            "id text, workspace text, version integer, content json, created_at double precision, created_by text, "
+            "changed_at double precision, changed_by text"
+        ),
+        owner="workspace",
+        whole_rows_withheld=True,
+        why="The region that takes over judges submits as this one did. What a policy is for is words, and no region judges "
+        "submits of a workspace whose words it may not hold.",
+    ),
+    ReplicatedTable(
+        name="policy_versions",
+        key=("policy_id", "version"),
+        naming=Naming(kinds=("policy.created", "policy.updated"), values={"policy_id": "entity"}),
+        columns=_columns(
+            "policy_id text, version integer, workspace text, content json, created_at double precision, created_by text, "
+            "changed_at double precision, changed_by text"
+        ),
+        owner="workspace",
+        whole_rows_withheld=True,
+        why="A policy is rolled back in any region.",
+    ),
+    ReplicatedTable(
+        name="policy_violations",
+        key=("id",),
+        naming=Naming(kinds=("policy.violation",), values={"id": "entity"}),
+        columns=_columns(
+            "id text, workspace text, policy_id text, policy_version integer, policy_name text, violation_type text, "
+            "enforcement text, description text, principal text, task_type text, task_id text, agent_id text, region text, "
+            "at double precision, status text, resolved_at double precision, resolved_by text, resolution_notes text, "
+            "revision integer"
+        ),
+        owner="workspace",
+        withheld={"policy_name": "''", "description": "''", "resolution_notes": "''"},
+        why="What was against a policy is counted in any region.",
+    ),
+    ReplicatedTable(
         name="workflows",
         key=("workspace", "name", "version"),
         naming=_of_workspace("workflow.applied", "workflow.deleted", name="entity"),
@@ -307,6 +365,7 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         key=("workspace", "route", "key"),
         naming=_of_workspace(
             *("task.submitted", "agent.registered", "agent.unregistered", "deliberation.admitted", "schedule.created"),
+            "policy.created",
             "workflow.run_started",
             created_at="at",
         ),
@@ -363,6 +422,7 @@ LOCAL: Final[tuple[LocalTable, ...]] = (
         why="A fold of the log, signed by the region that is primary; the chain itself is the same in each.",
     ),
     LocalTable(name="task_terms", why="Follows from the tasks: triggers write it in each region."),
+    LocalTable(name="deliberation_terms", why="Follows from the deliberations: triggers write it in each region."),
     LocalTable(name="actor_names", why="Processes of the region."),
     LocalTable(
         name="task_chunks",

@@ -48,6 +48,7 @@ class SkipReason(StrEnum):
     MISSED = "missed"
     OVERLAP = "overlap"
     QUEUE_FULL = "queue_full"
+    POLICY = "policy"
 
 
 class State(StrEnum):

@@ -121,6 +121,21 @@ def _other_version(head: TaskHead, agents: Sequence[Agent]) -> Reason:
     )
 
 
+def _against_policy(head: TaskHead, agents: Sequence[Agent]) -> Reason:
+    policies = () if head.rules is None else head.rules.policies
+    forbid = [
+        bounds.policy_id
+        for bounds in policies
+        if any(bounds.refuses(agent.agent_id, agent.regions) for agent in agents)
+    ]
+    ids = ", ".join(forbid[:_SHOWN])
+    return Reason(
+        code="policy",
+        message=f"Policy {ids} forbids {_named(agents)}, which could do it.",
+        unblock="An agent that the policy allows registers, or the policy is changed and the task submitted anew.",
+    )
+
+
 def _regions(head: TaskHead) -> str:
     return "" if head.rules is None else ", ".join(head.rules.regions)
 
@@ -131,6 +146,7 @@ _BARRED: Final[Mapping[Refusal, Callable[[TaskHead, Sequence[Agent]], Reason]]] 
     Refusal.REGION: _elsewhere,
     Refusal.PREFERRED_REGION: _elsewhere_yet,
     Refusal.VERSION: _other_version,
+    Refusal.POLICY: _against_policy,
 }
 
 

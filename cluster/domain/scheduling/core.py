@@ -32,13 +32,23 @@ from cluster.domain.scheduling.sticky_keys import StickyKeys, StickyOver, waits_
 from cluster.domain.scheduling.timers import ANY_ATTEMPT, Timers
 from cluster.domain.scheduling.waiting_claims import WaitingClaims
 from cluster.domain.scheduling.workspace_ends import ENDED_APART_S, WorkspaceEnds
-from cluster.domain.tasks.effects import Dequeue, Effect, EndLease, Enqueue, StartGrace, StartLease, Transition
+from cluster.domain.tasks.effects import (
+    AwaitAnswer,
+    Dequeue,
+    Effect,
+    EndLease,
+    Enqueue,
+    StartGrace,
+    StartLease,
+    Transition,
+)
 from cluster.domain.tasks.events import (
     AgentLost,
     CancelGraceOver,
     CancelRequested,
     DependencyFailed,
     Event,
+    InputTimedOut,
     LeaseExpired,
     Prioritized,
     QueueTimedOut,
@@ -369,6 +379,9 @@ class SchedulerCore:
         if head.detail is TaskDetail.BLOCKED:
             assert head.rules is not None, "only rules block"
             self._dependencies.wait(head.id, head.workspace, head.rules.after, self._open)
+        elif head.detail is TaskDetail.INPUT_REQUIRED:
+            assert head.asking is not None, "what waits for people asks them"
+            self._await_answer(head, head, AwaitAnswer(until=head.asking.until(head.run_at)), now)
         elif head.status is TaskStatus.PENDING:
             self._enqueue(head, head.run_at, now)
         else:
@@ -411,6 +424,10 @@ class SchedulerCore:
 
     def _start_grace(self, head: TaskHead, new: TaskHead, effect: StartGrace, now: float) -> None:
         self._request_cancel(new, effect.until, now)
+
+    def _await_answer(self, head: TaskHead, new: TaskHead, effect: AwaitAnswer, now: float) -> None:
+        if effect.until is not None:
+            self._arm(effect.until, InputTimedOut, new)
 
     def _end(self, head: TaskHead, new: TaskHead, cause: str, now: float) -> None:
         self._open.pop(head.id, None)
@@ -470,7 +487,8 @@ class SchedulerCore:
         """Applies a timer if it still concerns the task. Timers are never taken back, so it may have moved on."""
         running = head.status is TaskStatus.RUNNING
         if kind is RunAtReached:
-            if not running and head.id not in self._queue and head.run_at <= now:
+            waits = head.id in self._queue or head.detail is TaskDetail.INPUT_REQUIRED
+            if not running and not waits and head.run_at <= now:
                 self._happens(head, RunAtReached(), now)
         elif kind is LeaseExpired and running:
             self._lease_due(head, now)
@@ -484,6 +502,8 @@ class SchedulerCore:
             self._free([head.id])
         elif kind is QueueTimedOut and head.id in self._queue:
             self._happens(head, QueueTimedOut(), now)
+        elif kind is InputTimedOut and head.detail is TaskDetail.INPUT_REQUIRED:
+            self._happens(head, InputTimedOut(), now)
 
     def _lease_due(self, head: TaskHead, now: float) -> None:
         """Expires a lease, or arms its timer again if the lease was renewed. Renewing moves no timer: it happens far more often
@@ -591,4 +611,5 @@ _EFFECTS: Final[Mapping[type[Effect], Callable[[SchedulerCore, TaskHead, TaskHea
     StartLease: SchedulerCore._start_lease,
     EndLease: SchedulerCore._end_lease,
     StartGrace: SchedulerCore._start_grace,
+    AwaitAnswer: SchedulerCore._await_answer,
 }

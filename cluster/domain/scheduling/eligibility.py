@@ -82,6 +82,7 @@ class Refusal(StrEnum):
     REGION = "region"
     PREFERRED_REGION = "preferred_region"
     VERSION = "worker_version"
+    POLICY = "policy"
     TASK_TYPE = "task_type"
     QUEUE = "queue"
 
@@ -172,6 +173,15 @@ def _other_version(demand: Demand, profile: Profile, agent_id: str, waited_s: fl
     return versions is not None and (profile.version is None or not in_range(profile.version, versions))
 
 
+def _has_policies(demand: Demand) -> bool:
+    return demand.selection is not None and bool(demand.selection.policies)
+
+
+def _against_policy(demand: Demand, profile: Profile, agent_id: str, waited_s: float) -> bool:
+    selection = demand.selection
+    return selection is not None and any(bounds.refuses(agent_id, profile.regions) for bounds in selection.policies)
+
+
 def _other_type(demand: Demand, profile: Profile, agent_id: str, waited_s: float) -> bool:
     return profile.task_types is not None and demand.task_type not in profile.task_types
 
@@ -190,6 +200,7 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition(Refusal.REGION, Scope.PROFILE, _has_affinity(Affinity.STRICT), _outside),
     Condition(Refusal.PREFERRED_REGION, Scope.TURN, _has_affinity(Affinity.PREFERRED), _outside_too_early),
     Condition(Refusal.VERSION, Scope.PROFILE, _has_version, _other_version),
+    Condition(Refusal.POLICY, Scope.TURN, _has_policies, _against_policy),
     Condition(Refusal.TASK_TYPE, Scope.PROFILE, _always, _other_type),
     Condition(Refusal.QUEUE, Scope.PROFILE, _always, _other_queue),
 )

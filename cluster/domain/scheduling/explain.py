@@ -103,6 +103,8 @@ def explain(
         return _ended(view)
     if head.status is TaskStatus.RUNNING:
         return _running(view)
+    if head.detail is TaskDetail.INPUT_REQUIRED:
+        return _asking(head)
     reasons = [*_time_and_order(view, now), *_limits(view, now), *_sticky(view, now)]
     able, agent_reasons = able_agents(head, agents, now, breakers, view.versions, view.sticky_agent)
     if able and not agent_reasons and all(agent_id in without_actor for agent_id in able):
@@ -120,7 +122,7 @@ def explain(
 def _ended(view: TaskView) -> Explanation:
     head = view.head
     summary = f"The task has ended: {head.detail.value}."
-    if head.detail not in (TaskDetail.DEAD_LETTERED, TaskDetail.TIMEOUT):
+    if head.detail not in (TaskDetail.DEAD_LETTERED, TaskDetail.TIMEOUT) or head.asking is not None:
         return Explanation(head=head, summary=summary)
     if head.detail is TaskDetail.TIMEOUT:
         code, message = "timed_out", f"A time limit ended it in attempt {head.attempt}."
@@ -164,6 +166,20 @@ def _running(view: TaskView) -> Explanation:
             unblock="It reports, or it sends no heartbeat and its lease expires.",
             at=view.lease_expires_at,
         )
+    return Explanation(head=head, summary=reason.message, reasons=(reason,))
+
+
+def _asking(head: TaskHead) -> Explanation:
+    """It waits for people. No agent can have it meanwhile, so nothing else matters."""
+    until, has_default = None, False
+    if head.asking is not None:
+        until, has_default = head.asking.until(head.run_at), head.asking.has_default
+    unblock = f"Somebody answers it: aragora-cp questions show {head.id}"
+    if until is not None:
+        unblock += ". When its time is over, " + ("its default answer applies." if has_default else "the task fails.")
+    reason = Reason(
+        code="input_required", message="It waits until a person answers its question.", unblock=unblock, at=until
+    )
     return Explanation(head=head, summary=reason.message, reasons=(reason,))
 
 

@@ -40,7 +40,14 @@ class StartGrace:
     until: float
 
 
-Effect = Enqueue | Dequeue | StartLease | EndLease | StartGrace
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitAnswer:
+    """Wait for people's answer; the time for it is over at ``until`` (epoch seconds), None if it has no end."""
+
+    until: float | None
+
+
+Effect = Enqueue | Dequeue | StartLease | EndLease | StartGrace | AwaitAnswer
 
 
 @compact

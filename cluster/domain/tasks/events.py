@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from cluster.domain.base.compact import compact
 from cluster.domain.tasks.order_key import OrderKey
+from cluster.domain.tasks.questions import Answer, Question
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import Priority, TaskStatus
 
@@ -155,3 +156,24 @@ class Prioritized(Event):
     principal: str
     priority: Priority | None = None
     order_key: OrderKey | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked(Event):
+    brought_by: ClassVar[str] = "the holder asks people"
+    by: Reporter
+    question: Question
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered(Event):
+    """The answer to the question that ``attempt`` asked."""
+
+    brought_by: ClassVar[str] = "a person answers"
+    attempt: int
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputTimedOut(Event):
+    brought_by: ClassVar[str] = "timer: nobody answered in time"

@@ -13,6 +13,7 @@ Rules of this world:
   delivered, one that its holder gave back, and one whose agent was deregistered, cost no retry.
 - Run time exceeded counts as a failed attempt (as Temporal's start-to-close timeout does): it is retried, and without
   retries left the task ends as ``timeout``. Queue time or total time exceeded ends it as ``timeout`` at once.
+- A task that waits for people has no lease, and nothing but its total time and the time for the answer goes on.
 - ``holder`` of a task that is not running is the principal whose own report ended the last attempt, and None if the
   attempt ended otherwise. A repeated report of that principal is answered like the first; any other late report is refused.
 """
@@ -26,6 +27,8 @@ from cluster.domain.tasks import steps
 from cluster.domain.tasks.effects import Apply, Transition
 from cluster.domain.tasks.events import (
     AgentLost,
+    Answered,
+    Asked,
     CancelAcknowledged,
     CancelDelivered,
     CancelGraceOver,
@@ -35,6 +38,7 @@ from cluster.domain.tasks.events import (
     DependencyFailed,
     Event,
     Fail,
+    InputTimedOut,
     LeaseExpired,
     Prioritized,
     QueueTimedOut,
@@ -45,7 +49,7 @@ from cluster.domain.tasks.events import (
     Undelivered,
 )
 from cluster.domain.tasks.phases import TaskPhase, phase_of
-from cluster.domain.tasks.refusals import ALREADY_TERMINAL, IMPOSSIBLE, LEASE_LOST, NOT_PENDING, Refusal
+from cluster.domain.tasks.refusals import ALREADY_TERMINAL, IMPOSSIBLE, LEASE_LOST, NOT_ASKING, NOT_PENDING, Refusal
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.domain.tasks.task import TaskHead
 
@@ -77,7 +81,7 @@ _OPPOSITE = "409 `already_terminal` for the holder that ended it, else 409 `leas
 _repeated = steps.repeat_or(LEASE_LOST)
 P = TaskPhase
 
-_ENDS_ATTEMPT: dict[type[Event], TransitionRule] = {
+_ENDS_ATTEMPT: dict[type[Event], TransitionRule | Refusal] = {
     Complete: TransitionRule(
         apply=steps.complete, to=(P.COMPLETED,), kinds=("task.completed",), note="wrong holder 409 `lease_lost`"
     ),
@@ -119,9 +123,16 @@ _ENDS_ATTEMPT: dict[type[Event], TransitionRule] = {
         kinds=("task.cancel_requested",),
         note="the holder is asked to stop within a grace",
     ),
+    Asked: TransitionRule(
+        apply=steps.asked,
+        to=(P.INPUT_REQUIRED,),
+        kinds=("task.asked",),
+        note="the lease ends, no retry is spent; wrong holder 409 `lease_lost`",
+    ),
+    Answered: NOT_ASKING,
 }
 
-_ENDS_CANCELLING: dict[type[Event], TransitionRule] = {
+_ENDS_CANCELLING: dict[type[Event], TransitionRule | Refusal] = {
     Complete: TransitionRule(
         apply=steps.complete, to=(P.COMPLETED,), kinds=("task.completed",), note="it finished first: the result is kept"
     ),
@@ -147,6 +158,10 @@ _ENDS_CANCELLING: dict[type[Event], TransitionRule] = {
         apply=steps.cancelled_because("total_timeout"), to=(P.CANCELLED,), kinds=("task.cancelled",)
     ),
     Undelivered: TransitionRule(apply=steps.undelivered_while_cancelling, to=(P.CANCELLED,), kinds=("task.cancelled",)),
+    Asked: TransitionRule(
+        apply=steps.cancel_acknowledged, to=(P.CANCELLED,), kinds=("task.cancelled",), note="counts as having stopped"
+    ),
+    Answered: NOT_ASKING,
 }
 
 _LEAVES_QUEUE: dict[type[Event], TransitionRule | Refusal] = {
@@ -160,9 +175,9 @@ _LEAVES_QUEUE: dict[type[Event], TransitionRule | Refusal] = {
     TotalTimedOut: TransitionRule(apply=steps.total_timed_out, to=(P.TIMEOUT,), kinds=("task.timeout",)),
     Unblocked: TransitionRule(
         apply=steps.unblocked,
-        to=(P.PENDING,),
+        to=(P.PENDING, P.INPUT_REQUIRED),
         kinds=("task.unblocked",),
-        note="`blocked` becomes `queued` or `delayed`",
+        note="`blocked` becomes `queued` or `delayed`, or asks the question that it was submitted with",
     ),
     DependencyFailed: TransitionRule(
         apply=steps.dependency_failed, to=(P.FAILED,), kinds=("task.failed",), note="only if `blocked`"
@@ -171,6 +186,31 @@ _LEAVES_QUEUE: dict[type[Event], TransitionRule | Refusal] = {
     Complete: LEASE_LOST,
     Fail: TransitionRule(apply=_repeated, to=(), note=_REPEAT),
     CancelAcknowledged: LEASE_LOST,
+    Asked: TransitionRule(apply=_repeated, to=(), note=_REPEAT),
+    Answered: NOT_ASKING,
+}
+
+_WAITS_FOR_PEOPLE: dict[type[Event], TransitionRule | Refusal] = {
+    Answered: TransitionRule(
+        apply=steps.answered,
+        to=(P.PENDING, P.COMPLETED, P.FAILED),
+        kinds=("task.answered", "task.completed", "task.failed"),
+        note="the question of a submit: the answer is the result, a rejection fails the task; that of a holder: queued again",
+    ),
+    InputTimedOut: TransitionRule(
+        apply=steps.input_timed_out,
+        to=(P.PENDING, P.COMPLETED, P.FAILED),
+        kinds=("task.answered", "task.completed", "task.failed"),
+        note="the default answer applies; without one the task fails (`input_timeout`)",
+    ),
+    CancelRequested: TransitionRule(apply=steps.cancel_waiting, to=(P.CANCELLED,), kinds=("task.cancelled",)),
+    Prioritized: TransitionRule(apply=steps.prioritize, to=(P.INPUT_REQUIRED,), kinds=("task.prioritized",)),
+    TotalTimedOut: TransitionRule(apply=steps.total_timed_out, to=(P.TIMEOUT,), kinds=("task.timeout",)),
+    Undelivered: TransitionRule(apply=steps.unchanged, to=(), note="ignored: the lease has ended already"),
+    Complete: LEASE_LOST,
+    Fail: TransitionRule(apply=_repeated, to=(), note=_REPEAT),
+    CancelAcknowledged: LEASE_LOST,
+    Asked: TransitionRule(apply=_repeated, to=(), note=_REPEAT),
 }
 
 _AFTER_THE_END: dict[type[Event], TransitionRule | Refusal] = {
@@ -180,11 +220,14 @@ _AFTER_THE_END: dict[type[Event], TransitionRule | Refusal] = {
     CancelRequested: ALREADY_TERMINAL,
     Undelivered: TransitionRule(apply=steps.unchanged, to=(), note="ignored"),
     Prioritized: NOT_PENDING,
+    Asked: LEASE_LOST,
+    Answered: NOT_ASKING,
 }
 _REPEATED = TransitionRule(apply=_repeated, to=(), note=_REPEAT)
 
 _ROWS: dict[TaskPhase, Mapping[type[Event], TransitionRule | Refusal]] = {
     P.PENDING: _LEAVES_QUEUE,
+    P.INPUT_REQUIRED: _WAITS_FOR_PEOPLE,
     P.RUNNING: {**_ENDS_ATTEMPT, CancelAcknowledged: LEASE_LOST, Prioritized: NOT_PENDING},
     P.CANCELLING: {**_ENDS_CANCELLING, Prioritized: NOT_PENDING},
     P.COMPLETED: {**_AFTER_THE_END, Complete: _REPEATED},
@@ -193,6 +236,7 @@ _ROWS: dict[TaskPhase, Mapping[type[Event], TransitionRule | Refusal]] = {
         **_AFTER_THE_END,
         Fail: _REPEATED,
         CancelAcknowledged: _REPEATED,
+        Asked: _REPEATED,
         CancelRequested: TransitionRule(apply=steps.unchanged, to=(), note="answered as before"),
     },
     P.TIMEOUT: _AFTER_THE_END,
@@ -216,6 +260,9 @@ EVENTS: tuple[type[Event], ...] = (
     CancelAcknowledged,
     CancelGraceOver,
     Prioritized,
+    Asked,
+    Answered,
+    InputTimedOut,
 )
 
 #: Every pair of phase and event. A pair that no row above names is impossible.

@@ -8,9 +8,11 @@ from cluster.domain.tasks.task import TaskDetail, TaskHead, TaskStatus
 
 
 class TaskPhase(StrEnum):
-    """The statuses of the wire, and one more: a running task that is being cancelled has a phase of its own."""
+    """The statuses of the wire, and two more: a task that waits for people and a running one that is being cancelled have phases
+    of their own."""
 
     PENDING = "pending"
+    INPUT_REQUIRED = "input_required"
     RUNNING = "running"
     CANCELLING = "cancelling"
     COMPLETED = "completed"
@@ -26,4 +28,6 @@ _PHASE_OF_STATUS = {status: TaskPhase(status.value) for status in TaskStatus}
 def phase_of(head: TaskHead) -> TaskPhase:
     if head.detail is TaskDetail.CANCELLING:
         return TaskPhase.CANCELLING
+    if head.detail is TaskDetail.INPUT_REQUIRED:
+        return TaskPhase.INPUT_REQUIRED
     return _PHASE_OF_STATUS[head.status]

@@ -35,4 +35,7 @@ ALREADY_TERMINAL = Refusal(
     code="already_terminal", message="Task {id} has ended as {status} and cannot change any more."
 )
 NOT_PENDING = Refusal(code="not_pending", message="Task {id} is {status}; only a waiting task can be prioritised.")
+NOT_ASKING = Refusal(
+    code="no_open_question", message="Task {id} is {status} and has no open question; look at the task."
+)
 IMPOSSIBLE = Refusal()

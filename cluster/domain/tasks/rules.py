@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.tasks.agent_bounds import AgentBounds
 from cluster.domain.tasks.retries import TaskRetries
 
 
@@ -55,6 +56,7 @@ class Selection:
     regions: tuple[str, ...]
     affinity: Affinity
     worker_version: str | None = None
+    policies: tuple[AgentBounds, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,8 @@ class TaskRules:
     """``regions`` are the target region and then the fallbacks. ``queue_timeout_s`` bounds each wait for an agent,
     ``total_timeout_s`` the time from submit to end. A task with a ``concurrency_key`` starts only while fewer than its
     ``concurrency_limit`` tasks with that key run. ``worker_version``: the range that the version of its worker must be in.
-    Tasks with the same ``sticky_key`` go to one agent if it can take them."""
+    Tasks with the same ``sticky_key`` go to one agent if it can take them. ``policies``: what the policies demanded of its agents
+    when it was submitted."""
 
     tenant: str | None = None
     queue_timeout_s: float | None = None
@@ -76,6 +79,7 @@ class TaskRules:
     retries: TaskRetries | None = None
     worker_version: str | None = None
     sticky_key: str | None = None
+    policies: tuple[AgentBounds, ...] = ()
 
     def or_none(self) -> TaskRules | None:
         return None if self == _NO_RULES else self
@@ -83,9 +87,16 @@ class TaskRules:
     def selection(self) -> Selection | None:
         """None if every capable agent may have the task, and it counts for its workspace's share."""
         plain = self.tenant is None and not self.excluded_agents and self.affinity is Affinity.ANY
-        if plain and self.worker_version is None:
+        if plain and self.worker_version is None and not self.policies:
             return None
-        return Selection(self.tenant, frozenset(self.excluded_agents), self.regions, self.affinity, self.worker_version)
+        return Selection(
+            self.tenant,
+            frozenset(self.excluded_agents),
+            self.regions,
+            self.affinity,
+            self.worker_version,
+            self.policies,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Only the fields that differ from their defaults."""
@@ -96,6 +107,8 @@ class TaskRules:
                 continue
             if field.name == "after":
                 value = [[edge.after, edge.when_failed.value] for edge in self.after]
+            elif field.name == "policies":
+                value = [bounds.to_json() for bounds in value]
             elif field.name == "retries":
                 value = value.to_json()
             data[field.name] = list(value) if isinstance(value, tuple) else value
@@ -109,6 +122,7 @@ class TaskRules:
         for name in ("excluded_agents", "regions"):
             values[name] = tuple(values.get(name, ()))
         values["after"] = tuple(Edge(after=i, when_failed=WhenFailed(w)) for i, w in values.get("after", ()))
+        values["policies"] = tuple(AgentBounds.from_json(bounds) for bounds in values.get("policies", ()))
         if "retries" in values:
             values["retries"] = TaskRetries.from_json(values["retries"])
         values["affinity"] = Affinity(values.get("affinity", Affinity.ANY))

@@ -12,9 +12,21 @@ from typing import Any
 from cluster.domain.base.compact import evolve as replace
 from cluster.domain.base.log import IDENTITY, SYSTEM, LogRecord, LogTexts
 from cluster.domain.tasks.columns import check_columns, row_text
-from cluster.domain.tasks.effects import DEQUEUE, END_LEASE, START_LEASE, Apply, Effect, Enqueue, StartGrace, Transition
+from cluster.domain.tasks.effects import (
+    DEQUEUE,
+    END_LEASE,
+    START_LEASE,
+    Apply,
+    AwaitAnswer,
+    Effect,
+    Enqueue,
+    StartGrace,
+    Transition,
+)
 from cluster.domain.tasks.events import (
     AgentLost,
+    Answered,
+    Asked,
     CancelAcknowledged,
     CancelDelivered,
     CancelRequested,
@@ -23,6 +35,7 @@ from cluster.domain.tasks.events import (
     DependencyFailed,
     Event,
     Fail,
+    InputTimedOut,
     LeaseExpired,
     Prioritized,
     QueueTimedOut,
@@ -34,7 +47,9 @@ from cluster.domain.tasks.events import (
     Undelivered,
 )
 from cluster.domain.tasks.order_key import encode
-from cluster.domain.tasks.refusals import ALREADY_TERMINAL, LEASE_LOST, Refusal
+from cluster.domain.tasks.questions import LOG_TEXTS as QUESTION_TEXTS
+from cluster.domain.tasks.questions import Answer, Question, Verdict
+from cluster.domain.tasks.refusals import ALREADY_TERMINAL, LEASE_LOST, NOT_ASKING, Refusal
 from cluster.domain.tasks.retries import RUN_TIMEOUT, ErrorClass, RetryPolicy, ends_the_task
 from cluster.domain.tasks.task import TaskDecision, TaskDetail, TaskHead, TaskStatus
 
@@ -49,7 +64,7 @@ REASONS = frozenset(
     {
         *("failed", "retries_exhausted", "run_timeout", "run_time", "queue_time", "total_time", "total_timeout"),
         *("lease_expired", "agent_offline", "agent_lost", "agent_unregistered", "not_delivered", "requested"),
-        *("stopped", "grace_over", "dependency_failed", "given_back"),
+        *("stopped", "grace_over", "dependency_failed", "given_back", "rejected", "input_timeout"),
     }
 )
 LOG_TEXTS: LogTexts = {
@@ -58,6 +73,7 @@ LOG_TEXTS: LogTexts = {
     "reason": REASONS,
     "error_class": frozenset(ErrorClass),
     "result_summary": frozenset({""}),
+    **QUESTION_TEXTS,
 }
 
 
@@ -75,6 +91,8 @@ def _decided(
     error: str | None = None,
     want_body: bool = False,
     private: Mapping[str, Any] | None = None,
+    question: Question | None = None,
+    answer: Answer | None = None,
 ) -> Transition:
     """A transition that is written. ``error`` is stored with the task and, shortened, in the private part of its log row.
 
@@ -102,6 +120,8 @@ def _decided(
         result_json=result_json,
         error=error,
         want_body=want_body,
+        question=question,
+        answer=answer,
     )
     check_columns(decision)
     return Transition(head=new, decision=decision, effects=effects)
@@ -441,17 +461,19 @@ def undelivered_while_cancelling(head: TaskHead, event: Undelivered, now: float,
 
 
 def unblocked(head: TaskHead, event: Unblocked, now: float, policy: RetryPolicy) -> Transition:
-    """Queues a blocked task. ``run_at`` becomes now unless it is later, so that ageing and queue time count from here."""
+    """Queues a blocked task, or asks its question. ``run_at`` becomes now unless it is later, so that ageing and queue time count
+    from here, and the time for an answer."""
     if head.detail is not TaskDetail.BLOCKED:
         return Transition(head=head)
     delayed = head.run_at > now
-    new = replace(
-        head,
-        detail=TaskDetail.DELAYED if delayed else TaskDetail.QUEUED,
-        run_at=head.run_at if delayed else now,
-    )
+    run_at = head.run_at if delayed else now
+    effect: Effect = Enqueue(not_before=run_at)
+    detail = TaskDetail.DELAYED if delayed else TaskDetail.QUEUED
+    if head.asking is not None:
+        detail, effect = TaskDetail.INPUT_REQUIRED, AwaitAnswer(until=head.asking.until(run_at))
+    new = replace(head, detail=detail, run_at=run_at)
     data = {"task_type": head.task_type, "priority": head.priority, "run_at": new.run_at}
-    return _decided(head, event, new, (Enqueue(not_before=new.run_at),), "task.unblocked", now, SYSTEM, data)
+    return _decided(head, event, new, (effect,), "task.unblocked", now, SYSTEM, data)
 
 
 def dependency_failed(head: TaskHead, event: DependencyFailed, now: float, policy: RetryPolicy) -> Transition:
@@ -477,9 +499,80 @@ def prioritize(head: TaskHead, event: Prioritized, now: float, policy: RetryPoli
     data = {"task_type": head.task_type, "priority": new.priority, "old_priority": head.priority}
     if event.order_key is not None:
         data["place"] = encode(event.order_key)
-    blocked = head.detail is TaskDetail.BLOCKED
-    effects = () if blocked else (DEQUEUE, Enqueue(not_before=head.run_at))
+    is_queued = head.detail not in (TaskDetail.BLOCKED, TaskDetail.INPUT_REQUIRED)
+    effects = () if not is_queued else (DEQUEUE, Enqueue(not_before=head.run_at))
     return _decided(head, event, new, effects, "task.prioritized", now, event.principal, data)
+
+
+def asked(head: TaskHead, event: Asked, now: float, policy: RetryPolicy) -> Transition:
+    """Ends an attempt whose holder asks people: no lease is held meanwhile, and no retry is spent. It keeps the holder, so that a
+    repeated question is recognised.
+
+    Raises: `Conflict` if the asker does not hold the lease."""
+    _must_hold(head, event.by, event)
+    question = event.question
+    new = replace(
+        head,
+        status=TaskStatus.PENDING,
+        detail=TaskDetail.INPUT_REQUIRED,
+        run_at=now,
+        assigned_agent=None,
+        claim_id=None,
+        started_at=None,
+        asking=question.asking,
+    )
+    data = _report_data(head, event.by, now) | question.asking.to_json()
+    if question.answerers:
+        data["answerers"] = list(question.answerers)
+    effects = (END_LEASE, AwaitAnswer(until=question.asking.until(now)))
+    private = {"question": question.text[:SUMMARY_CHARS]}
+    by = event.by.principal
+    return _decided(head, event, new, effects, "task.asked", now, by, data, private=private, question=question)
+
+
+def answered(head: TaskHead, event: Answered, now: float, policy: RetryPolicy) -> Transition:
+    """Takes the answer to the question that the task waits with. Raises: `Conflict` if it is the answer to another one."""
+    if event.attempt != head.attempt:
+        raise NOT_ASKING.error(head, event)
+    return _answered(head, event, event.answer, now)
+
+
+def input_timed_out(head: TaskHead, event: InputTimedOut, now: float, policy: RetryPolicy) -> Transition:
+    """Applies the default answer, or fails a task that has none."""
+    asking = head.asking
+    assert asking is not None, "what waits for people asks them"
+    if asking.has_default:
+        return _answered(head, event, Answer(verdict=Verdict.DEFAULT, principal=SYSTEM), now)
+    new = replace(head, status=TaskStatus.FAILED, detail=TaskDetail.FAILED, holder=None, asking=None)
+    error = f"Nobody answered its question within {asking.time_limit_s or 0:g} s."
+    data = _asked_data(head, now) | {"reason": "input_timeout", "retries_left": 0}
+    return _decided(head, event, new, (), "task.failed", now, SYSTEM, data, error=error)
+
+
+def _asked_data(head: TaskHead, now: float) -> dict[str, Any]:
+    return {"task_type": head.task_type, "priority": head.priority, "wait_seconds": _since(head.run_at, now)}
+
+
+def _answered(head: TaskHead, event: Event, answer: Answer, now: float) -> Transition:
+    """The answer to the question of a submit is its task's end; any other is for the next attempt."""
+    data, by = _asked_data(head, now) | {"verdict": answer.verdict.value}, answer.principal
+    private = {"reason": answer.reason} if answer.reason else None
+    if head.attempt > 0:
+        new = replace(head, detail=TaskDetail.QUEUED, run_at=now, asking=None)
+        effects = (Enqueue(not_before=now),)
+        return _decided(head, event, new, effects, "task.answered", now, by, data, private=private, answer=answer)
+    if answer.verdict is Verdict.REJECTED:
+        new = replace(head, status=TaskStatus.FAILED, detail=TaskDetail.FAILED, asking=None)
+        data |= {"reason": "rejected", "retries_left": 0}
+        error = f"Rejected: {answer.reason}" if answer.reason else "Rejected without a reason."
+        return _decided(head, event, new, (), "task.failed", now, by, data, error=error, answer=answer)
+    new = replace(head, status=TaskStatus.COMPLETED, detail=TaskDetail.COMPLETED, asking=None)
+    # A default is words too, and stays with its question, from where the commit takes it.
+    result = answer.value_json
+    private = None if result is None else {"result_summary": result_summary(result)}
+    return _decided(
+        head, event, new, (), "task.completed", now, by, data, result_json=result, private=private, answer=answer
+    )
 
 
 def repeat_or(refusal: Refusal) -> Apply:

@@ -157,9 +157,10 @@ class Tally:
             counts.add_hour(int(row.at // HOUR_S), status.value, 1)
         if row.kind == "task.completed":
             counts.add_second(int(row.at), 1)
-            pace = counts.minute(row.at)
-            pace.runs += 1
-            pace.run_s += float(data.get("duration_seconds", 0.0))
+            if "duration_seconds" in data:  # people's answers are no runs
+                pace = counts.minute(row.at)
+                pace.runs += 1
+                pace.run_s += float(data["duration_seconds"])
         elif row.kind == CLAIMED:
             pace = counts.minute(row.at)
             pace.waits += 1

@@ -18,6 +18,7 @@ from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.log import IDENTITY, LogRecord, LogTexts, Origin
 from cluster.domain.tasks.order_key import OrderKey
 from cluster.domain.tasks.progress import TaskProgress
+from cluster.domain.tasks.questions import Answer, Asking, Question, TaskQuestion
 from cluster.domain.tasks.rules import Affinity, TaskRules
 
 
@@ -51,6 +52,7 @@ class TaskDetail(StrEnum):
     DELAYED = "delayed"
     RETRYING = "retrying"
     BLOCKED = "blocked"
+    INPUT_REQUIRED = "input_required"
     RUNNING = "running"
     CANCELLING = "cancelling"
     COMPLETED = "completed"
@@ -86,6 +88,7 @@ LOG_TEXTS: LogTexts = {
     "non_retryable": IDENTITY,
     **dict.fromkeys(("tenant", "concurrency_key", "excluded_agents", "regions", "after"), IDENTITY),
     **dict.fromkeys(("worker_version", "sticky_key"), IDENTITY),
+    **dict.fromkeys(("policy_id", "allowed", "blocked", "blocked_regions"), IDENTITY),
     "affinity": frozenset(Affinity),
 }
 
@@ -102,7 +105,8 @@ class IdempotencyKey:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTask:
-    """A validated submit. Times are epoch seconds; ``run_at`` None means as soon as possible."""
+    """A validated submit. Times are epoch seconds; ``run_at`` None means as soon as possible. ``question``: people answer it, and
+    the answer is the result."""
 
     id: str
     origin: Origin
@@ -123,6 +127,7 @@ class NewTask:
     origin_region: str = "default"
     rules: TaskRules | None = None
     replay_of: str | None = None
+    question: Question | None = None
 
     def head(self) -> TaskHead:
         delayed = self.run_at is not None and self.run_at > self.created_at
@@ -139,8 +144,9 @@ class NewTask:
             timeout_s=self.timeout_s,
             max_retries=self.max_retries,
             status=TaskStatus.PENDING,
-            detail=_first_detail(self.rules, delayed),
+            detail=_first_detail(self.rules, delayed, self.question is not None),
             rules=self.rules,
+            asking=None if self.question is None else self.question.asking,
         )
 
     def record(self, head: TaskHead | None = None) -> LogRecord:
@@ -148,6 +154,8 @@ class NewTask:
         data = (head or self.head()).to_log()
         if self.replay_of is not None:
             data["replay_of"] = self.replay_of
+        if self.question is not None and self.question.answerers:
+            data["answerers"] = list(self.question.answerers)
         return LogRecord(
             at=self.created_at,
             workspace=self.origin.workspace,
@@ -160,10 +168,12 @@ class NewTask:
         )
 
 
-def _first_detail(rules: TaskRules | None, delayed: bool) -> TaskDetail:
-    """Blocked if the task runs after others, until the shard knows how they ended; else delayed or queued."""
+def _first_detail(rules: TaskRules | None, delayed: bool, asks: bool) -> TaskDetail:
+    """Blocked if the task runs after others, until the shard knows how they ended; else waiting for people, delayed or queued."""
     if rules is not None and rules.after:
         return TaskDetail.BLOCKED
+    if asks:
+        return TaskDetail.INPUT_REQUIRED
     return TaskDetail.DELAYED if delayed else TaskDetail.QUEUED
 
 
@@ -173,7 +183,8 @@ class TaskHead:
     """State of the task machine. ``attempt`` counts claims (0 before the first); ``run_at`` is the earliest start.
 
     ``holder`` is the principal that claimed, ``claim_id`` the id of its claim. ``order_key`` is None unless a client moved the
-    task within its sub-queue, which is otherwise sorted by age.
+    task within its sub-queue, which is otherwise sorted by age. ``asking``: the question that it waits for, asked at ``run_at``,
+    or will ask when it is blocked no more.
     """
 
     id: str
@@ -197,6 +208,7 @@ class TaskHead:
     started_at: float | None = None
     rules: TaskRules | None = None
     order_key: OrderKey | None = None
+    asking: Asking | None = None
 
     @property
     def tenant(self) -> str:
@@ -219,6 +231,8 @@ class TaskHead:
             data["queue"] = self.queue
         if self.rules is not None:
             data["rules"] = self.rules.to_json()
+        if self.asking is not None:
+            data["asking"] = self.asking.to_json()
         return data
 
     @classmethod
@@ -239,8 +253,9 @@ class TaskHead:
             timeout_s=float(data["timeout_seconds"]),
             max_retries=int(data["max_retries"]),
             status=TaskStatus.PENDING,
-            detail=_first_detail(rules, run_at > at),
+            detail=_first_detail(rules, run_at > at, "asking" in data),
             rules=rules,
+            asking=Asking.from_json(data["asking"]) if "asking" in data else None,
         )
 
 
@@ -250,6 +265,7 @@ class TaskDecision:
     """One transition on its way to the store, which writes it only if status and attempt are still the expected ones.
 
     ``result_json`` and ``error`` are written if they are not None. ``want_body`` asks for the task's payload and metadata.
+    ``question`` is asked by the attempt that the decision ends; ``answer`` is that to the question of the present attempt.
     """
 
     head: TaskHead
@@ -260,6 +276,8 @@ class TaskDecision:
     result_json: str | None = None
     error: str | None = None
     want_body: bool = False
+    question: Question | None = None
+    answer: Answer | None = None
 
 
 @compact
@@ -338,6 +356,8 @@ class Task:
     order_key: OrderKey | None = None
     #: What its holders have reported while they worked; None if nothing, and in lists.
     progress: TaskProgress | None = None
+    #: What it asks people, or has asked last; None if nothing, and in lists.
+    question: TaskQuestion | None = None
     #: The region of the assigned agent. Routes fill it in; it is not stored with the task.
     assigned_region: str | None = None
     #: Bodies that the list with this task has no room for. They are empty here, whatever they are.
@@ -347,6 +367,11 @@ class Task:
         """The task as a reader sees it at ``now``: queued, if its delay is over. No event is stored for the end of a delay."""
         over = self.status_detail is TaskDetail.DELAYED and self.run_at <= now
         return replace(self, status_detail=TaskDetail.QUEUED) if over else self
+
+    def asking(self) -> Asking | None:
+        """What decides about the question that it waits with; None if it asks nobody."""
+        asked = self.question
+        return asked.question.asking if asked and asked.attempt == self.attempt and asked.verdict is None else None
 
     def head(self) -> TaskHead:
         return TaskHead(
@@ -371,6 +396,7 @@ class Task:
             started_at=self.started_at,
             rules=self.rules,
             order_key=self.order_key,
+            asking=self.asking(),
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any, Final
 
 from cluster.domain.base.log import Origin
+from cluster.domain.tasks.questions import Question
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import NewTask, Priority
 
@@ -18,7 +19,8 @@ def task_template(task: NewTask) -> dict[str, Any]:
     """A checked submit without what each task has of its own."""
     template = {item.name: getattr(task, item.name) for item in fields(task) if item.name not in _OF_THE_RUN}
     rules = None if task.rules is None else task.rules.to_json()
-    return {"task": template | {"priority": int(task.priority), "rules": rules}}
+    question = None if task.question is None else task.question.to_json()
+    return {"task": template | {"priority": int(task.priority), "rules": rules, "question": question}}
 
 
 def templated_task(template: Mapping[str, Any], *, id: str, origin: Origin, now: float) -> NewTask:
@@ -28,4 +30,6 @@ def templated_task(template: Mapping[str, Any], *, id: str, origin: Origin, now:
         for name, value in template["task"].items()
     }
     values |= {"priority": Priority(values["priority"]), "rules": TaskRules.from_json(values["rules"])}
+    question = values.get("question")  # templates of an earlier build have none
+    values["question"] = None if question is None else Question.from_json(question)
     return NewTask(id=id, origin=origin, created_at=now, **values)

@@ -77,6 +77,7 @@ class FailureCode(StrEnum):
     SIGNAL_TIMEOUT = "signal_timeout"
     LIMIT_EXCEEDED = "limit_exceeded"
     RESULT_REMOVED = "result_removed"
+    POLICY_DENIED = "policy_denied"
 
 
 #: The texts in the data of ``workflow.`` rows.

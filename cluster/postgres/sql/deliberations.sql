@@ -56,3 +56,9 @@ from deliberations d where workspace = $1 order by admitted_at desc, request_id 
 -- name: matching_deliberations
 -- The deliberations of a workspace, to be counted.
 select 1 from deliberations where workspace = $1
+
+-- name: count_deliberation_terms
+-- The terms of a search, the rarest first, as far as a page can tell.
+select u.term from unnest($1::bytea[]) as u (term)
+cross join lateral (select count(*) as found from (select from deliberation_terms k where k.term = u.term limit $2) as first) as c
+order by c.found, u.term

@@ -8,6 +8,16 @@ select task_id, seq, replayed, conflict from submit_tasks(
     $27::text::text[], $28::text::text[], $29::text::text[], $30::text::integer[], $31::text::text[],
     $32::text::text[], $33::text[], $34::text[], $35::bytea[], $36::bytea[])::log_rows)
 
+-- name: submit_asking_tasks
+-- The same of tasks some of which have questions.
+select task_id, seq, replayed, conflict from submit_asking_tasks(
+    $1, $2, $3, $4, $5::text::smallint[], $6::text::text[], $7::text::text[], $8::text::smallint[], $9::text::text[],
+    $10::text::integer[], $11::text::double precision[], $12::text::double precision[], $13::text::text[],
+    $14::text::text[], $15::text::text[], $16::text::text[], $17::text::text[], $18::text::text[], $19, $20,
+    $21::text::text[], $22::text::text[], $23::text::text[], $24, row($25::smallint, $26::text::double precision[],
+    $27::text::text[], $28::text::text[], $29::text::text[], $30::text::integer[], $31::text::text[],
+    $32::text::text[], $33::text[], $34::text[], $35::bytea[], $36::bytea[])::log_rows, $37)
+
 -- name: decide_tasks
 -- One commit of a shard's decisions.
 select applied, seq, payload, metadata from decide_tasks(
@@ -18,6 +28,16 @@ select applied, seq, payload, metadata from decide_tasks(
     $26::text::integer[], $27::text::text[], $28::text::text[], $29::text[], $30::text[], $31::bytea[],
     $32::bytea[])::log_rows)
 
+-- name: decide_questions
+-- The same of decisions some of which ask or answer questions.
+select applied, seq, payload, metadata from decide_questions(
+    $1, $2, $3, $4, $5::text::text[], $6::text::integer[], $7::text::text[], $8::text::text[], $9::text::integer[],
+    $10::text::smallint[], $11::text::double precision[], $12::text::text[], $13::text::text[], $14::text::text[],
+    $15::text::double precision[], $16::text::double precision[], $17, $18, $19::text::boolean[], $20::text::text[],
+    row($21::smallint, $22::text::double precision[], $23::text::text[], $24::text::text[], $25::text::text[],
+    $26::text::integer[], $27::text::text[], $28::text::text[], $29::text[], $30::text[], $31::bytea[],
+    $32::bytea[])::log_rows, $33, $34)
+
 -- name: store_progress
 -- One commit of what holders have reported of their progress.
 select store_progress($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
@@ -27,10 +47,15 @@ select store_progress($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 select take_generation($1, $2, $3)
 
 -- name: open_tasks
--- The open tasks from which a shard builds its index, oldest first, without their bodies.
+-- The open tasks from which a shard builds its index, oldest first, without their bodies; of those that ask, or will when they are
+-- blocked no more, what decides about their questions.
 select id, workspace, queue, task_type, priority, status, status_detail, attempt, retries, max_retries, timeout_s,
        created_at, run_at, started_at, assigned_agent, claim_id, holder, target_agent,
-       required_capabilities::text as required_capabilities, rules::text as rules, place
+       required_capabilities::text as required_capabilities, rules::text as rules, place,
+       case when status_detail in ('input_required', 'blocked') then (
+           select json_build_object('time_limit_seconds', q.time_limit_s, 'has_default', q.has_default)::text
+           from task_questions q where q.task_id = tasks.id and q.attempt = tasks.attempt
+       ) end as asking
 from tasks where status in ('pending', 'running') order by created_at, id
 
 -- name: task_statuses
@@ -76,6 +101,16 @@ where status in ('pending', 'running') and status = $2 and workspace = $1
 order by created_at, id
 limit $3
 
+-- name: open_questions
+-- The ids of tasks that wait for people, the newest first.
+select id from tasks
+where status_detail = 'input_required' and workspace = $1 and ($2::float8 is null or (created_at, id) < ($2, $3))
+order by created_at desc, id desc limit $4
+
+-- name: count_open_questions
+-- How many tasks of a workspace wait for people.
+select count(*) from tasks where status_detail = 'input_required' and workspace = $1
+
 -- name: waiting_tasks
 -- How many tasks wait, by priority, found by the index of open tasks.
 select priority, sum(tasks)::bigint as tasks from open_task_counts(null) where status = 'pending' group by priority
@@ -99,9 +134,11 @@ with expired as (
 select count(*) from expired
 
 -- name: dead_letters
--- The ids of a page of the dead letter, newest first. A filter that is null matches everything.
+-- The ids of a page of the dead letter, newest first. A filter that is null matches everything. A task that asked people has no work
+-- that could be tried again.
 select id from tasks
 where workspace = $1 and status_detail in ('dead_lettered', 'timeout') and purged_at is null
+  and not exists (select from task_questions q where q.task_id = tasks.id and q.attempt = 0)
   and ($2::text[] is null or id = any ($2))
   and ($3::text is null or task_type = $3)
   and ($4::text is null or queue = $4)
@@ -118,6 +155,7 @@ limit $12
 -- The entries of the dead letter that match the filters of a page, to be counted.
 select 1 from tasks
 where workspace = $1 and status_detail in ('dead_lettered', 'timeout') and purged_at is null
+  and not exists (select from task_questions q where q.task_id = tasks.id and q.attempt = 0)
   and ($2::text[] is null or id = any ($2))
   and ($3::text is null or task_type = $3)
   and ($4::text is null or queue = $4)

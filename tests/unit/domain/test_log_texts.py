@@ -21,8 +21,10 @@ from cluster.domain.deliberation.machine import Broken, CancelAsked, Tick
 from cluster.domain.deliberation.sla import SlaLevel
 from cluster.domain.deliberation.state import Phase as Step
 from cluster.domain.tasks import events as e
+from cluster.domain.tasks.agent_bounds import AgentBounds
 from cluster.domain.tasks.machine import EVENTS, TRANSITIONS, step
-from cluster.domain.tasks.phases import TaskPhase, phase_of
+from cluster.domain.tasks.phases import TERMINAL, TaskPhase, phase_of
+from cluster.domain.tasks.questions import Answer, Asking, Question, Verdict
 from cluster.domain.tasks.retries import ErrorClass, RetryPolicy
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, WhenFailed
 from cluster.domain.tasks.task import Priority, TaskDetail, TaskHead, TaskStatus
@@ -43,6 +45,19 @@ EVERY_RULE = TaskRules(
     regions=("r1",),
     affinity=Affinity.PREFERRED,
     after=(Edge(after="task_0", when_failed=WhenFailed.RUN_ANYWAY),),
+    policies=(
+        AgentBounds(
+            policy_id="policy_1",
+            version=1,
+            allowed=frozenset({"a1"}),
+            blocked=frozenset({"a2"}),
+            regions=frozenset({"r1"}),
+            blocked_regions=frozenset({"r2"}),
+        ),
+    ),
+)
+QUESTION = Question(
+    text=WORDS, schema={"type": "string"}, answerers=("role:admin",), time_limit_s=60.0, default_json=f'"{WORDS}"'
 )
 
 
@@ -62,6 +77,10 @@ def _events() -> Iterator[e.Event]:
         e.DependencyFailed(after="task_0", status=status) for status in (TaskStatus.FAILED, TaskStatus.CANCELLED)
     )
     yield e.Prioritized(principal="p1", priority=Priority.URGENT, order_key=(NOW, "task_7"))
+    yield e.Asked(by=BY, question=QUESTION)
+    for verdict, value_json in product(Verdict, (None, f'"{WORDS}"')):
+        answer = Answer(verdict=verdict, principal="p1", value_json=value_json, reason=WORDS)
+        yield from (e.Answered(attempt=attempt, answer=answer) for attempt in (0, 1))
 
 
 def _fields(kind: type[e.Event]) -> set[str]:
@@ -73,6 +92,8 @@ def _heads() -> Iterator[TaskHead]:
         plain = replace(new_task(rules=rules, target_agent="a1", queue="q1").head(), detail=TaskDetail.QUEUED)
         running = step(plain, e.Claim(agent_id="a1", claim_id="c1", principal="p1"), NOW, POLICY).head
         yield replace(plain, detail=TaskDetail.BLOCKED)
+        for attempt, asking in product((0, 1), (QUESTION.asking, Asking(time_limit_s=60.0))):
+            yield replace(plain, detail=TaskDetail.INPUT_REQUIRED, attempt=attempt, asking=asking)
         for head in (plain, running, step(running, e.CancelRequested(principal="p1"), NOW, POLICY).head):
             yield replace(head, retries=retries)
 
@@ -81,6 +102,7 @@ def _task_records() -> Iterator[LogRecord]:
     yield new_task(
         rules=EVERY_RULE, queue="q1", target_agent="a1", required_capabilities=("x",), replay_of="t0"
     ).record()
+    yield new_task(question=QUESTION).record()
     for head, event in product(_heads(), _events()):
         try:
             decision = step(head, event, NOW, POLICY).decision
@@ -92,7 +114,7 @@ def _task_records() -> Iterator[LogRecord]:
 
 def test_no_event_of_a_task_puts_words_into_data() -> None:
     assert {type(event) for event in _events()} == set(EVENTS)
-    assert {phase_of(head) for head in _heads()} == {TaskPhase.PENDING, TaskPhase.RUNNING, TaskPhase.CANCELLING}
+    assert {phase_of(head) for head in _heads()} == set(TaskPhase) - set(TERMINAL)
     made: dict[str, list[LogRecord]] = {}
     for record in _task_records():
         made.setdefault(record.kind, []).append(record)
@@ -102,7 +124,8 @@ def test_no_event_of_a_task_puts_words_into_data() -> None:
     rules = [rule for rule in TRANSITIONS.values() if hasattr(rule, "kinds")]
     assert set(made) == {"task.submitted"} | {kind for rule in rules for kind in rule.kinds}
     said = {kind for kind, records in made.items() if any(record.private for record in records)}
-    assert said == {"task.completed", "task.failed", "task.retried", "task.dead_lettered", "task.timeout"}
+    ends = {"task.completed", "task.failed", "task.retried", "task.dead_lettered", "task.timeout"}
+    assert said == ends | {"task.asked", "task.answered"}
 
 
 def test_readers_see_data_and_words_as_one_object_as_they_did_before() -> None:
@@ -217,5 +240,6 @@ def test_every_subject_has_its_texts_declared() -> None:
         "retention",
         "schedule",
         "credential",
+        "policy",
         "workflow",
     }

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from serve_app.application import PREFIXES, make_app
 from serve_app.openapi.answers import ANSWERS, OTHER_FORMS, ROOT_ANSWERS
-from serve_app.openapi.shapes import EPOCH, ISO, LEVEL, LEVEL_NAME, SHAPES, nullable
+from serve_app.openapi.shapes import EPOCH, ISO, LEVEL, LEVEL_NAME, SHAPES, nullable, ref
 from serve_app.schemas.fields import MAX_EPOCH_S, RequestBody, iso_time
 from tests.support.documented import documented
 
@@ -130,6 +130,7 @@ def _is_time(name: str) -> bool:
 def test_times_and_priorities_have_one_of_two_forms() -> None:
     times = [form(kind) for kind in (EPOCH, ISO) for form in (dict, nullable)]
     levels = [form(kind) for kind in (LEVEL, LEVEL_NAME) for form in (dict, nullable)]
+    levels.append(ref("PolicyPriority"))  # an order among policies, of no task
     found = 0
     # A receipt's timestamp is what is compared when it is verified: docs/receipts.md.
     own_forms = [shape for name, shape in SHAPES.items() if name != "Receipt"]

@@ -34,6 +34,12 @@ CARRIES = {
     "OutcomeStore.save": "items",
     "WorkspaceSchedules.create": "schedule",
     "WorkspaceSchedules.change": "changes",  # the schedule of each
+    "WorkspacePolicies.create": "policy",
+    "WorkspacePolicies.change": "policy",
+    "WorkspacePolicies.remove": "policy",
+    "WorkspacePolicies.record": "violations",  # the workspace of each
+    "WorkspacePolicies.violations": "query",
+    "WorkspacePolicies.change_violation": "violation",
     "WorkspaceCredentials.put": "credential",
     "WorkspaceWorkflows.apply": "workflow",
     "WorkspaceWorkflows.start": "run",

@@ -50,11 +50,12 @@ def test_a_wire_name_grants_exactly_its_permissions() -> None:
     assert closed == []
 
 
-#: What no route requires: it decides what is shown in the answers of many, or what a registration may name. Routes about access
+#: What no route requires: it decides what is shown in the answers of many, or what a body may ask for. Routes about access
 #: come with their own table.
 NOT_OF_A_ROUTE = {
     *(Permission.PAYLOADS_READ, Permission.CREDENTIALS_USE),
     *(Permission.ACCESS_READ, Permission.ACCESS_WRITE),
+    Permission.POLICIES_GLOBAL,  # of the body of a policy
 }
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cluster.domain.scheduling.eligibility import CONDITIONS, Demand, Profile, Refusal, demand_of, eligible
 from cluster.domain.scheduling.ready_queue import ReadyQueue
+from cluster.domain.tasks.agent_bounds import AgentBounds
 from cluster.domain.tasks.rules import PREFERENCE_S, Affinity, TaskRules
 from cluster.domain.tasks.task import NewTask, TaskHead
 from tests.support.samples import NOW, new_task
@@ -17,6 +18,8 @@ from tests.unit.domain.scheduling.test_core_rules import Shard
 
 ONLY = frozenset
 EU = {"regions": ("eu",)}
+
+BOUND = AgentBounds(policy_id="p1", version=1, regions=ONLY({"eu"}), blocked_regions=ONLY({"us"}))
 
 CASES: list[tuple[Refusal, dict[str, Any], dict[str, Any], float]] = [
     (Refusal.TARGET, {"target_agent": "b"}, {}, 0.0),
@@ -27,6 +30,7 @@ CASES: list[tuple[Refusal, dict[str, Any], dict[str, Any], float]] = [
     (Refusal.REGION, {"rules": TaskRules(affinity=Affinity.STRICT, **EU)}, {"regions": ONLY({"us"})}, PREFERENCE_S),
     (Refusal.PREFERRED_REGION, {"rules": TaskRules(affinity=Affinity.PREFERRED, **EU)}, {}, PREFERENCE_S - 1),
     (Refusal.VERSION, {"rules": TaskRules(worker_version=">=2")}, {"version": "1.9"}, 0.0),
+    (Refusal.POLICY, {"rules": TaskRules(policies=(BOUND,))}, {"regions": ONLY({"eu", "us"})}, 0.0),
     (Refusal.TASK_TYPE, {"task_type": "k1"}, {"task_types": ONLY({"k2"})}, 0.0),
     (Refusal.QUEUE, {"queue": "q1"}, {"queues": ONLY({"q2"})}, 0.0),
 ]
@@ -40,6 +44,7 @@ ADMITTED: list[tuple[dict[str, Any], dict[str, Any], float]] = [
     ({"rules": TaskRules(affinity=Affinity.PREFERRED, **EU)}, {"regions": ONLY({"eu"})}, 0.0),
     ({"rules": TaskRules(affinity=Affinity.PREFERRED, **EU)}, {}, PREFERENCE_S),
     ({"rules": TaskRules(worker_version="<3,>=2")}, {"version": "2.1"}, 0.0),
+    ({"rules": TaskRules(policies=(BOUND,))}, {"regions": ONLY({"eu"})}, 0.0),
     ({"task_type": "k1", "queue": "q1"}, {"task_types": ONLY({"k1", "k2"}), "queues": ONLY({"q1"})}, 0.0),
 ]
 
@@ -83,13 +88,14 @@ tasks = st.builds(
     some(["q1", "q2"]),
     some(["k1", "k2", "k3"]),
     st.builds(
-        lambda tenant, excluded, regions, versions: TaskRules(
-            tenant=tenant, excluded_agents=excluded, worker_version=versions, **regions
+        lambda tenant, excluded, regions, versions, policies: TaskRules(
+            tenant=tenant, excluded_agents=excluded, worker_version=versions, policies=policies, **regions
         ),
         some([None, None, "t1"]),
         some([(), (), ("a",), ("a", "b")]),
         some([{}, {}, {"affinity": Affinity.STRICT, **EU}, {"affinity": Affinity.PREFERRED, **EU}]),
         some([None, None, "<2", ">=2"]),
+        some([(), (), (BOUND,), (AgentBounds(policy_id="p2", version=1, allowed=ONLY("ab"), blocked=ONLY("a")),)]),
     ),
     some([0.0, PREFERENCE_S - 1, PREFERENCE_S]),
 )

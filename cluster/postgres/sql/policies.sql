@@ -1,0 +1,62 @@
+-- name: create_policy
+-- One commit of a new policy.
+select create_policy($1, $2, $3, $4, $5, $6, $7, $8)
+
+-- name: change_policy
+-- One commit of a policy's next version.
+select change_policy($1, $2, $3, $4)
+
+-- name: remove_policy
+-- One commit of a deletion.
+select remove_policy($1, $2, $3, $4, $5)
+
+-- name: get_policy
+-- One policy that is about a workspace.
+select p.*, p.content::text as content_text from policies p where p.id = $2 and p.workspace in ($1, '*')
+
+-- name: list_policies
+-- All policies that are about a workspace.
+select p.*, p.content::text as content_text from policies p where p.workspace in ($1, '*')
+order by (p.content ->> 'priority')::bigint desc, p.created_at, p.id
+
+-- name: all_policies
+-- All policies of all workspaces.
+select p.*, p.content::text as content_text from policies p
+
+-- name: named_policies
+-- Policies by their ids.
+select p.*, p.content::text as content_text from policies p where p.id = any ($1)
+
+-- name: policy_versions
+-- Every version of a policy, the newest first.
+select v.*, v.policy_id as id, v.content::text as content_text
+from policy_versions v where v.policy_id = $2 and v.workspace in ($1, '*') order by v.version desc
+
+-- name: record_violations
+-- One commit of violations.
+select record_violations($1, $2, $3, $4)
+
+-- name: change_violation
+-- One commit of what people made of a violation.
+select change_violation($1, $2, $3, $4)
+
+-- name: get_violation
+-- One violation.
+select * from policy_violations where id = $2 and workspace = $1
+
+-- name: list_violations
+-- A page of a workspace's violations, the newest first.
+select * from policy_violations
+where workspace = $1 and ($2::text is null or policy_id = $2) and ($3::text is null or violation_type = $3)
+  and ($4::text is null or status = $4)
+order by at desc, id desc limit $5 offset $6
+
+-- name: count_violations
+-- How many violations match.
+select count(*) from policy_violations
+where workspace = $1 and ($2::text is null or policy_id = $2) and ($3::text is null or violation_type = $3)
+  and ($4::text is null or status = $4)
+
+-- name: violation_counts
+-- How many violations there are of each type in each status.
+select violation_type, status, count(*) as entries from policy_violations where workspace = $1 group by 1, 2

@@ -1,0 +1,1 @@
+"""Policies: what they say of submits, versions, contradictions, violations."""
