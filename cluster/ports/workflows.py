@@ -43,9 +43,11 @@ class WorkspaceWorkflows(Protocol):
         """(page by name, each in its newest version; how many there are)."""
 
     async def start(self, run: StoredRun, input: Any, record: LogRecord, key: IdempotencyKey | None) -> str:
-        """Stores a new run, and returns its id, which is that of the first call if the key was used before.
+        """Stores a new run, and returns its id, which is that of the first call if the key was used before. One that replays
+        another has the input of that one, and the signals that its steps have.
 
-        Raises: `Conflict` (``idempotency_conflict``) if the key was used with another body."""
+        Raises: `Conflict` (``idempotency_conflict``) if the key was used with another body, or (``run_changed``) if the run
+        that it replays is no longer there."""
 
     async def runs(self, workspace: str, ids: Sequence[str]) -> dict[str, StoredRun]:
         """Those of the runs that there are."""
@@ -70,6 +72,9 @@ class WorkspaceWorkflows(Protocol):
     async def results(self, workspace: str, task_ids: Sequence[str], most_chars: int) -> tuple[dict[str, Any], int]:
         """The results by id of those of the tasks that are kept (None: without one), and their characters of JSON together. If
         those are more than ``most_chars``, there are no results."""
+
+    async def kept(self, workspace: str, task_ids: Sequence[str]) -> builtins.list[str]:
+        """Those of the tasks that retention has not removed."""
 
     async def remove(self, records: Sequence[LogRecord]) -> builtins.list[str]:
         """Deletes the workflows and the ended runs that the records name, and returns those that there were. A workflow of

@@ -57,7 +57,8 @@ class PostgresWorkflows:
 
     async def start(self, run: StoredRun, input: Any, record: LogRecord, key: IdempotencyKey | None) -> str:
         keys = ([key and key.route], [key and key.key], [key and key.body_digest])
-        row = _row(run) | {"input": input}
+        kept = sorted({state.signal for state in run.steps.values() if state.signal is not None})
+        row = _row(run) | {"input": input, "refers": run.refers or None, "kept_signals": kept}
         return str(await self._commit("start_run", _dump(row), *keys, log_rows([record], self._epoch)))
 
     async def runs(self, workspace: str, ids: Sequence[str]) -> dict[str, StoredRun]:
@@ -92,6 +93,9 @@ class PostgresWorkflows:
         if chars > most_chars:
             return {}, chars
         return {row["id"]: None if row["result"] is None else json.loads(row["result"]) for row in rows}, chars
+
+    async def kept(self, workspace: str, task_ids: Sequence[str]) -> builtins.list[str]:
+        return [row["id"] for row in await self._pool.rows(_SQL["kept_tasks"], workspace, list(task_ids))]
 
     async def remove(self, records: Sequence[LogRecord]) -> builtins.list[str]:
         return list(await self._commit("remove_workflows", log_rows(records, self._epoch)))
@@ -165,6 +169,7 @@ def _row(run: StoredRun) -> dict[str, Any]:
         "started_row": run.started_row,
         "due_at": run.due_at,
         "missed": sorted(run.missed),
+        "replays": run.replays,
     }
 
 
@@ -183,6 +188,7 @@ def _run(row: Any) -> StoredRun:
         ended_at=row["ended_at"],
         started_row=row["started_row"],
         due_at=row["due_at"],
+        replays=row["replays"],
     )
 
 

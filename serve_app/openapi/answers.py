@@ -215,6 +215,7 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
     },
     ("GET", "/workflow-runs/{run_id}"): {200: _RUN},
     ("POST", "/workflow-runs/{run_id}/cancel"): {200: _RUN},
+    ("POST", "/workflow-runs/{run_id}/replay"): {201: _RUN},
     ("POST", "/workflow-runs/{run_id}/signals/{signal}"): {200: fields(run_id=ID, signal=ID)},
     # queue and dead letter
     ("GET", "/queue"): {200: fields(jobs=listed(ref("Job")), total=COUNT)},

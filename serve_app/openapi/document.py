@@ -28,7 +28,10 @@ _REASONS = {
 #: Answers that say when to ask again.
 _TRY_LATER = frozenset({429, 503})
 #: What retention removes.
-_MAY_BE_REMOVED = ("/tasks/{", "/dead-letter/{", "/deliberations", "/erasures", "/queue/prioritize")
+_MAY_BE_REMOVED = (
+    *("/tasks/{", "/dead-letter/{", "/deliberations", "/erasures", "/queue/prioritize"),
+    "/workflow-runs/{run_id}/replay",
+)
 _CHANGES = ("POST", "PUT", "DELETE", "PATCH")
 _ERROR = "Error"
 #: Names of fields and parameters that are ids. ``subject_id`` and ``snapshot_id`` may be of other forms.

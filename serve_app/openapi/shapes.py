@@ -278,7 +278,7 @@ SHAPES["RunStep"] = fields(
 )  # fmt: skip
 SHAPES["WorkflowRun"] = fields(
     run_id=ID, workflow=TEXT, version=COUNT, status=words(RunStatus), created_at=EPOCH, changed_at=EPOCH,
-    ended_at=nullable(EPOCH), created_by=TEXT, metadata=MAP, steps=listed(ref("RunStep")),
+    ended_at=nullable(EPOCH), created_by=TEXT, replays=nullable(ID), metadata=MAP, steps=listed(ref("RunStep")),
 )  # fmt: skip
 SHAPES["Decision"] = fields(
     request_id=ID, task_id=ID, status=TEXT, terminal=nullable(TEXT), decision_type=TEXT, answer=nullable(TEXT), value=ANYTHING,

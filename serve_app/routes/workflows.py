@@ -4,12 +4,13 @@ A replica stores documents and new runs. Runs are advanced where the zone's prim
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import Query, Request
 
 from cluster.domain.access.permissions import Permission
-from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound
+from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound, Removed
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json
 from cluster.domain.base.json_writing import canonical_json
@@ -17,7 +18,9 @@ from cluster.domain.base.log import Origin, record_for
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.domain.tasks.template import task_template
 from cluster.domain.workflows.document import MOST_VERSIONS, RunStatus, StepStatus, waiting_for, workflow_of
-from cluster.domain.workflows.stored import RUN_PREFIX, SignalAnswer, StoredRun, StoredWorkflow, task_id
+from cluster.domain.workflows.machine import Run
+from cluster.domain.workflows.replay import replay_of
+from cluster.domain.workflows.stored import RUN_PREFIX, SignalAnswer, StoredRun, StoredWorkflow, task_ids
 from cluster.domain.workflows.waits import MOST_SIGNAL_CHARS, MOST_SIGNALS_CHARS
 from cluster.ports.wake_ups import WakeTopic
 from serve_app.auth.admission import Asker, requires
@@ -30,6 +33,7 @@ from serve_app.routes.tasks import new_task
 from serve_app.schemas.fields import Offset
 from serve_app.schemas.workflows import (
     MOST_METADATA,
+    ReplayRun,
     SendSignal,
     StartRun,
     WorkflowDocument,
@@ -248,7 +252,7 @@ async def _results(gate: Gateway, run: StoredRun) -> tuple[dict[str, Any], froze
         if state.total is None:
             found[step_id] = state.result if state.signal is None else signals[state.signal]
             continue
-        ids = [task_id(run.id, step_id, index) for index in range(state.total)]
+        ids = task_ids(run.id, step_id, state)
         results, chars = await gate.workflows.results(run.workspace, ids, room)
         if chars > room or any(id_ not in results for id_ in ids):
             left_out.add(step_id)
@@ -277,6 +281,52 @@ async def cancel_run(request: Request, run_id: str, asker: Asker, key: Idempoten
         return run_wire(run)
 
     return await answered_once(gate, asker, f"workflow-runs/cancel/{run_id}", key, None, cancel)
+
+
+@router.post("/workflow-runs/{run_id}/replay", status_code=201)
+@requires(Permission.TASKS_WRITE)
+async def replay_run(request: Request, run_id: str, body: ReplayRun, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """Starts a run of the same version and input that keeps what an ended run has done, but for ``from_step`` and what comes
+    after it, and what did not complete. Signals that kept steps had are kept. 400 (`InvalidRequest`, ``unknown_step``), 404
+    (`NotFound`) if there is no such run or its workflow was deleted, 409 (`Conflict`) if it has not ended (``open_work``), or
+    nothing would run (``nothing_to_replay``), 410 (`Removed`) if retention has removed what is to be kept."""
+    gate = gateway(request)
+    old = await _known_run(gate, asker, run_id)
+    if old.ended_at is None:
+        raise Conflict(f"Run {run_id} has not ended; wait for it or cancel it first.", "open_work")
+    workflow = workflow_of((await _known(gate, asker, old.name, old.version)).document)
+    if workflow.steps.keys() != old.steps.keys():
+        raise Conflict(f"{old.name} was deleted and applied anew, so start a run of it.", "workflow_changed")
+    run = replay_of(Run.from_json(workflow, old.status, old.state, old.ended_at), run_id, body.from_step)
+    now = gate.clock.now()
+    new = replace(
+        old,
+        id=gate.new_id(RUN_PREFIX),
+        principal=asker.principal,
+        status=run.status,
+        state=run.to_json(),
+        created_at=now,
+        changed_at=now,
+        ended_at=None,
+        replays=run_id,
+    )
+    await _check_kept(gate, new)
+    idem = None
+    if key is not None:
+        digest = body_digest(body.model_dump(mode="json", exclude_unset=True))
+        idem = IdempotencyKey(route=f"workflow-runs/replay/{run_id}", key=key, body_digest=digest)
+    data = {"run_id": new.id, "workflow": new.name, "version": new.version, "replays": run_id}
+    started = await gate.workflows.start(new, None, record_for(asker, now, "workflow.run_started", new.id, data), idem)
+    gate.notify(WakeTopic.WORKFLOWS)
+    return run_wire(await _known_run(gate, asker, started))
+
+
+async def _check_kept(gate: Gateway, run: StoredRun) -> None:
+    """Raises: `Removed` if a task that the run refers to is no longer there."""
+    for step_id, state in run.steps.items():
+        ids = [] if state.run is None else task_ids(run.id, step_id, state)
+        if ids and len(await gate.workflows.kept(run.workspace, ids)) < len(ids):
+            raise Removed(f"Retention has removed what step {step_id} did; replay from it.", "result_removed")
 
 
 @router.post("/workflow-runs/{run_id}/signals/{signal}")

@@ -123,6 +123,12 @@ class StartRun(ExactBody):
     metadata: dict[str, Any] = {}
 
 
+class ReplayRun(ExactBody):
+    """``from_step``: it and what comes after it runs anew, whatever became of it."""
+
+    from_step: StepId | None = None
+
+
 def schema() -> dict[str, Any]:
     """The JSON Schema of a document."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **WorkflowDocument.model_json_schema()}
@@ -154,6 +160,7 @@ def run_wire(
         "changed_at": run.changed_at,
         "ended_at": run.ended_at,
         "created_by": run.principal,
+        "replays": run.replays,
         "metadata": run.metadata,
         "steps": [
             _step_wire(run, step_id, state)
@@ -164,7 +171,8 @@ def run_wire(
 
 
 def _step_wire(run: StoredRun, step_id: str, state: StepState) -> dict[str, Any]:
-    failed = None if not state.failed else task_id(run.id, step_id, state.failed[-1])
+    of = state.run or run.id
+    failed = None if not state.failed else task_id(of, step_id, state.failed[-1])
     reason = state.reason or ("" if failed is None else f"Task {failed} has no result; its error says why.")
     return {
         "id": step_id,
@@ -174,7 +182,7 @@ def _step_wire(run: StoredRun, step_id: str, state: StepState) -> dict[str, Any]
         "open": len(state.open),
         "failed": len(state.failed),
         "failed_items": list(state.failed[:100]),
-        "first_task_id": task_id(run.id, step_id, 0) if state.next else None,
+        "first_task_id": task_id(of, step_id, 0) if state.next else None,
         "code": None if state.code is None else state.code.value,
         "reason": reason if state.code is not None else "",
         "started_at": state.started_at,

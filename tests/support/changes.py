@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.support.api import Api
 from tests.support.probes import eventually
+from tests.support.workflows import Agents, settle, workflow_keeper
 
 Prepare = Callable[[Api], Awaitable[tuple[str, Any]]]
 _ids = itertools.count(1)
@@ -120,6 +121,15 @@ def _of_workflow(path: str, body: Any = None) -> Prepare:
 async def _open_run(api: Api) -> tuple[str, Any]:
     await api.post("/workflows", ONE_STEP)
     return f"/workflow-runs/{(await api.post('/workflows/one/runs', {}))['run_id']}/cancel", None
+
+
+async def _cancelled_run(api: Api) -> tuple[str, Any]:
+    await api.post("/workflows", ONE_STEP)
+    run_id = (await api.post("/workflows/one/runs", {}))["run_id"]
+    await api.post(f"/workflow-runs/{run_id}/cancel")
+    agents = Agents(api.stores, "default")
+    await settle(workflow_keeper(api.stores, agents))
+    return f"/workflow-runs/{run_id}/replay", {}
 
 
 async def _awaited_signal(api: Api) -> tuple[str, Any]:
@@ -271,6 +281,7 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("DELETE", "/workflows/{name}"): _of_workflow("/workflows/{}"),
     ("POST", "/workflows/{name}/runs"): _of_workflow("/workflows/{}/runs", {"input": [1]}),
     ("POST", "/workflow-runs/{run_id}/cancel"): _open_run,
+    ("POST", "/workflow-runs/{run_id}/replay"): _cancelled_run,
     ("POST", "/workflow-runs/{run_id}/signals/{signal}"): _awaited_signal,
     ("POST", "/deliberations"): _fixed("/deliberations", {"content": "Tea or coffee?", "async": True}),
     ("POST", "/deliberations/{request_id}/cancel"): _open_deliberation,

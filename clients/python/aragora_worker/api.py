@@ -404,6 +404,17 @@ class ControlPlaneClient:
         )
         return started
 
+    async def replay_run(
+        self, run_id: str, from_step: str | None = None, *, idempotency_key: str | None = None
+    ) -> Mapping[str, Any]:
+        """Starts a run that keeps what an ended one has done, but for ``from_step`` and what comes after it, and what did not
+        complete; and returns it.
+
+        Raises: what `request` raises; `InvalidRequest` if ``run_id`` is no id."""
+        path = f"/workflow-runs/{path_segment(run_id)}/replay"
+        started: Mapping[str, Any] = await self.post(path, {"from_step": from_step}, idempotency_key=idempotency_key)
+        return started
+
     async def signal_run(
         self, run_id: str, signal: str, value: Any = None, *, idempotency_key: str | None = None
     ) -> Mapping[str, Any]:

@@ -124,6 +124,12 @@ class BlockingClient:
             self._client.start_run(workflow, input, version=version, metadata=metadata, idempotency_key=idempotency_key)
         )
 
+    def replay_run(
+        self, run_id: str, from_step: str | None = None, *, idempotency_key: str | None = None
+    ) -> Mapping[str, Any]:
+        """`ControlPlaneClient.replay_run`. Raises: the same."""
+        return self._run(self._client.replay_run(run_id, from_step, idempotency_key=idempotency_key))
+
     def signal_run(
         self, run_id: str, signal: str, value: Any = None, *, idempotency_key: str | None = None
     ) -> Mapping[str, Any]:

@@ -113,7 +113,10 @@ def run(
     """Start a run and print its id."""
     path_segment(name)
     body = given(version=version) | json_fields(metadata=("--metadata", metadata), input=("--input", input_))
-    started = asyncio.run(_started(name, body, key))
+    _print_started(asyncio.run(_started(name, body, key)), wait, as_json)
+
+
+def _print_started(started: Mapping[str, Any], wait: bool, as_json: bool) -> None:
     if wait:
         errors.print(plain(started["run_id"]))
         _print_end(started["run_id"], as_json)
@@ -227,6 +230,24 @@ def cancel(run_id: str) -> None:
     """Cancel a run: nothing starts any more, and its open tasks are cancelled."""
     call("POST", f"/workflow-runs/{path_segment(run_id)}/cancel")
     console.print(f"Run {plain(run_id)} is being cancelled.")
+
+
+@app.command()
+def replay(
+    run_id: str,
+    from_: Annotated[str | None, typer.Option("--from", help="The step to run anew, with what comes after it.")] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency key.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end; the exit code says how it ended.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the run as JSON, with --wait with results.")] = False,
+) -> None:
+    """Start a run that keeps what an ended run has done, but for what did not complete; print its id."""
+    path_segment(run_id)
+    _print_started(asyncio.run(_replayed(run_id, from_, key)), wait, as_json)
+
+
+async def _replayed(run_id: str, from_step: str | None, key: str | None) -> Mapping[str, Any]:
+    async with client(settings()) as api:
+        return await api.replay_run(run_id, from_step, idempotency_key=key)
 
 
 @app.command()

@@ -354,7 +354,7 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         columns=_columns(
             "id text, workspace text, name text, version integer, principal text, input json, metadata json, status text, "
             "state json, created_at double precision, changed_at double precision, ended_at double precision, "
-            "started_row bigint, due_at double precision, signals json"
+            "started_row bigint, due_at double precision, signals json, replays text, refers text[]"
         ),
         owner="workspace",
         whole_rows_withheld=True,

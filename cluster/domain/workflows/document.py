@@ -76,12 +76,13 @@ class FailureCode(StrEnum):
     CONDITION_FAILED = "condition_failed"
     SIGNAL_TIMEOUT = "signal_timeout"
     LIMIT_EXCEEDED = "limit_exceeded"
+    RESULT_REMOVED = "result_removed"
     POLICY_DENIED = "policy_denied"
 
 
 #: The texts in the data of ``workflow.`` rows.
 LOG_TEXTS: LogTexts = {
-    **dict.fromkeys(("workflow", "run_id", "step", "signal", "erasure"), IDENTITY),
+    **dict.fromkeys(("workflow", "run_id", "replays", "step", "signal", "erasure"), IDENTITY),
     "status": frozenset((*RunStatus, *StepStatus)),
     "code": frozenset(FailureCode),
 }

@@ -56,7 +56,8 @@ class StepState:
     """``fan_out``: it has a result for each item. ``total``: how many tasks it has, None until that is known. Those before
     ``next`` were started; ``open`` have not ended; ``failed`` have, without a result. ``code`` and ``reason``: why the step
     failed. Of a step without tasks: ``until``: when its wait is over; ``signal``: what has ended the wait, whose value is its
-    result; ``result``: that of one that no signal has ended. Times are epoch seconds."""
+    result; ``result``: that of one that no signal has ended. ``run``: the run whose tasks it has, None for its own. Times are
+    epoch seconds."""
 
     status: StepStatus = StepStatus.WAITING
     fan_out: bool = False
@@ -72,6 +73,7 @@ class StepState:
     signal: str | None = None
     result: Any = None
     condition: Condition = Condition.UNASKED
+    run: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -89,6 +91,7 @@ class StepState:
             "signal": self.signal,
             "result": self.result,
             "condition": self.condition.value,
+            "run": self.run,
         }
 
     @classmethod

@@ -25,7 +25,7 @@ TASK_ENDS: Final[Mapping[str, FailureCode | None]] = {
     }[status]
     for kind, status in ENDS.items()
 }
-#: The attempt of a run in the ids of its tasks: there is one until runs can be replayed.
+#: The attempt of a run in the ids of its tasks. There is one: a replay is a run of its own.
 _ATTEMPT: Final = 1
 
 
@@ -48,7 +48,8 @@ class StoredWorkflow:
 class StoredRun:
     """A run, without what it was given or sent. ``state`` is the JSON of `Run`; ``started_row`` the row of its start, which is
     the cause of its tasks. ``metadata`` is given to each task. ``due_at``: when the first of its waits is over, in epoch
-    seconds. ``missed``: signals that it gives up with the commit that stores it."""
+    seconds. ``missed``: signals that it gives up with the commit that stores it. ``replays``:
+    the run that it is a replay of."""
 
     id: str
     workspace: str
@@ -64,10 +65,16 @@ class StoredRun:
     started_row: int = 0
     due_at: float | None = None
     missed: frozenset[str] = frozenset()
+    replays: str | None = None
 
     @property
     def steps(self) -> dict[str, StepState]:
         return {step_id: StepState.from_json(state) for step_id, state in self.state.get("steps", {}).items()}
+
+    @property
+    def refers(self) -> list[str]:
+        """The other runs whose tasks it refers to."""
+        return sorted({state.run for state in self.steps.values() if state.run is not None})
 
     def owner(self) -> Origin:
         """In whose name its tasks start."""
@@ -100,6 +107,11 @@ class SignalAnswer(StrEnum):
 def task_id(run_id: str, step_id: str, index: int) -> str:
     """The id of a task of a run: the same whenever it is asked. Those of a fan-out sort as its items do."""
     return f"{run_id}.{step_id}.{index:05d}.{_ATTEMPT}"
+
+
+def task_ids(run_id: str, step_id: str, state: StepState) -> list[str]:
+    """The ids of all tasks of a step."""
+    return [task_id(state.run or run_id, step_id, index) for index in range(state.total or 0)]
 
 
 def ends_task_of_run(decision: TaskDecision) -> bool:

@@ -63,7 +63,7 @@ where d.workspace = $1 and (d.admitted_at, d.request_id) > ($2::float8, $3::text
 order by d.admitted_at, d.request_id limit $8
 
 -- name: referred_tasks
--- Those of some tasks that an open task comes after, or a schedule names, or that are an open run's. It reads the open tasks that
+-- Those of some tasks that an open task comes after, or a schedule names, or that an open run has or refers to. It reads the open tasks that
 -- come after any.
 select e.value ->> 0 as id
 from tasks o cross join lateral json_array_elements(o.rules -> 'after') as e (value)
@@ -77,6 +77,9 @@ where s.workspace = $1 and r.id = any ($2)
 union
 select t.id from unnest($2::text[]) as t (id) join workflow_runs w on w.id = split_part(t.id, '.', 1)
 where w.workspace = $1 and w.ended_at is null
+union
+select t.id from workflow_runs w join unnest($2::text[]) as t (id) on split_part(t.id, '.', 1) = any (w.refers)
+where w.workspace = $1 and w.ended_at is null and w.refers is not null
 
 -- name: referred_deliberations
 -- Those of some deliberations that a schedule names.

@@ -28,13 +28,13 @@ select start_run($1, $2, $3, $4, $5, $6, $7)
 -- name: get_runs
 -- Some runs of a workspace, without what they were given.
 select r.id, r.workspace, r.name, r.version, r.principal, r.metadata::text as metadata_text, r.status,
-       r.state::text as state_text, r.created_at, r.changed_at, r.ended_at, r.started_row, r.due_at
+       r.state::text as state_text, r.created_at, r.changed_at, r.ended_at, r.started_row, r.due_at, r.replays
 from workflow_runs r where r.workspace = $1 and r.id = any ($2)
 
 -- name: list_runs
 -- A page of the runs of a workspace, the newest first.
 select r.id, r.workspace, r.name, r.version, r.principal, r.metadata::text as metadata_text, r.status,
-       r.state::text as state_text, r.created_at, r.changed_at, r.ended_at, r.started_row, r.due_at
+       r.state::text as state_text, r.created_at, r.changed_at, r.ended_at, r.started_row, r.due_at, r.replays
 from workflow_runs r
 where r.workspace = $1 and ($4::text is null or r.name = $4) and ($5::text is null or r.status = $5)
 order by r.created_at desc, r.id desc limit $2 offset $3
@@ -51,7 +51,7 @@ select input::text from workflow_runs where workspace = $1 and id = $2
 -- name: due_runs
 -- Runs with a step whose time has come.
 select r.id, r.workspace, r.name, r.version, r.principal, r.metadata::text as metadata_text, r.status,
-       r.state::text as state_text, r.created_at, r.changed_at, r.ended_at, r.started_row, r.due_at
+       r.state::text as state_text, r.created_at, r.changed_at, r.ended_at, r.started_row, r.due_at, r.replays
 from workflow_runs r where r.due_at <= $1 and r.id <> all ($3) order by r.due_at limit $2
 
 -- name: signal_run
@@ -67,6 +67,10 @@ select signals::text from workflow_runs where workspace = $1 and id = $2
 select id, sum(coalesce(length(result::text), 0)) over () as chars,
        case when sum(coalesce(length(result::text), 0)) over () <= $3 then result::text end as result
 from tasks where workspace || '' = $1 and id = any ($2)
+
+-- name: kept_tasks
+-- Those of some tasks that are there.
+select id from tasks where workspace || '' = $1 and id = any ($2)
 
 -- name: begin_advancing
 -- From where to advance runs under this epoch.
