@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from cluster.domain.access.roles import ROLES
 from tests.support.api import Api
 from tests.support.probes import eventually
 from tests.support.workflows import Agents, settle, workflow_keeper
@@ -162,8 +163,10 @@ async def _stopping(api: Api) -> tuple[str, Any]:
 
 
 async def _asking(api: Api) -> tuple[str, Any]:
-    question = {"task_type": "approval", "input_required": {"question": "Which one?"}}
-    return f"/tasks/{(await api.post('/tasks', question))['task_id']}/answer", {"verdict": "approve"}
+    question = {"question": "Which one?", "answerers": [f"role:{role}" for role in ROLES]}
+    return f"/tasks/{await _task(api, required_capabilities=[], input_required=question)}/answer", {
+        "verdict": "approve"
+    }
 
 
 def _of_dead(path: str, body: Callable[[str], Any] | None = None) -> Prepare:

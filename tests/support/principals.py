@@ -34,4 +34,6 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def principal(name: str, workspace: str = "w", permissions: Iterable[Permission] = ALL) -> Principal:
-    return Principal(id=f"user:{name}", workspace=workspace, permissions=frozenset(permissions))
+    held = frozenset(permissions)
+    roles = frozenset({"admin"} if held == ALL else ())
+    return Principal(id=f"user:{name}", workspace=workspace, permissions=held, roles=roles)

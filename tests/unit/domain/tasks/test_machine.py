@@ -12,6 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from cluster.domain.base.errors import Conflict, ImpossibleTransition
 from cluster.domain.tasks.events import (
     AgentLost,
+    Answered,
+    Asked,
     CancelAcknowledged,
     CancelDelivered,
     CancelGraceOver,
@@ -21,6 +23,7 @@ from cluster.domain.tasks.events import (
     DependencyFailed,
     Event,
     Fail,
+    InputTimedOut,
     LeaseExpired,
     Prioritized,
     QueueTimedOut,
@@ -32,6 +35,7 @@ from cluster.domain.tasks.events import (
 )
 from cluster.domain.tasks.machine import EVENTS, TRANSITIONS, step
 from cluster.domain.tasks.phases import TERMINAL, TaskPhase, phase_of
+from cluster.domain.tasks.questions import Answer, Question, Verdict
 from cluster.domain.tasks.refusals import Refusal
 from cluster.domain.tasks.retries import Backoff, ErrorClass, RetryPolicy
 from cluster.domain.tasks.rules import Edge, TaskRules
@@ -40,6 +44,7 @@ from tests.support.samples import NOW, new_task
 
 POLICY = RetryPolicy()
 CLAIM = Claim(agent_id="a1", claim_id="c1", principal="p1")
+QUESTION = Question(text="Which?", time_limit_s=60.0)
 HOLDER = Reporter(principal="p1", agent_id="a1", attempt=1)
 
 
@@ -154,10 +159,10 @@ def test_events_that_end_or_free_a_blocked_task(event: Event, status: TaskStatus
 class TaskLife(RuleBasedStateMachine):
     """Any events in any order, from the holder and from strangers."""
 
-    @initialize(max_retries=st.integers(0, 3), blocked=st.booleans())
-    def submit(self, max_retries: int, blocked: bool) -> None:
+    @initialize(max_retries=st.integers(0, 3), blocked=st.booleans(), asks=st.booleans())
+    def submit(self, max_retries: int, blocked: bool, asks: bool) -> None:
         rules = TaskRules(after=(Edge(after="first"),)) if blocked else None
-        self.head = new_task(max_retries=max_retries, rules=rules).head()
+        self.head = new_task(max_retries=max_retries, rules=rules, question=QUESTION if asks else None).head()
         self.now = NOW
         self.claims = 0
         self.free = 0
@@ -181,7 +186,7 @@ class TaskLife(RuleBasedStateMachine):
         assert transition.decision.expect_status is before.status
         assert transition.decision.expect_attempt == before.attempt
         self.claims += isinstance(event, Claim)
-        self.free += isinstance(event, Undelivered) or (isinstance(event, AgentLost) and event.was_deregistered)
+        self.free += isinstance(event, Undelivered | Asked) or (isinstance(event, AgentLost) and event.was_deregistered)
         if self.head.status.terminal:
             self.ended = self.head
 
@@ -202,11 +207,24 @@ class TaskLife(RuleBasedStateMachine):
 
     @rule(
         kind=st.sampled_from(
-            [LeaseExpired, RunTimedOut, QueueTimedOut, TotalTimedOut, CancelGraceOver, CancelDelivered, Unblocked]
+            [
+                *(LeaseExpired, RunTimedOut, QueueTimedOut, TotalTimedOut, CancelGraceOver, CancelDelivered, Unblocked),
+                InputTimedOut,
+            ]
         )
     )
     def timer(self, kind: type[Event]) -> None:
         self._apply(kind())
+
+    @rule(back=st.integers(0, 1), default_json=st.sampled_from([None, "1"]))
+    def ask(self, back: int, default_json: str | None) -> None:
+        by = Reporter(principal="p1", agent_id=self.head.assigned_agent, attempt=self.head.attempt - back)
+        self._apply(Asked(by=by, question=replace(QUESTION, default_json=default_json)))
+
+    @rule(back=st.integers(0, 1), verdict=st.sampled_from(list(Verdict)))
+    def answer(self, back: int, verdict: Verdict) -> None:
+        answer = Answer(verdict=verdict, principal="user:ann", value_json="true")
+        self._apply(Answered(attempt=self.head.attempt - back, answer=answer))
 
     @rule(was_deregistered=st.booleans())
     def agent_is_lost(self, was_deregistered: bool) -> None:
@@ -239,6 +257,8 @@ class TaskLife(RuleBasedStateMachine):
         assert (self.head.assigned_agent is not None and self.head.started_at is not None) or (
             self.head.status is not TaskStatus.RUNNING
         )
+        waits = phase_of(self.head) is TaskPhase.INPUT_REQUIRED
+        assert not waits or (self.head.asking is not None and self.head.assigned_agent is None)
         if self.ended is not None:
             assert self.head == self.ended, "what has ended never changes"
 
