@@ -78,6 +78,7 @@ docs: setup ## Write the generated pages
 	@$(BIN)/python -m scripts.docs.tasks_page docs/tasks.md
 	@$(BIN)/python -m scripts.docs.deliberations_page > docs/deliberations.md
 	@$(BIN)/python -m scripts.docs.regions_page docs/regions.md
+	@$(BIN)/python -m scripts.docs.machines_page docs/architecture.md
 	@$(BIN)/python -m scripts.docs.alerts_manifest > kuberay/alerts.yaml
 	@$(BIN)/python -m scripts.docs.metrics_page > docs/metrics.md
 

@@ -112,7 +112,7 @@ class ActorHost:
 
 def _ray_encrypts() -> bool:
     """Whether Ray encrypts its connections. Calls then go through Ray, because the channel is not encrypted."""
-    return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
+    return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")  # noqa: TID251 - Ray's own name
 
 
 def join(address: str) -> None:

@@ -179,6 +179,12 @@ class Settings(RegionSettings):
     anthropic_base_url: str = variable(
         "https://api.anthropic.com", "Base URL of the Anthropic API.", group="Calling agents", env="ANTHROPIC_BASE_URL"
     )
+    openai_model: str = variable(
+        "gpt-4o-mini", "Model that `aragora-cp demo` asks at OPENAI_BASE_URL.", group="Calling agents", env="OPENAI_MODEL", role=STARTUP
+    )
+    anthropic_model: str = variable(
+        "claude-3-5-haiku-latest", "Model that `aragora-cp demo` asks at ANTHROPIC_BASE_URL.", group="Calling agents", env="ANTHROPIC_MODEL", role=STARTUP
+    )
 
     # --- API ---------------------------------------------------------------------------------------------------
     http_host: str = variable("127.0.0.1", "Address that the API and the metrics listen on.", group="API")
@@ -543,7 +549,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
     Raises: `SettingsError` if a variable or the file is not valid; its sentence names the variable.
     """
-    environ = os.environ if environ is None else environ
+    environ = os.environ if environ is None else environ  # noqa: TID251 - the one reader
     merged = {**read_config_file(environ), **{name: value for name, value in environ.items() if value != ""}}
     values = {field: merged[variable] for variable, field in _BY_VARIABLE.items() if variable in merged}
     # pydantic fills a field that has an alias by that alias only.

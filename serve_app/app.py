@@ -71,7 +71,7 @@ def _ingress() -> FastAPI:
 def _front_proof() -> str | None:
     from ray.serve._private.constants import RAY_SERVE_HAPROXY_CONFIG_FILE_LOC
 
-    return proof_of(os.environ, Path(RAY_SERVE_HAPROXY_CONFIG_FILE_LOC).parent)
+    return proof_of(os.environ, Path(RAY_SERVE_HAPROXY_CONFIG_FILE_LOC).parent)  # noqa: TID251 - a root of a process
 
 
 def _mark_of_haproxy() -> Path:

@@ -18,7 +18,7 @@ def settings() -> Settings:
 
     Raises: `SettingsError` if a variable is not valid.
     """
-    for warning in unknown_names(os.environ):
+    for warning in unknown_names(os.environ):  # noqa: TID251 - what is set and unknown
         errors.print(f"[yellow]warning:[/] {plain(warning)}")
     return load_settings()
 

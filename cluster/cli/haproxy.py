@@ -22,12 +22,12 @@ def main() -> NoReturn:
     if binary is None:
         sys.exit("aragora-haproxy: the HAProxy that ray[serve] brings is missing; reinstall ray[serve].")
     tls, origins = _settings()
-    run(str(binary), sys.argv[1:], tls=tls, proof=front.proof_of(os.environ), origins=origins)
+    run(str(binary), sys.argv[1:], tls=tls, proof=front.proof_of(os.environ), origins=origins)  # noqa: TID251 - a root of a process
 
 
 def _settings() -> tuple[FrontTls | None, tuple[str, ...]]:
     """TLS and origins as the settings say. Ends the program if they are not valid."""
-    if not any(name.startswith(_READ) for name in os.environ):
+    if not any(name.startswith(_READ) for name in os.environ):  # noqa: TID251 - a root of a process
         return None, ("*",)
     from cluster.settings import SettingsError, load_settings  # takes half a second
 

@@ -153,12 +153,15 @@ def up(
     Raises: `EmbeddedError` if a process of the control plane has ended that is not started again.
     """
     from cluster.cli.system import running
+    from cluster.embedded.ray_cluster import ExistingRay
 
     settings = _settings()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _interrupt(stop))
-    with working("Starting the control plane"), running(settings, staged, without_ray=without_ray) as system:
+    existing = None if without_ray else ExistingRay.of(os.environ)  # noqa: TID251 - Ray's names
+    started = running(settings, staged, without_ray=without_ray, existing=existing)
+    with working("Starting the control plane"), started as system:
         _announce(system.layout)
         if not system.settings.auth_enabled:
             console.print(f"[bold yellow]{OFF}[/]")
@@ -292,10 +295,12 @@ def demo(
     Raises: `Exit` if no decision was reached.
     """
     from cluster.cli.system import running
+    from cluster.embedded.ray_cluster import ExistingRay
 
     settings = _settings()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with working("Starting the control plane"), running(settings, staged) as system:
+    started = running(settings, staged, existing=ExistingRay.of(os.environ))  # noqa: TID251 - Ray's names
+    with working("Starting the control plane"), started as system:
         endpoint, model, transport, provider = _demo_model(settings, system.start_model)
         if model == MODEL:
             console.print(
@@ -331,10 +336,9 @@ def _demo_model(settings: Settings, start_model: Any) -> tuple[str, str, str, st
     """(endpoint, model, transport, provider) of the demo's agents: as the settings name them, else the local model."""
     custom = settings.openai_base_url != type(settings).model_fields["openai_base_url"].default
     if settings.openai_api_key is not None or custom:
-        return settings.openai_base_url, os.environ.get("OPENAI_MODEL", "gpt-4o-mini"), "openai", "openai"
+        return settings.openai_base_url, settings.openai_model, "openai", "openai"
     if settings.anthropic_api_key is not None:
-        model = os.environ.get("ANTHROPIC_MODEL", "claude-3-5-haiku-latest")
-        return settings.anthropic_base_url, model, "anthropic", "anthropic"
+        return settings.anthropic_base_url, settings.anthropic_model, "anthropic", "anthropic"
     return start_model(), MODEL, "openai", "local"
 
 

@@ -28,7 +28,7 @@ from cluster.embedded.one_process import OneProcess
 from cluster.embedded.ports import is_free, require_free
 from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.processes import ProcessId, end, tail, wait_until
-from cluster.embedded.ray_cluster import RayCluster, deploy, end_session, require_dashboard
+from cluster.embedded.ray_cluster import ExistingRay, RayCluster, deploy, end_session, require_dashboard
 from cluster.embedded.redis import EmbeddedRedis
 from cluster.embedded.restarts import Restartable, StoreWatch
 from cluster.embedded.run_file import RunFile, is_held, only_one, read_run_file
@@ -86,6 +86,8 @@ class System:
     report: Report
     #: API and actors are one process in the place of Ray.
     without_ray: bool = False
+    #: The cluster that is used instead of one of its own.
+    existing: ExistingRay | None = None
     processes: dict[str, ProcessId] = field(default_factory=dict)
     ray: RayCluster | None = None
     tls: FrontTls | None = None
@@ -128,8 +130,8 @@ class System:
         self.settings = with_authentication(self.settings)
         self.tls = checked_tls(self.settings)
         check_given_stores(self.settings)
-        if not self.without_ray and (address := os.environ.get("RAY_ADDRESS")):
-            require_dashboard(address)
+        if self.existing is not None:
+            require_dashboard(self.existing.address)
         for detail, advice in weak_store_passwords(self.settings.database_url, self.settings.redis_url):
             self.say(f"warning: {detail}. {advice}")
         settle(self.layout, self.settings.log_max_bytes)
@@ -178,7 +180,7 @@ class System:
     def _note(self, name: str, process: ProcessId) -> None:
         self.processes[name] = process
         ray = self.ray
-        given = "" if self.without_ray else os.environ.get("RAY_ADDRESS", "")
+        given = "" if self.existing is None else self.existing.address
         RunFile(
             api_url=self.api_url,
             docs_url=f"{self.api_url}/docs",
@@ -231,11 +233,9 @@ class System:
         self._watches.append(StoreWatch(name=name, title=TITLES[name], store=store, note=self._note))
 
     def _start_ray(self) -> None:
-        existing = os.environ.get("RAY_ADDRESS")
         config = serve_config(self.settings)
-        if existing:
-            token = os.environ.get("RAY_AUTH_TOKEN_PATH")
-            deploy(existing, Path(token).read_text().strip() if token else "", config)
+        if self.existing is not None:
+            deploy(self.existing.address, self.existing.token(), config)
             return
         self.ray = RayCluster(
             layout=self.layout,
@@ -371,12 +371,14 @@ def stop_other(layout: Layout, most_log_bytes: int) -> bool:
 
 
 @contextmanager
-def running(settings: Settings, report: Report, *, without_ray: bool = False) -> Iterator[System]:
-    """A started system, which is stopped at the end, also after an error."""
+def running(
+    settings: Settings, report: Report, *, without_ray: bool = False, existing: ExistingRay | None = None
+) -> Iterator[System]:
+    """A started system, which is stopped at the end, also after an error. ``existing``: the cluster that it uses."""
     layout = Layout.of(settings.data_dir)
     layout.create()
     with only_one(layout):
-        system = System(settings, layout, report, without_ray)
+        system = System(settings, layout, report, without_ray, existing)
         try:
             system.start()
             yield system

@@ -27,7 +27,7 @@ class OneProcess:
 
     def begin(self) -> ProcessId:
         """Starts a process, and does not wait until it answers."""
-        environment = {**os.environ, "ARAGORA_CONFIG_FILE": str(self.config_file)}
+        environment = {**os.environ, "ARAGORA_CONFIG_FILE": str(self.config_file)}  # noqa: TID251 - a child inherits it
         self.process = spawn([sys.executable, "-m", MODULE], log=self.log, env=environment, cwd=self.config_file.parent)
         return self.process
 

@@ -123,7 +123,7 @@ class RayCluster:
         command += ["--no-monitor", "--include-log-monitor=false"]
         log = self.log
         offset = log.stat().st_size if log.exists() else 0
-        started = spawn(command, log=log, env={**os.environ, **self.environment}, cwd=self.layout.data_dir)
+        started = spawn(command, log=log, env={**os.environ, **self.environment}, cwd=self.layout.data_dir)  # noqa: TID251 - a child inherits it
         self.process = started
         self.started(started)
         with local_client(2.0) as http:
@@ -146,7 +146,7 @@ class RayCluster:
         write_private(haproxy / PROOF_FILE, secrets.token_hex(32))
         return {
             # Jobs and workers look for `python` on PATH.
-            "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
+            "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",  # noqa: TID251 - a child inherits it
             "ARAGORA_CONFIG_FILE": str(config_file),
             "RAY_USAGE_STATS_ENABLED": "0",
             # Ray's default of 15 puts the API and the actors behind the stores and everything else on the machine.
@@ -258,6 +258,24 @@ def deploy(
         if time.monotonic() > deadline or not alive():
             raise EmbeddedError(f"The Ray cluster at {dashboard_url} does not take the application: {problem}.")
         time.sleep(0.2)
+
+
+@dataclass(frozen=True, slots=True)
+class ExistingRay:
+    """A cluster that runs already: the URL of its dashboard, and the file of its token (None: it asks for none)."""
+
+    address: str
+    token_file: str | None
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> ExistingRay | None:
+        """The cluster that Ray's own variables name. They stay its own: every tool of Ray reads them."""
+        address = environ.get("RAY_ADDRESS")
+        return cls(address, environ.get("RAY_AUTH_TOKEN_PATH") or None) if address else None
+
+    def token(self) -> str:
+        """What the file holds now, "" without one. Raises: `OSError` if it cannot be read."""
+        return "" if self.token_file is None else Path(self.token_file).read_text().strip()
 
 
 def require_dashboard(url: str, timeout_s: float = 5.0) -> None:

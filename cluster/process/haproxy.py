@@ -221,7 +221,7 @@ def run(
     ``proof`` no replica believes what the front says of a call."""
     limit = min(FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    os.environ[front.VARIABLE] = proof or secrets.token_hex(32)
+    os.environ[front.VARIABLE] = proof or secrets.token_hex(32)  # noqa: TID251 - HAProxy reads it
     config = next((Path(name) for flag, name in pairwise(arguments) if flag == "-f"), None)
     if config is not None and config.is_file():
         try:
@@ -241,7 +241,7 @@ def run(
         write_whole(config.parent / stopgap.GUARDED, json.dumps({"binary": binary, "config": str(config), "tls": tls}))
         # A process group of its own: the raylet ends the group of an actor that has ended, and Ray starts a new actor when
         # HAProxy has died. The session stays Ray's, by which `down` finds it.
-        os.posix_spawn(guard[0], guard, os.environ, setpgroup=0)
+        os.posix_spawn(guard[0], guard, os.environ, setpgroup=0)  # noqa: TID251 - a child inherits it
     os.execv(binary, [binary, *arguments])
 
 

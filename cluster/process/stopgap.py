@@ -181,7 +181,7 @@ def guard(directory: Path, pid: int) -> None:
         if stopgap is None or os.waitpid(stopgap, os.WNOHANG)[0]:
             if stopgap is not None:
                 time.sleep(WAIT_AGAIN_S)  # it was killed too, or does not start
-            stopgap = os.posix_spawn(binary, [binary, "-db", "-f", str(own), "-dR"], os.environ)
+            stopgap = os.posix_spawn(binary, [binary, "-db", "-f", str(own), "-dR"], os.environ)  # noqa: TID251 - a child inherits it
             looks = Looks(stopgap, None)
             write_whole(directory / STOPGAP, str(stopgap))
         if looks.hangs():

@@ -13,4 +13,4 @@ VARIABLE: Final = "FORWARDED_ALLOW_IPS"
 def leave_forwarding_to_us() -> None:
     """Makes servers that this process starts from now on leave the address and the scheme of a call as they are. The empty text
     names no address; an environment that names some is overruled, since ARAGORA_TRUSTED_PROXIES is where to name them."""
-    os.environ[VARIABLE] = ""
+    os.environ[VARIABLE] = ""  # noqa: TID251 - uvicorn reads it

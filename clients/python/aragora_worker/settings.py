@@ -47,7 +47,7 @@ def load_client_settings(environ: Mapping[str, str] | None = None) -> ClientSett
     """The settings of this process.
 
     Raises: `SettingsError` if a variable or the file is not valid."""
-    environ = os.environ if environ is None else environ
+    environ = os.environ if environ is None else environ  # noqa: TID251 - the one reader of the package
     merged = {**read_config_file(environ), **{name: value for name, value in environ.items() if value != ""}}
     values: dict[str, Any] = {}
     for name, read in _READERS.items():

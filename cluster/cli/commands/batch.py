@@ -196,9 +196,9 @@ def submit(
     if only_print:
         typer.echo(shlex.join(command))
         return
-    named = any(name in os.environ for name in _RAY_NAMES)
+    named = any(name in os.environ for name in _RAY_NAMES)  # noqa: TID251 - Ray's own names
     found = {} if named else ray_variables(running_system(settings()))
-    environment = {**os.environ, **found}
+    environment = {**os.environ, **found}  # noqa: TID251 - a child inherits it
     if _forget_or_find(environment, job):
         command = ["ray", "job", "logs", "--follow", job]
     ray = str(Path(sys.executable).with_name("ray"))

@@ -12,8 +12,11 @@ import pytest
 
 from cluster.cli import system as module
 from cluster.cli.connection import ray_variables
+from cluster.cli.main import _demo_model
 from cluster.cli.system import System, serve_config
 from cluster.embedded.layout import EmbeddedError, Layout
+from cluster.embedded.model_server import MODEL
+from cluster.embedded.ray_cluster import ExistingRay
 from cluster.embedded.run_file import RunFile
 from cluster.embedded.run_logs import begin_run
 from cluster.settings import SettingsError, load_settings
@@ -68,6 +71,27 @@ def test_https_without_the_front_of_ray_is_refused(tmp_path: Path) -> None:
     settings = load_settings({"ARAGORA_DATA_DIR": str(tmp_path), **TLS})
     with pytest.raises(EmbeddedError, match="ARAGORA_TLS_ENABLED"):
         System(settings, Layout.of(tmp_path), lambda *_: None, without_ray=True).start()
+
+
+def test_a_cluster_that_runs_is_asked_before_anything_starts(tmp_path: Path) -> None:
+    settings, existing = load_settings({"ARAGORA_DATA_DIR": str(tmp_path)}), ExistingRay("127.0.0.1:6379", None)
+    with pytest.raises(EmbeddedError, match=r"RAY_ADDRESS=127.0.0.1:6379 must be the URL"):
+        System(settings, Layout.of(tmp_path), lambda *_: None, existing=existing).start()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ({"OPENAI_API_KEY": "k"}, "gpt-4o-mini"),
+        ({"OPENAI_API_KEY": "k", "OPENAI_MODEL": "other"}, "other"),
+        ({"ANTHROPIC_API_KEY": "k", "ANTHROPIC_MODEL": "third", "OPENAI_MODEL": "other"}, "third"),
+        ({"OPENAI_MODEL": "other"}, MODEL),
+    ],
+    ids=["openai", "openai-named", "anthropic", "local"],
+)
+def test_the_demo_asks_the_model_that_the_settings_name(given: dict[str, str], asked: str) -> None:
+    assert _demo_model(load_settings(given), lambda: "http://local")[1] == asked
 
 
 @contextmanager

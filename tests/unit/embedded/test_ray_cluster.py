@@ -14,7 +14,7 @@ import pytest
 
 from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.processes import end, session_members, spawn
-from cluster.embedded.ray_cluster import STARTS, RayCluster
+from cluster.embedded.ray_cluster import STARTS, ExistingRay, RayCluster
 from cluster.embedded.run_logs import begin_run
 
 #: Each start takes the next word of a file: "gives up" ends before the node has joined, as the raylet does after 15 s, "gives up
@@ -108,3 +108,15 @@ def test_a_ray_that_never_starts_is_an_error_with_its_last_words(ray: StartRay, 
     assert named.exists()
     assert len(started) == STARTS
     assert not any(session_members(process) for process in started)
+
+
+def test_a_cluster_that_runs_is_the_one_that_rays_variables_name(tmp_path: Path) -> None:
+    token, address = tmp_path / "token", "http://127.0.0.1:8265"
+    token.write_text("secret\n")
+    assert ExistingRay.of({"RAY_ADDRESS": "", "RAY_AUTH_TOKEN_PATH": str(token)}) is None
+    without = ExistingRay.of({"RAY_ADDRESS": address, "RAY_AUTH_TOKEN_PATH": ""})
+    named = ExistingRay.of({"RAY_ADDRESS": address, "RAY_AUTH_TOKEN_PATH": str(token)})
+    assert without is not None
+    assert named is not None
+    assert (without.address, without.token()) == (address, "")
+    assert (named.address, named.token()) == (address, "secret")
