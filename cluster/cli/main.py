@@ -38,6 +38,7 @@ from cluster.cli.commands import (
     keys,
     login,
     logs,
+    notifications,
     outcomes,
     queue,
     receipts,
@@ -85,6 +86,7 @@ app.add_typer(queue.app, name="queue")
 app.add_typer(credentials.app, name="credentials")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(workflows.app, name="workflows")
+app.add_typer(notifications.app, name="notifications")
 app.add_typer(batch.app, name="batch")
 app.add_typer(deliberations.app, name="deliberations")
 app.add_typer(receipts.app, name="receipts")

@@ -13,6 +13,7 @@ from cluster.process.clock import ManualClock
 from tests.api.test_outcomes import imports
 from tests.support.access import NEVER
 from tests.support.api import Api
+from tests.support.changes import CHANGES
 from tests.support.log_texts import LOG_TEXTS, words_in
 from tests.support.probes import eventually
 from tests.support.retention import Hurried, retention_keeper
@@ -99,6 +100,15 @@ async def _credentials(api: Api) -> None:
     assert (await api.call("DELETE", "/credentials/c1")).is_success
 
 
+async def _notifications(api: Api) -> None:
+    replay, _ = await CHANGES["POST", "/notifications/{notification_id}/replay"](api)
+    await api.post(replay)
+    rule, _ = await CHANGES["DELETE", "/notifications/rules/{rule_name}"](api)
+    assert (await api.call("DELETE", rule)).is_success
+    channel = rule.replace("rules", "channels")
+    assert (await api.call("DELETE", channel)).is_success
+
+
 async def _workflows(api: Api) -> None:
     """Each kind of row of a workflow and its runs; the first step of the run has no input."""
     task = {"task_type": "echo", "metadata": {"note": WORDS}}
@@ -142,6 +152,7 @@ async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
         await _access(api)
         await _schedules(api)
         await _credentials(api)
+        await _notifications(api)
         await _workflows(api)
         monitor = await api.start_health_monitor()
 

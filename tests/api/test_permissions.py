@@ -142,6 +142,7 @@ async def _objects(api: Api) -> dict[str, str]:
         ("/agents/{agent_id}/pause", "agent_id"),
         ("/schedules/{schedule_id}/pause", "schedule_id"),
         ("/credentials/{credential_name}/rotate", "credential_name"),
+        ("/notifications/{notification_id}/replay", "notification_id"),
         ("/workflows/{name}/runs", "name"),
         ("/workflow-runs/{run_id}/cancel", "run_id"),
     ):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from cluster.domain.notifications.delivery import NotTaken, settled
 from tests.support.api import Api
 from tests.support.probes import eventually
 
@@ -84,6 +86,46 @@ def _of_credential(path: str, body: Any = None) -> Prepare:
         return path.format(name), body
 
     return prepare
+
+
+MAIL = {
+    "kind": "email",
+    "host": "127.0.0.1",
+    "port": 1,
+    "sender": "a@example.com",
+    "recipients": ["b@example.com"],
+    "tls": "none",
+}
+
+
+async def _channel(api: Api) -> str:
+    name = f"channel-{next(_ids)}"
+    await api.post("/notifications/channels", {"name": name, **MAIL})
+    return name
+
+
+def _of_channel(path: str, body: Callable[[str], Any] | None = None) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        name = await _channel(api)
+        return path.format(name), body and body(name)
+
+    return prepare
+
+
+async def _rule_of_notifications(api: Api) -> tuple[str, Any]:
+    name = await _channel(api)
+    await api.post("/notifications/rules", {"name": name, "events": ["*"], "channels": [name]})
+    return f"/notifications/rules/{name}", None
+
+
+async def _dead_notification(api: Api) -> tuple[str, Any]:
+    store, now = api.stores.notifications, time.time()
+    name = await _channel(api)
+    made = await api.post(f"/notifications/channels/{name}/test")
+    ((claimed, _),) = await store.claim(now + 1, now + 60, 10, [])
+    assert claimed.id == made["notification_id"]
+    await store.settle([settled(claimed, NotTaken("The server is away.", is_final=True), now, 0.5)])
+    return f"/notifications/{claimed.id}/replay", None
 
 
 ONE_STEP = {"name": "one", "steps": [{"id": "a", "task": {"task_type": "echo"}}]}
@@ -224,6 +266,14 @@ CHANGES: dict[tuple[str, str], Prepare] = {
         "/credentials/{}/rotate", {"secret": "the next one"}
     ),
     ("DELETE", "/credentials/{credential_name}"): _of_credential("/credentials/{}"),
+    ("POST", "/notifications/channels"): _fixed("/notifications/channels", {"name": "new", **MAIL}),
+    ("DELETE", "/notifications/channels/{channel_name}"): _of_channel("/notifications/channels/{}"),
+    ("POST", "/notifications/channels/{channel_name}/test"): _of_channel("/notifications/channels/{}/test"),
+    ("POST", "/notifications/rules"): _of_channel(
+        "/notifications/rules", lambda name: {"name": "new", "events": ["task.*"], "channels": [name]}
+    ),
+    ("DELETE", "/notifications/rules/{rule_name}"): _rule_of_notifications,
+    ("POST", "/notifications/{notification_id}/replay"): _dead_notification,
     ("POST", "/schedules"): _fixed("/schedules", {"cron": "30 2 * * *", "task": {"task_type": "echo"}}),
     ("PUT", "/schedules/{schedule_id}"): _of_schedule("/schedules/{}", {"cron": "@hourly", "paused": True}),
     ("DELETE", "/schedules/{schedule_id}"): _of_schedule("/schedules/{}"),

@@ -14,6 +14,7 @@ from cluster.domain.audit import erasure, retention
 from cluster.domain.base.log import IDENTITY, LogTexts
 from cluster.domain.consensus import learning
 from cluster.domain.deliberation import wire
+from cluster.domain.notifications import channel
 from cluster.domain.replication.quorum import ReplicationMode
 from cluster.domain.schedules import schedule
 from cluster.domain.scheduling import limits
@@ -35,6 +36,7 @@ LOG_TEXTS: Mapping[str, LogTexts] = {
     "schedule": schedule.LOG_TEXTS,
     "credential": credentials.LOG_TEXTS,
     "workflow": document.LOG_TEXTS,
+    "notification": channel.LOG_TEXTS,
     "erasure": erasure.LOG_TEXTS,
     "retention": retention.LOG_TEXTS,
     "region": {"leader": IDENTITY, "heir": IDENTITY, "region": IDENTITY, "mode": frozenset(ReplicationMode)},

@@ -218,4 +218,5 @@ def test_every_subject_has_its_texts_declared() -> None:
         "schedule",
         "credential",
         "workflow",
+        "notification",
     }

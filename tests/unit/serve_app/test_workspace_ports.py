@@ -39,6 +39,12 @@ CARRIES = {
     "WorkspaceWorkflows.start": "run",
     "WorkspaceWorkflows.ask": "record",
     "WorkspaceWorkflows.remove": "records",  # the workspace of each
+    "WorkspaceNotifications.put_channel": "channel",
+    "WorkspaceNotifications.remove_channel": "record",
+    "WorkspaceNotifications.put_rule": "rule",
+    "WorkspaceNotifications.remove_rule": "record",
+    "WorkspaceNotifications.test": "queued",
+    "WorkspaceNotifications.replay": "record",
     "WorkspaceHeartbeats.record_activity": "heartbeats",
     "WorkspaceHeartbeats.forget": "agents",
     "KnownAgents.note": "agent",
