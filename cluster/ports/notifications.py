@@ -54,7 +54,7 @@ class WorkspaceNotifications(Protocol):
     async def put_rule(self, rule: Rule, record: LogRecord) -> None:
         """Makes a rule, or replaces the one of this name.
 
-        Raises: `Conflict` (``too_many_rules``, or ``channel_missing`` if one of its channels is not there)."""
+        Raises: `Conflict` (``too_many_rules``); `NotFound` (``channel_not_found``) if one of its channels is not there."""
 
     async def remove_rule(self, record: LogRecord) -> bool:
         """Deletes the rule that the record names; returns whether there was one."""

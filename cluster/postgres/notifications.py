@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cluster.domain.base.errors import Conflict
+from cluster.domain.base.errors import Conflict, NotFound
 from cluster.domain.base.json_writing import json_writer
 from cluster.domain.base.log import LogRecord, LogRow
 from cluster.domain.notifications.channel import MOST_CHANNELS, Channel, ChannelKind
@@ -81,7 +81,7 @@ class PostgresNotifications:
         if outcome == "too_many":
             raise Conflict(TOO_MANY_RULES, "too_many_rules")
         if outcome == "missing":
-            raise Conflict("The rule names a channel that is not there; make the channel first.", "channel_missing")
+            raise NotFound("The rule names a channel that is not there; make the channel first.", "channel_not_found")
 
     async def remove_rule(self, record: LogRecord) -> bool:
         return bool(await self._commit("remove_rule", self._rows(record)))

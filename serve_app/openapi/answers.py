@@ -417,6 +417,7 @@ MAY_MISS = frozenset(
     {
         ("POST", "/keys"),
         ("POST", "/erasures"),
+        ("POST", "/notifications/rules"),
         ("GET", "/auth/login"),
         ("GET", "/auth/callback"),
         ("POST", "/auth/device"),

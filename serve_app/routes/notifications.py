@@ -164,8 +164,8 @@ async def list_rules(request: Request, asker: Asker) -> dict[str, Any]:
 @requires(Permission.NOTIFICATIONS_WRITE)
 async def set_rule(request: Request, body: RuleFields, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Makes a rule, or replaces the one of this name: which events go to which channels, from now on. 400 (`InvalidRequest`) if
-    there is no such event, 409 (`Conflict`) if there is no such channel, the workspace has 100 rules, or the key was used with
-    another body."""
+    there is no such event, 404 (`NotFound`) if there is no such channel, 409 (`Conflict`) if the workspace has 100 rules or the
+    key was used with another body."""
     gate = gateway(request)
     check_id(body.name, "name")
     check_events(body.events)

@@ -11,7 +11,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from actors.notifications import LEASE_S, MOST_OF_CHANNEL
-from cluster.domain.base.errors import Conflict, Fenced, TryLater
+from cluster.domain.base.errors import Conflict, Fenced, NotFound, TryLater
 from cluster.domain.base.log import record_for
 from cluster.domain.notifications.delivery import KEPT_S, MOST_ATTEMPTS, DeliveryStatus
 from cluster.domain.notifications.events import Severity
@@ -291,7 +291,7 @@ async def test_a_channel_that_a_rule_names_is_not_deleted(stores: Stores) -> Non
         (dead,) = await told(stores)
         assert (dead.status, dead.error) == (DeliveryStatus.DEAD, "The channel was deleted.")
         await send_all(keeper)
-        with pytest.raises(Conflict, match="make the channel first"):
+        with pytest.raises(NotFound, match="make the channel first"):
             await put_rule(stores, new_rule())
 
 

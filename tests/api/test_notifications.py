@@ -133,7 +133,7 @@ async def test_rules_and_bounds_are_checked(api: Api) -> None:
     for odd, status, code in (
         ({"events": ["task.fail"]}, 400, "unknown_event"),
         ({"events": []}, 400, "invalid_request"),
-        ({"channels": ["absent"]}, 409, "channel_missing"),
+        ({"channels": ["absent"]}, 404, "channel_not_found"),
         ({"severity": "loud"}, 400, "invalid_request"),
         ({"repeat_after_seconds": -1}, 400, "invalid_request"),
     ):
