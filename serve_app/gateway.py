@@ -42,6 +42,7 @@ from cluster.ports.erasure import Erasures
 from cluster.ports.idempotency import Answers
 from cluster.ports.leases import HeldLeases
 from cluster.ports.log import WorkspaceLog
+from cluster.ports.notifications import WorkspaceNotifications
 from cluster.ports.operations import DeadLetterStore, WorkspaceControls
 from cluster.ports.outcomes import OutcomeStore
 from cluster.ports.policies import WorkspacePolicies
@@ -89,6 +90,7 @@ class Gateway:
     signing: ReceiptSigner
     schedules: WorkspaceSchedules
     workflows: WorkspaceWorkflows
+    notifications: WorkspaceNotifications
     outcomes: OutcomeStore
     policies: WorkspacePolicies
     policy_view: PolicyDirectory

@@ -172,6 +172,7 @@ class Replica:
             controls=resources.stores.controls,
             schedules=resources.stores.schedules,
             workflows=resources.stores.workflows,
+            notifications=resources.stores.notifications,
             answers=resources.stores.answers,
             agents=resources.stores.agents,
             deliberations=resources.stores.deliberations,

@@ -1,5 +1,5 @@
-"""The maker of the sealer's process, which also starts the runs of schedules, advances those of workflows and removes what ended
-long ago: all write only where the zone's primary is, and wait most of the time
+"""The maker of the sealer's process, which also starts the runs of schedules, advances those of workflows, removes what ended
+long ago and sends notifications: all write only where the zone's primary is, and wait most of the time
 ([decision 26](../../docs/adr/0026-schedules.md))."""
 
 from __future__ import annotations
@@ -7,14 +7,16 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from actors.composition.resources import Context, Resources, exchange_with
+from actors.composition.resources import Context, Resources, allowed_networks, exchange_with
 from actors.keeper import Keeper
+from actors.notifications import NotificationKeeper
 from actors.retention import RetentionKeeper
 from actors.roles import SCHEDULER, Role
 from actors.schedules import ScheduleKeeper
 from actors.sealer import Sealer, SealingKey
 from actors.workflows import WorkflowKeeper
 from cluster.domain.base.signing import SEED_BYTES, Signer, seed_of
+from cluster.notifiers.sending import ChannelNotifier
 from cluster.rpc.exchange import ExchangeClient
 
 
@@ -65,7 +67,18 @@ def make(it: Context) -> Any:
         clock=resources.clock,
         on_fatal=it.on_fatal,
     )
-    return Keeper(sealer, schedules, workflows, retention)
+    notifications = NotificationKeeper(
+        notifications=resources.stores.notifications,
+        region=resources.stores.region,
+        notifier=ChannelNotifier(
+            allowed_networks=allowed_networks(resources.settings),
+            read=resources.stores.credentials(resources.settings.sealing_keys()).read,
+            now=resources.clock.now,
+        ),
+        clock=resources.clock,
+        on_fatal=it.on_fatal,
+    )
+    return Keeper(sealer, schedules, workflows, retention, notifications)
 
 
 async def _key(resources: Resources) -> SealingKey:

@@ -38,6 +38,7 @@ from cluster.cli.commands import (
     keys,
     login,
     logs,
+    notifications,
     outcomes,
     policies,
     questions,
@@ -89,6 +90,7 @@ app.add_typer(credentials.app, name="credentials")
 app.add_typer(policies.app, name="policies")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(workflows.app, name="workflows")
+app.add_typer(notifications.app, name="notifications")
 app.add_typer(batch.app, name="batch")
 app.add_typer(deliberations.app, name="deliberations")
 app.add_typer(receipts.app, name="receipts")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -35,6 +36,11 @@ def listing(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 def total_words(found: Mapping[str, Any]) -> str:
     """The total of a list's answer, marked if it is an estimate."""
     return str(found["total"]) if found.get("total_exact", True) else f"about {found['total']}"
+
+
+def utc(at: float | None) -> str:
+    """A time (epoch seconds) for a cell, to the second; a dash if there is none."""
+    return "-" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def on_one_line(value: object) -> str:

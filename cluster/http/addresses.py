@@ -153,7 +153,7 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
 
         Raises: `EndpointForbidden` if an address of the host is forbidden; `AgentUnavailable` if it has none; httpcore's
         ConnectError or ConnectTimeout if none can be reached."""
-        addresses = await self._checked(host, port)
+        addresses = await self.checked(host, port)
         for index, address in enumerate(addresses):
             try:
                 return await connect(str(address), port, timeout, self._most_answer_bytes)
@@ -162,7 +162,7 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
                     raise
         raise AssertionError("unreachable")
 
-    async def _checked(self, host: str, port: int) -> list[Address]:
+    async def checked(self, host: str, port: int) -> list[Address]:
         """All addresses of a name must be allowed, not just the one that is used."""
         addresses = await self._addresses(host, port)
         for address in addresses:

@@ -28,6 +28,14 @@ COMMITS: Final = (
     *("put_credential", "remove_credential"),
     *("create_policy", "change_policy", "remove_policy", "record_violations", "change_violation"),
     *("apply_workflow", "start_run", "begin_advancing", "advance_runs", "signal_run", "remove_workflows"),
+    *("put_notification_channel", "remove_notification_channel", "put_notification_rule", "remove_notification_rule"),
+    *(
+        "begin_notifying",
+        "queue_notifications",
+        "claim_notifications",
+        "test_notification_channel",
+        "replay_notification",
+    ),
     *("begin_session", "end_session", "revoke_access", "log_append", "raise_epoch", "publish_signing_key"),
 )
 _COMMIT: Final = re.compile(rf"\b(?:{'|'.join(COMMITS)})\(")

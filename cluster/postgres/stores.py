@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cluster.postgres.deliberations import PostgresDeliberations
     from cluster.postgres.erasure import PostgresErasures
     from cluster.postgres.keys import PostgresSigningKeys
+    from cluster.postgres.notifications import PostgresNotifications
     from cluster.postgres.outcomes import PostgresOutcomes
     from cluster.postgres.policies import PostgresPolicies
     from cluster.postgres.retention import PostgresRetention
@@ -89,6 +90,12 @@ class Stores:
         from cluster.postgres.workflows import PostgresWorkflows
 
         return PostgresWorkflows(self.pool, self.epoch)
+
+    @cached_property
+    def notifications(self) -> PostgresNotifications:
+        from cluster.postgres.notifications import PostgresNotifications
+
+        return PostgresNotifications(self.pool, self.epoch)
 
     @cached_property
     def erasures(self) -> PostgresErasures:

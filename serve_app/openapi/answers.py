@@ -47,6 +47,8 @@ _CHOSEN = {"dry_run": YES_OR_NO, "total": COUNT, "total_exact_opt": YES_OR_NO, "
 _TASK, _AGENT, _CONTROL = ref("Task"), ref("Agent"), ref("Control")
 _SCHEDULE = ref("Schedule")
 _JUDGED_POLICY = more("Policy", conflicts=listed(ref("PolicyConflict")))
+_NOTIFICATION = ref("Notification")
+_TOLD = {"total_sent": COUNT, "successful": COUNT, "failed": COUNT, "pending": COUNT}
 _WORKFLOW, _RUN = ref("Workflow"), ref("WorkflowRun")
 _NEW_TOKEN = {"token": nullable(TEXT), "notice": TEXT}
 _AUDIT_PAGE = {
@@ -133,6 +135,28 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
     ("POST", "/credentials"): {201: ref("Credential")},
     ("POST", "/credentials/{credential_name}/rotate"): {200: ref("Credential")},
     ("DELETE", "/credentials/{credential_name}"): {200: fields(deleted=YES_OR_NO)},
+    # notifications
+    ("GET", "/notifications"): {
+        200: fields(notifications=listed(_NOTIFICATION), total=COUNT, limit=COUNT, next_cursor=nullable(CURSOR))
+    },
+    ("GET", "/notifications/stats"): {
+        200: fields(
+            **_TOLD,
+            success_rate=nullable(NUMBER),
+            by_channel={"type": "object", "additionalProperties": fields(**_TOLD)},
+            channels_configured=COUNT,
+            kept_days=NUMBER,
+        )
+    },
+    ("GET", "/notifications/channels"): {200: fields(channels=listed(ref("Channel")), total=COUNT)},
+    ("POST", "/notifications/channels"): {201: ref("Channel")},
+    ("DELETE", "/notifications/channels/{channel_name}"): {200: fields(deleted=YES_OR_NO)},
+    ("POST", "/notifications/channels/{channel_name}/test"): {200: _NOTIFICATION},
+    ("GET", "/notifications/rules"): {200: fields(rules=listed(ref("NotificationRule")), total=COUNT)},
+    ("POST", "/notifications/rules"): {201: ref("NotificationRule")},
+    ("DELETE", "/notifications/rules/{rule_name}"): {200: fields(deleted=YES_OR_NO)},
+    ("GET", "/notifications/{notification_id}"): {200: _NOTIFICATION},
+    ("POST", "/notifications/{notification_id}/replay"): {200: _NOTIFICATION},
     # schedules
     ("GET", "/schedules"): {
         200: fields(schedules=listed(_SCHEDULE), total=COUNT, total_exact=YES_OR_NO, limit=COUNT, offset=COUNT)
@@ -457,6 +481,7 @@ MAY_MISS = frozenset(
     {
         ("POST", "/keys"),
         ("POST", "/erasures"),
+        ("POST", "/notifications/rules"),
         ("GET", "/auth/login"),
         ("GET", "/auth/callback"),
         ("POST", "/auth/device"),

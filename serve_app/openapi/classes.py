@@ -53,6 +53,9 @@ SHOWN: Mapping[str, str] = {
         "resources status_detail notice version credential"
     ),
     "Credential": "origins created_by changed_by",
+    "Channel": "changed_by",
+    "NotificationRule": "events changed_by",
+    "Notification": "event title entity last_error",
     "POST /agents/heartbeats.refused": "agent_id error code",
     "Job": "type",
     "Control": "kind name changed_by",
@@ -120,6 +123,7 @@ PAYLOADS: Mapping[str, str] = {
     "Job": "name document_count",  # of the metadata
     "ChunkPage.chunks": "content",
     "Agent": "options",  # which hold prompts
+    "Channel": "url host sender recipients user",
     "HealthCheck": "error",
     "POST /dead-letter/replay.would_replay": "payload",
     "POST /dead-letter/{task_id}/replay": "payload",

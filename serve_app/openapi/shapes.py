@@ -9,6 +9,10 @@ from typing import Any
 from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.agents.agent import AgentBody, AgentStatus, Health, Intent, IntentBy, Liveness, TransportKind
 from cluster.domain.base.ids import ID_PATTERN
+from cluster.domain.notifications.channel import ChannelKind, MailTls
+from cluster.domain.notifications.delivery import DeliveryStatus
+from cluster.domain.notifications.events import Severity
+from cluster.domain.notifications.rules import RepeatBy
 from cluster.domain.policies.policy import Enforcement
 from cluster.domain.policies.policy import Scope as PolicyScope
 from cluster.domain.policies.violations import ViolationStatus, ViolationType
@@ -208,6 +212,20 @@ SHAPES["Agent"] = fields(
 SHAPES["Credential"] = fields(
     name=ID, origins=listed(TEXT), revision=COUNT, created_at=EPOCH, created_by=TEXT, changed_at=EPOCH, changed_by=TEXT,
     overlap_until=nullable(EPOCH),
+)  # fmt: skip
+SHAPES["Channel"] = fields(
+    name=ID, kind=words(ChannelKind), credential=nullable(ID), url=nullable(TEXT), host=nullable(TEXT), port=nullable(COUNT),
+    sender=nullable(TEXT), recipients=nullable(listed(TEXT)), tls=nullable(words(MailTls)), user=nullable(TEXT),
+    changed_at=EPOCH, changed_by=TEXT,
+)  # fmt: skip
+SHAPES["NotificationRule"] = fields(
+    name=ID, events=listed(TEXT), severity=words(Severity), channels=listed(ID), repeat_after_seconds=NUMBER,
+    repeat_by=words(RepeatBy), changed_at=EPOCH, changed_by=TEXT,
+)  # fmt: skip
+SHAPES["Notification"] = fields(
+    notification_id=ID, channel=ID, rule=nullable(ID), event=TEXT, severity=words(Severity), title=TEXT, entity=TEXT, seq=COUNT,
+    event_at=EPOCH, created_at=EPOCH, status=words(DeliveryStatus), attempts=COUNT, repeats=COUNT,
+    next_attempt_at=nullable(EPOCH), ended_at=nullable(EPOCH), last_error=nullable(TEXT),
 )  # fmt: skip
 SHAPES["HealthCheck"] = fields(
     agent_id=ID, status=TEXT, latency_ms=nullable(NUMBER), timestamp=EPOCH, error=nullable(TEXT), metadata=MAP

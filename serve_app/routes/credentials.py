@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,8 @@ router = GuardedRouter(tags=["credentials"])
 
 #: How often a change is made anew because another one came before it.
 TRIES = 5
+#: The origin of a channel of notifications that hands in mail.
+MAIL_SERVER = re.compile(r"smtp://[A-Za-z0-9.-]{1,253}:[1-9][0-9]{0,4}")
 
 
 @router.get("/credentials")
@@ -153,12 +156,15 @@ def _origins(given: list[str]) -> list[str]:
     """Origins as they are compared. Raises: `InvalidRequest` if one is none."""
     origins = []
     for text in given:
+        if MAIL_SERVER.fullmatch(text):
+            origins.append(text.lower())
+            continue
         origin = origin_of(text)
         # What follows the host would not be looked at, though whoever wrote it expects that it is.
         if origin is None or text.rstrip("/").count("/") != 2 or any(mark in text for mark in "@?#"):
             raise InvalidRequest(
                 "origins: each must be a scheme, a host and a port if it is not the scheme's own, such as "
-                "https://api.example.com.",
+                "https://api.example.com (of a mail server smtp://mail.example.com:587).",
                 "invalid_origin",
             )
         origins.append(origin)

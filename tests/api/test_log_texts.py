@@ -8,11 +8,13 @@ import time
 
 from cluster.domain.audit.retention import DAY_S
 from cluster.domain.base.log import LogRow, Origin
+from cluster.domain.notifications.events import KINDS, TITLES
 from cluster.ports.access import Revocation
 from cluster.process.clock import ManualClock
 from tests.api.test_outcomes import imports
 from tests.support.access import NEVER
 from tests.support.api import Api
+from tests.support.changes import CHANGES
 from tests.support.log_texts import LOG_TEXTS, words_in
 from tests.support.probes import eventually
 from tests.support.retention import Hurried, retention_keeper
@@ -114,6 +116,15 @@ async def _policies(api: Api) -> None:
     assert (await api.call("DELETE", path)).is_success
 
 
+async def _notifications(api: Api) -> None:
+    replay, _ = await CHANGES["POST", "/notifications/{notification_id}/replay"](api)
+    await api.post(replay)
+    rule, _ = await CHANGES["DELETE", "/notifications/rules/{rule_name}"](api)
+    assert (await api.call("DELETE", rule)).is_success
+    channel = rule.replace("rules", "channels")
+    assert (await api.call("DELETE", channel)).is_success
+
+
 async def _workflows(api: Api) -> None:
     """Each kind of row of a workflow and its runs; the first step of the run has no input."""
     task = {"task_type": "echo", "metadata": {"note": WORDS}}
@@ -163,6 +174,7 @@ async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
         await _schedules(api)
         await _credentials(api)
         await _policies(api)
+        await _notifications(api)
         await _workflows(api)
         monitor = await api.start_health_monitor()
 
@@ -183,7 +195,8 @@ async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
     assert [row.kind for row in rows if WORDS in row.data_json] == []
     assert WORDS not in str([row.private_json for row in rows if row.workspace == "default"])
     made = {row.kind for row in rows}
-    missed = set().union(*(kinds_in_code(subject) for subject in LOG_TEXTS)) - made
+    events = {*TITLES} - {*KINDS}  # names of notifications' events, which are no kinds
+    missed = set().union(*(kinds_in_code(subject) for subject in LOG_TEXTS)) - made - events
     machines = {kind for kind in missed if kind.startswith(("task.", "deliberation."))}
     assert missed - machines == OF_OPERATORS | OF_LOGINS
     assert {"task.submitted", "task.purged", "task.replayed"} <= made

@@ -85,7 +85,7 @@ _TOLD_IN_BODY = {
     "POST /tasks/fail": {"ok": False, "code": "task_not_found"},
 }
 #: Bodies of these name objects too, and the whole call is answered 404.
-_TOLD_BY_STATUS = ("POST /erasures", "POST /tasks/claim", "POST /queue/prioritize")
+_TOLD_BY_STATUS = ("POST /erasures", "POST /tasks/claim", "POST /queue/prioritize", "POST /notifications/rules")
 
 
 def _is_about_access(call: str) -> bool:
@@ -143,6 +143,7 @@ async def _objects(api: Api) -> dict[str, str]:
         ("/schedules/{schedule_id}/pause", "schedule_id"),
         ("/credentials/{credential_name}/rotate", "credential_name"),
         ("/policies/{policy_id}/rollback", "policy_id"),
+        ("/notifications/{notification_id}/replay", "notification_id"),
         ("/workflows/{name}/runs", "name"),
         ("/workflow-runs/{run_id}/cancel", "run_id"),
     ):

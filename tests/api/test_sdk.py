@@ -16,6 +16,7 @@ from aragora_sdk.namespaces.control_plane import ControlPlaneAPI
 from scripts.docs.api_page import _routes
 from scripts.docs.released_client import methods, without_route
 from tests.support.api import CP, Api, in_thread
+from tests.support.changes import CHANGES
 from tests.support.listening import listening, port_of
 from tests.support.probes import eventually
 from tests.support.routes import http_routes
@@ -143,6 +144,7 @@ async def test_the_client_can_do_everything_that_has_a_route(api: Api, sdk: Call
     await _numbers(sdk)
     await _schedules(sdk)
     await _policies(sdk)
+    await _notifications(api, sdk)
     async with _endpoint("tea") as url:
         await _deliberates(sdk, url)
     await sdk("deregister_agent", "a1")
@@ -248,6 +250,16 @@ async def _policies(sdk: Caller) -> None:
     assert (stats["total"], stats["open"], stats["investigating"], stats["resolved"]) == (1, 0, 1, 0)
     with pytest.raises(ValidationError, match="status"):
         await sdk("update_violation", violation["id"], status="acknowledged")
+
+
+async def _notifications(api: Api, sdk: Caller) -> None:
+    replay, _ = await CHANGES["POST", "/notifications/{notification_id}/replay"](api)
+    listed = await sdk("list_notifications")
+    assert (listed["total"], [found["status"] for found in listed["notifications"]]) == (1, ["dead"])
+    assert replay == f"/notifications/{listed['notifications'][0]['notification_id']}/replay"
+    stats = await sdk("get_notification_stats")
+    assert (stats["total_sent"], stats["successful"], stats["failed"], stats["success_rate"]) == (1, 0, 1, 0.0)
+    assert (stats["channels_configured"], [*stats["by_channel"]]) == (1, [listed["notifications"][0]["channel"]])
 
 
 async def _numbers(sdk: Caller) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from cluster.domain.access.roles import ROLES
+from cluster.domain.notifications.delivery import NotTaken, settled
 from tests.support.api import Api
 from tests.support.probes import eventually
 from tests.support.workflows import Agents, settle, workflow_keeper
@@ -99,12 +101,52 @@ def _of_policy(path: str, body: Any = None) -> Prepare:
     return prepare
 
 
+MAIL = {
+    "kind": "email",
+    "host": "127.0.0.1",
+    "port": 1,
+    "sender": "a@example.com",
+    "recipients": ["b@example.com"],
+    "tls": "none",
+}
+
+
+async def _channel(api: Api) -> str:
+    name = f"channel-{next(_ids)}"
+    await api.post("/notifications/channels", {"name": name, **MAIL})
+    return name
+
+
+def _of_channel(path: str, body: Callable[[str], Any] | None = None) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        name = await _channel(api)
+        return path.format(name), body and body(name)
+
+    return prepare
+
+
 async def _of_violation(api: Api) -> tuple[str, Any]:
     await api.post("/policies", A_POLICY)
     refused = await api.call("POST", "/tasks", {"task_type": "nightly", "target_agent": "night-owl"})
     assert refused.status_code == 403
     newest = (await api.get("/policies/violations"))["violations"][0]
     return f"/policies/violations/{newest['id']}", {"status": "resolved"}
+
+
+async def _rule_of_notifications(api: Api) -> tuple[str, Any]:
+    name = await _channel(api)
+    await api.post("/notifications/rules", {"name": name, "events": ["*"], "channels": [name]})
+    return f"/notifications/rules/{name}", None
+
+
+async def _dead_notification(api: Api) -> tuple[str, Any]:
+    store, now = api.stores.notifications, time.time()
+    name = await _channel(api)
+    made = await api.post(f"/notifications/channels/{name}/test")
+    due = {claimed.id: claimed for claimed, _ in await store.claim(now + 1, now + 60, 100, [])}
+    claimed = due[made["notification_id"]]
+    await store.settle([settled(claimed, NotTaken("The server is away.", is_final=True), now, 0.5)])
+    return f"/notifications/{claimed.id}/replay", None
 
 
 ONE_STEP = {"name": "one", "steps": [{"id": "a", "task": {"task_type": "echo"}}]}
@@ -268,6 +310,14 @@ CHANGES: dict[tuple[str, str], Prepare] = {
         "/credentials/{}/rotate", {"secret": "the next one"}
     ),
     ("DELETE", "/credentials/{credential_name}"): _of_credential("/credentials/{}"),
+    ("POST", "/notifications/channels"): _fixed("/notifications/channels", {"name": "new", **MAIL}),
+    ("DELETE", "/notifications/channels/{channel_name}"): _of_channel("/notifications/channels/{}"),
+    ("POST", "/notifications/channels/{channel_name}/test"): _of_channel("/notifications/channels/{}/test"),
+    ("POST", "/notifications/rules"): _of_channel(
+        "/notifications/rules", lambda name: {"name": "new", "events": ["task.*"], "channels": [name]}
+    ),
+    ("DELETE", "/notifications/rules/{rule_name}"): _rule_of_notifications,
+    ("POST", "/notifications/{notification_id}/replay"): _dead_notification,
     ("POST", "/schedules"): _fixed("/schedules", {"cron": "30 2 * * *", "task": {"task_type": "echo"}}),
     ("PUT", "/schedules/{schedule_id}"): _of_schedule("/schedules/{}", {"cron": "@hourly", "paused": True}),
     ("DELETE", "/schedules/{schedule_id}"): _of_schedule("/schedules/{}"),

@@ -37,6 +37,7 @@ from cluster.ports.operations import Replay
 from cluster.ports.tasks import ShardFence, SubmitItem
 from cluster.postgres.stores import Stores
 from tests.support.access import a_binding, a_key, a_workspace
+from tests.support.notifications import new_channel, new_rule, put_channel, put_rule
 from tests.support.outcomes import AGENTS as OUTCOME_AGENTS
 from tests.support.outcomes import history
 from tests.support.policies import a_policy, a_violation
@@ -103,6 +104,7 @@ class RandomChanges:
             *(self.outcome, self.workspace, self.bind, self.unbind, self.role, self.key, self.revoke, self.publish),
             *(self.schedule, self.schedule, self.workflow, self.workflow, self.retain, self.retain),
             *(self.policy, self.violate),
+            *(self.notification, self.notification),
         )
 
     async def begin(self) -> None:
@@ -289,6 +291,17 @@ class RandomChanges:
                 record_for(origin, self._now, "workflow.run_deleted", run.id, {"run_id": run.id}) for run in runs
             ]
             await store.remove([*records, record_for(origin, self._now, "workflow.deleted", name, {"workflow": name})])
+
+    async def notification(self) -> None:
+        """Makes a channel and a rule, or deletes both."""
+        origin, store = self._origin(), self.stores.notifications
+        if await store.rules(origin.workspace):
+            for kind, remove in (("rule", store.remove_rule), ("channel", store.remove_channel)):
+                await remove(record_for(origin, self._now, f"notification.{kind}_deleted", kind, {kind: kind}))
+            return
+        url = f"http://127.0.0.1/{_secret(origin.workspace)}"
+        await put_channel(self.stores, new_channel("channel", workspace=origin.workspace, url=url))
+        await put_rule(self.stores, new_rule("rule", "channel", workspace=origin.workspace))
 
     async def retain(self) -> None:
         """Sets a rule, or removes a task and a deliberation that have ended, if there are any."""

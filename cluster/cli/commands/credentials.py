@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 
 from cluster.cli.calls import Json, call, path_segment, print_json
 from cluster.cli.numbers import amount
-from cluster.cli.output import console, listing, plain
+from cluster.cli.output import console, listing, plain, utc
 
 app = typer.Typer(no_args_is_help=True, help="Credentials that are sent to agents: set, list, rotate, delete.")
 
@@ -48,9 +47,9 @@ def list_credentials(as_json: Json = False) -> None:
         (
             credential["name"],
             credential["revision"],
-            _utc(credential["changed_at"]),
+            utc(credential["changed_at"]),
             credential["changed_by"],
-            _utc(credential["overlap_until"]),
+            utc(credential["overlap_until"]),
             ", ".join(credential["origins"]) or "anywhere",
         )
         for credential in found["credentials"]
@@ -106,7 +105,3 @@ def _show(done: str, credential: dict[str, Any], as_json: bool) -> None:
         print_json(credential)
     else:
         console.print(plain(f"{credential['name']} {done}, revision {credential['revision']}"))
-
-
-def _utc(at: float | None) -> str:
-    return "" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -9,7 +9,7 @@ import typer
 
 from cluster.cli.calls import Json, call, given, json_fields, print_json
 from cluster.cli.numbers import amount
-from cluster.cli.output import console, listing, plain
+from cluster.cli.output import console, listing, plain, utc
 
 app = typer.Typer(no_args_is_help=True, help="Schedules: tasks and deliberations that start by the clock.")
 
@@ -68,7 +68,7 @@ def list_schedules(
             schedule["state"],
             schedule["cron"] or f"every {schedule['every_seconds']} s",
             schedule["timezone"],
-            _utc(schedule["next_run_at"]),
+            utc(schedule["next_run_at"]),
             str(schedule["runs_started"]),
             schedule["name"],
         )
@@ -114,7 +114,7 @@ def pause(schedule_id: str) -> None:
 def resume(schedule_id: str) -> None:
     """Resume a schedule with the next run that is due."""
     resumed = call("POST", f"/schedules/{schedule_id}/resume")
-    console.print(f"Resumed {plain(schedule_id)}; its next run starts at {_utc(resumed['next_run_at'])} UTC.")
+    console.print(f"Resumed {plain(schedule_id)}; its next run starts at {utc(resumed['next_run_at'])} UTC.")
 
 
 @app.command()
@@ -168,7 +168,3 @@ def _body(
 
 def _epoch(moment: datetime | None) -> float | None:
     return None if moment is None else moment.replace(tzinfo=UTC).timestamp()
-
-
-def _utc(at: float | None) -> str:
-    return "-" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")

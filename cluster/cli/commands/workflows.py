@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Mapping
 from contextlib import aclosing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ import typer
 from cluster.cli.calls import Json, call, given, json_fields, json_option, path_segment, print_json
 from cluster.cli.connection import client, settings
 from cluster.cli.exit_codes import TASK_CANCELLED, TASK_FAILED
-from cluster.cli.output import console, errors, listing, on_one_line, plain
+from cluster.cli.output import console, errors, listing, on_one_line, plain, utc
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import check_json
 
@@ -75,7 +74,7 @@ def list_workflows(
         print_json(found)
         return
     rows = (
-        (workflow["name"], str(workflow["version"]), _utc(workflow["created_at"]), " ".join(workflow["steps"]))
+        (workflow["name"], str(workflow["version"]), utc(workflow["created_at"]), " ".join(workflow["steps"]))
         for workflow in found["workflows"]
     )
     listing(("workflow", "version", "applied (UTC)", "steps"), rows)
@@ -217,8 +216,8 @@ def runs(
             run["workflow"],
             str(run["version"]),
             run["status"],
-            _utc(run["created_at"]),
-            _utc(run["ended_at"]),
+            utc(run["created_at"]),
+            utc(run["ended_at"]),
         )
         for run in found["runs"]
     )
@@ -262,7 +261,3 @@ def signal(
     value_ = json_option(value, "--json")
     call("POST", f"/workflow-runs/{path_segment(run_id)}/signals/{path_segment(name)}", {"value": value_})
     console.print(f"Sent {plain(name)} to run {plain(run_id)}.")
-
-
-def _utc(at: float | None) -> str:
-    return "-" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")

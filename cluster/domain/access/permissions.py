@@ -52,7 +52,7 @@ class Permission(StrEnum):
     CREDENTIALS_READ = "controlplane:credentials.read"
     #: Sets, rotates and deletes credentials.
     CREDENTIALS_WRITE = "controlplane:credentials.write"
-    #: Registers an agent to which a credential is sent.
+    #: Registers an agent, or makes a channel of notifications, to which a credential is sent.
     CREDENTIALS_USE = "controlplane:credentials.use"
     #: Policies and their versions, and what they would do to a submit.
     POLICIES_READ = "controlplane:policies.read"
@@ -63,6 +63,10 @@ class Permission(StrEnum):
     VIOLATIONS_READ = "controlplane:violations.read"
     #: Says what people made of a violation.
     VIOLATIONS_UPDATE = "controlplane:violations.update"
+    #: What was told to whom, and by which rules. Addresses take ``payloads.read`` besides.
+    NOTIFICATIONS_READ = "controlplane:notifications.read"
+    #: Makes and deletes channels and rules, tests channels, and replays what was given up.
+    NOTIFICATIONS_WRITE = "controlplane:notifications.write"
 
 
 #: Every permission that can be granted.
@@ -86,11 +90,12 @@ WHILE_SUSPENDED = frozenset(
     )
 )
 
-#: The released server has no workspaces, no credentials and no calls about access, so none of its names allows these.
+#: The released server has no workspaces, no credentials and no calls about access or channels, so none of its names allows these.
 _OURS = {
     *(Permission.ACCESS_READ, Permission.ACCESS_WRITE, Permission.SYSTEM_READ),
     *(Permission.CREDENTIALS_READ, Permission.CREDENTIALS_WRITE, Permission.CREDENTIALS_USE),
     Permission.POLICIES_GLOBAL,
+    Permission.NOTIFICATIONS_WRITE,
 }
 #: The released server has names of their own for the audit, so its names for reading do not allow it.
 _AUDIT = frozenset({Permission.AUDIT_READ, Permission.AUDIT_VERIFY})

@@ -361,6 +361,29 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         why="Runs go on in the region that takes over, from the rows of the log that it has.",
     ),
     ReplicatedTable(
+        name="notification_channels",
+        key=("workspace", "name"),
+        naming=_of_workspace("notification.channel_", name="entity"),
+        columns=_columns(
+            "workspace text, name text, kind text, principal text, changed_at double precision, credential text, target json"
+        ),
+        owner="workspace",
+        whole_rows_withheld=True,
+        why="The region that takes over goes on telling, as soon as it has the credentials. Addresses are people's.",
+    ),
+    ReplicatedTable(
+        name="notification_rules",
+        key=("workspace", "name"),
+        naming=_of_workspace("notification.rule_", name="entity"),
+        columns=_columns(
+            "workspace text, name text, events json, least text, channels json, principal text, changed_at double precision, "
+            "repeat_after_s double precision, repeat_by text, since bigint"
+        ),
+        owner="workspace",
+        whole_rows_withheld=True,
+        why="As their channels.",
+    ),
+    ReplicatedTable(
         name="idempotency",
         key=("workspace", "route", "key"),
         naming=_of_workspace(
@@ -413,6 +436,11 @@ LOCAL: Final[tuple[LocalTable, ...]] = (
         name="workflow_cursors",
         why="How far this region has advanced runs; under another epoch it reads the log anew from the first open run.",
     ),
+    LocalTable(
+        name="notifications",
+        why="What this region has told. One that takes over tells of the last minute again, under the same ids.",
+    ),
+    LocalTable(name="notification_cursors", why="How far this region has read the log for notifications."),
     LocalTable(name="breakers", why="What this region's calls of its own stores have met."),
     LocalTable(name="agent_probes", why="What this region's probes have met; another path may do."),
     LocalTable(name="leases", why="Leases of the region's own processes, which heartbeats renew."),

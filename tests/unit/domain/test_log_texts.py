@@ -242,4 +242,5 @@ def test_every_subject_has_its_texts_declared() -> None:
         "credential",
         "policy",
         "workflow",
+        "notification",
     }

@@ -46,6 +46,12 @@ CARRIES = {
     "WorkspaceWorkflows.ask": "records",  # the workspace of each
     "WorkspaceWorkflows.signal": "record",
     "WorkspaceWorkflows.remove": "records",  # the workspace of each
+    "WorkspaceNotifications.put_channel": "channel",
+    "WorkspaceNotifications.remove_channel": "record",
+    "WorkspaceNotifications.put_rule": "rule",
+    "WorkspaceNotifications.remove_rule": "record",
+    "WorkspaceNotifications.test": "queued",
+    "WorkspaceNotifications.replay": "record",
     "WorkspaceHeartbeats.record_activity": "heartbeats",
     "WorkspaceHeartbeats.forget": "agents",
     "KnownAgents.note": "agent",
