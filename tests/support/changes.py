@@ -8,6 +8,7 @@ from typing import Any
 
 from cluster.domain.access.roles import ROLES
 from tests.support.api import Api
+from tests.support.principals import ROLE
 from tests.support.probes import eventually
 
 Prepare = Callable[[Api], Awaitable[tuple[str, Any]]]
@@ -129,7 +130,7 @@ async def _stopping(api: Api) -> tuple[str, Any]:
 
 
 async def _asking(api: Api) -> tuple[str, Any]:
-    question = {"question": "Which one?", "answerers": [f"role:{role}" for role in ROLES]}
+    question = {"question": "Which one?", "answerers": [f"role:{role}" for role in (*ROLES, ROLE)]}
     return f"/tasks/{await _task(api, required_capabilities=[], input_required=question)}/answer", {
         "verdict": "approve"
     }
