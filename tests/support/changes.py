@@ -10,6 +10,7 @@ from typing import Any
 from cluster.domain.access.roles import ROLES
 from cluster.domain.notifications.delivery import NotTaken, settled
 from tests.support.api import Api
+from tests.support.principals import ROLE
 from tests.support.probes import eventually
 from tests.support.workflows import Agents, settle, workflow_keeper
 
@@ -205,7 +206,7 @@ async def _stopping(api: Api) -> tuple[str, Any]:
 
 
 async def _asking(api: Api) -> tuple[str, Any]:
-    question = {"question": "Which one?", "answerers": [f"role:{role}" for role in ROLES]}
+    question = {"question": "Which one?", "answerers": [f"role:{role}" for role in (*ROLES, ROLE)]}
     return f"/tasks/{await _task(api, required_capabilities=[], input_required=question)}/answer", {
         "verdict": "approve"
     }

@@ -10,6 +10,8 @@ from cluster.domain.access.permissions import ALL, Permission
 from cluster.domain.access.principal import Principal
 from cluster.domain.base.errors import StoreUnavailable, Unauthenticated
 
+#: The role that every `principal` has.
+ROLE = "tester"
 #: Its holder can be told from nobody else, as when the store of tokens does not answer.
 UNKNOWABLE = "unknowable"
 
@@ -34,6 +36,6 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def principal(name: str, workspace: str = "w", permissions: Iterable[Permission] = ALL) -> Principal:
-    held = frozenset(permissions)
-    roles = frozenset({"admin"} if held == ALL else ())
-    return Principal(id=f"user:{name}", workspace=workspace, permissions=held, roles=roles)
+    return Principal(
+        id=f"user:{name}", workspace=workspace, permissions=frozenset(permissions), roles=frozenset({ROLE})
+    )
