@@ -28,8 +28,9 @@ CARRIES = {
     "WorkspaceAgents.remove": "removals",
     "WorkspaceAgents.get_many": "keys",
     "WorkspaceDeliberations.admit": "items",  # the origin of each deliberation
+    "WorkspaceDeliberations.search": "query",
     "WorkspaceAudit.entries": "of",
-    "WorkspaceAudit.range": "of",
+    "WorkspaceAudit.next": "of",
     "OutcomeStore.record": "items",  # the origin of each outcome
     "OutcomeStore.save": "items",
     "WorkspaceSchedules.create": "schedule",
