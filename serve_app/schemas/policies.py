@@ -53,7 +53,7 @@ class PolicyFields(ExactBody):
     deny_when: Annotated[Text, Field(min_length=1, max_length=MOST_CHARACTERS)] | None = None
     enforcement_level: Enforcement | None = None
     enabled: bool | None = None
-    priority: int | None = Field(None, ge=-1_000_000, le=1_000_000)
+    priority: int | None = Field(None, ge=-1_000, le=1_000)
     metadata: dict[str, Any] | None = None
 
     def content(self) -> dict[str, Any]:

@@ -79,7 +79,7 @@ async def test_the_time_for_an_answer_goes_on_over_a_crash(
         assert task.question.answered_by == "system"
 
 
-async def test_no_time_of_a_run_and_no_retry_is_spent_while_people_think(cluster: Cluster) -> None:
+async def test_neither_run_time_nor_retries_are_spent_while_people_think(cluster: Cluster) -> None:
     task_id = await cluster.submit(timeout_s=10.0, max_retries=0)
     await _asked(
         cluster, await cluster.claim_one(), Question(text="?"), progress=Progress(checkpoint_json='{"page": 2}')

@@ -93,7 +93,7 @@ def set_channel(
     ] = None,
     url: Annotated[str | None, typer.Option(help="Where a webhook is sent.")] = None,
     host: Annotated[str | None, typer.Option(help="The mail server.")] = None,
-    port: Annotated[int | None, typer.Option(help="Its port; 587, or as TLS has it.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Its port; 587, or as TLS has it.")] = None,
     sender: Annotated[str | None, typer.Option(help="The address that mail comes from.")] = None,
     recipient: Annotated[list[str] | None, typer.Option(help="Who gets it; may be given several times.")] = None,
     tls: Annotated[str | None, typer.Option(help="starttls (required, if left out), tls or none.")] = None,

@@ -19,7 +19,10 @@ Description = Annotated[str | None, typer.Option(help="What it is for.")]
 TaskTypes = Annotated[str | None, typer.Option(help="It is about tasks of these types, separated by commas.")]
 Capabilities = Annotated[str | None, typer.Option(help="It is about tasks that require one of these.")]
 Level = Annotated[str | None, typer.Option("--enforcement", help="warn, soft or hard.")]
-Priority = Annotated[int | None, typer.Option(help="Of several that refuse a submit the highest is named.")]
+Priority = Annotated[
+    int | None,
+    typer.Option(min=-1_000, max=1_000, help="Of several that refuse a submit the highest is named."),
+]
 MaxExecution = Annotated[float | None, amount("The longest time limit that a task may ask for, in seconds.")]
 DenyWhen = Annotated[
     str | None, typer.Option(help="A condition in CEL: a task of which it is true is against the policy.")
