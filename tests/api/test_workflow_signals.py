@@ -48,13 +48,13 @@ async def test_a_signal_is_taken_once(api: Api) -> None:
 async def test_the_value_is_the_result_and_the_run_ends(api: Api) -> None:
     await api.start(SEALER)
     run_id = await _begun(api)
-    assert "approved" in await command(api, "workflows", "signal", run_id, "approved", "--json", '{"by": "ann"}')
+    assert "approved" in await command(api, "workflows", "signal", run_id, "approved", "--value", '{"by": "ann"}')
     shown = json.loads(await command(api, "workflows", "wait", run_id, "--json"))
     assert [step["result"] for step in shown["steps"]] == [{"by": "ann"}, {"none": True}]
     assert [step["waits_until"] is None for step in shown["steps"]] == [True, False]
     late = await api.call("POST", f"/workflow-runs/{run_id}/signals/more", {})
     assert (late.status_code, late.json()["code"]) == (409, "already_terminal")
-    await command(api, "workflows", "signal", run_id, "approved", "--json", "{", code=2)
+    await command(api, "workflows", "signal", run_id, "approved", "--value", "{", code=2)
 
 
 async def test_a_client_sends_a_signal(api: Api) -> None:

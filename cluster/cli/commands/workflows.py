@@ -253,11 +253,9 @@ async def _replayed(run_id: str, from_step: str | None, key: str | None) -> Mapp
 def signal(
     run_id: str,
     name: Annotated[str, typer.Argument(help="Of the signal.")],
-    value: Annotated[
-        str, typer.Option("--json", help="Its value as JSON: the result of the steps that wait for it.")
-    ] = "null",
+    value: Annotated[str, typer.Option(help="Its value as JSON: the result of the steps that wait for it.")] = "null",
 ) -> None:
     """Send a run a signal; the same value again changes nothing."""
-    value_ = json_option(value, "--json")
-    call("POST", f"/workflow-runs/{path_segment(run_id)}/signals/{path_segment(name)}", {"value": value_})
+    path = f"/workflow-runs/{path_segment(run_id)}/signals/{path_segment(name)}"
+    call("POST", path, {"value": json_option(value, "--value")})
     console.print(f"Sent {plain(name)} to run {plain(run_id)}.")

@@ -71,16 +71,21 @@ class Expression:
         return self._outcome(self._taken(variables))
 
     def kept(self, items: Sequence[Any], variables: Mapping[str, Any], most_work: int = 10 * MOST_WORK) -> list[Any]:
-        """The items of which it is true, with ``item`` and ``index`` besides the other variables.
+        """The items of which it is true, with ``item`` and ``index`` besides the other variables. ``most_work`` is of all items
+        together; ten million operations take some three seconds.
 
         Raises: `ConditionFailed`, which names the first item that it cannot be evaluated for."""
         shared = self._taken({name: value for name, value in variables.items() if name not in ("item", "index")})
-        if len(items) * sum(map(_size, shared.values())) > most_work:
-            raise ConditionFailed("it reads too much for each item of so long a list: refer to less.")
+        # The library takes all values over for each item.
+        work = len(items) * sum(map(_size, shared.values()))
         found = []
         for index, item in enumerate(items):
             try:
-                if self._outcome(shared | self._taken({"item": item, "index": index})):
+                values = shared | self._taken({"item": item, "index": index})
+                work += self._work(values.values())
+                if work > most_work:
+                    raise ConditionFailed("it is too much work for so long a list: refer to less, or compare less.")
+                if self._outcome(values):
                     found.append(item)
             except ConditionFailed as error:
                 raise ConditionFailed(f"for item {index}, {error}") from None
@@ -90,7 +95,8 @@ class Expression:
         return {name: _doubles(variables[name], 0) for name in self.names if name in variables}
 
     def _outcome(self, variables: Mapping[str, Any]) -> bool:
-        self._check_work(variables.values())
+        if self._work(variables.values()) > MOST_WORK:
+            raise ConditionFailed("it is too much work with values of this size: compare less, or nest less.")
         try:
             value = self._program.execute(variables)
         except (KeyboardInterrupt, SystemExit):
@@ -101,14 +107,14 @@ class Expression:
             raise ConditionFailed("it is neither true nor false: end it with a comparison.")
         return value
 
-    def _check_work(self, values: Collection[Any]) -> None:
+    def _work(self, values: Collection[Any]) -> int:
+        """Operations that the expression may take with these values, at most."""
         nodes = sum(map(_size, values))
         longest = max((_longest(value) for value in values), default=0)
         # A `+` makes one list of two, and an expression has lists of its own.
         lists = (nodes + len(self.source)) * (1 + self.source.count("+"))
-        work = self._operations * lists**self._nested * (1 + longest // _CHARACTERS_A_STEP)
-        if work > MOST_WORK:
-            raise ConditionFailed("it is too much work with values of this size: compare less, or nest less.")
+        work: int = self._operations * lists**self._nested * (1 + longest // _CHARACTERS_A_STEP)
+        return work
 
 
 @lru_cache(KEPT)

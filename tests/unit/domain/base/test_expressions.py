@@ -122,8 +122,12 @@ def test_items_of_a_list_are_kept() -> None:
     assert kept.kept([{"n": 5}, {"n": 5}, {"n": 1}], {"x": 2}) == [{"n": 5}]
     with pytest.raises(ConditionFailed, match=r"^for item 1, it reads a field that is not there"):
         kept.kept([{"n": 5}, {}], {"x": 2})
-    with pytest.raises(ConditionFailed, match="too much for each item"):
+    with pytest.raises(ConditionFailed, match=r"^for item 0, it is too much work for so long a list"):
         expression("item in list", NAMES).kept([1] * 10_000, {"list": [1] * 10_000})
+    nested = expression("list.all(a, list.all(b, a == b))", NAMES)
+    assert nested.kept([1], {"list": [1] * 50}) == [1]
+    with pytest.raises(ConditionFailed, match="too much work for so long a list"):
+        nested.kept([1] * 10_000, {"list": [1] * 50})
 
 
 def test_a_process_without_conditions_does_not_load_the_library() -> None:
