@@ -62,11 +62,13 @@ COLUMNS: dict[str, tuple[type[Any], st.SearchStrategy[Any]]] = {
     "error": (TaskDecision, _texts | st.none()),
     "result_json": (TaskDecision, odd_texts | st.sampled_from(['"ü"', "[1]", "null"]) | st.none()),
 }
-#: What the store does not take from a decision, closed sets, and ids that the store gave.
+#: What the store does not take from a decision, closed sets, ids that the store gave, and questions and answers, which are JSON
+#: of values that were checked when they came.
 NOT_WRITTEN = {
     *("id", "workspace", "task_type", "required", "target_agent", "queue", "created_at", "timeout_s", "max_retries"),
     *("status", "detail", "rules", "expect_status", "want_body", "head", "record"),
     *("kind", "entity", "data_text", "words_text"),
+    *("asking", "question", "answer"),
 }
 
 

@@ -17,7 +17,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Message
 
 from cluster.domain.access.permissions import ALL, Permission
-from cluster.domain.base.log import LOCAL_ADMIN, LogRow
+from cluster.domain.base.log import LOCAL_ADMIN, SYSTEM, LogRow
 from serve_app import application
 from serve_app.application import make_app
 from serve_app.auth.admission import UndeclaredPermission, requires
@@ -85,8 +85,8 @@ async def _answers(
 
 
 async def _rows(api: Api) -> list[LogRow]:
-    """Workers journal what they deliberate about at any time: that is no answer to a call."""
-    return [row for row in await api.rows() if not row.kind.startswith("deliberation.")]
+    """Without those that the system writes at any time: that is no answer to a call."""
+    return [row for row in await api.rows() if not row.principal.startswith(SYSTEM)]
 
 
 async def test_a_call_without_a_token_is_refused(api: Api, tokens: TokenTable) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import select
 import socket
 from typing import Any
 
@@ -51,11 +50,12 @@ class Leaving:
         self._socket.sendall("\r\n".join([*head, f"Content-Length: {len(body)}", "\r\n"]).encode() + body)
 
     async def hang_up(self) -> bool:
-        """Whether the answer had been sent by then. Returns when the server knows."""
-        answered = bool(select.select([self._socket], [], [], 0)[0])
-        self._socket.close()
+        """Whether the answer was sent. Returns when the server knows. It reads to the end, for what was sent may still be on its
+        way when the client looks."""
+        self._socket.shutdown(socket.SHUT_WR)
         await eventually(lambda: self._tasks.api.connections <= self._before)
-        return answered
+        with self._socket:
+            return bool(await asyncio.to_thread(self._socket.recv, 1))
 
 
 @pytest.fixture

@@ -55,9 +55,12 @@ def test_every_change_takes_an_idempotency_key(route: Route) -> None:
     assert "idempotency-key" in route.headers
 
 
-#: What a repeat may well say anew: until when the lease now is, and that it is a lease delivered again. And a token is shown
-#: once (tests/api/test_access_keys.py).
-_MOVES = ("token", "notice", "lease_expires_at", "redelivered", "last_heartbeat", "last_heartbeat_by_region")
+#: What a repeat may well say anew: until when the lease now is, and that it is a lease delivered again; how far a run has come;
+#: to how many tasks a policy was tried. And a token is shown once (tests/api/test_access_keys.py).
+_MOVES = (
+    *("token", "notice", "lease_expires_at", "redelivered", "last_heartbeat", "last_heartbeat_by_region"),
+    *("steps", "changed_at", "tried"),
+)
 
 
 def _settled(answer: Any) -> Any:

@@ -35,6 +35,7 @@ class Scene:
     request_id: str
     schedule: str
     run: str
+    objects: dict[str, str]
 
 
 def _says(model: str, _: str) -> str:
@@ -67,7 +68,18 @@ async def _scene(api: Api) -> AsyncIterator[Scene]:
         steps = [{"id": "a", "task": {"task_type": "t", "input": SECRET}}]
         await api.post("/workflows", {"name": "flow", "description": SECRET, "steps": steps})
         run = await api.post("/workflows/flow/runs", {"input": SECRET, "metadata": {"note": SECRET}})
-        yield Scene(*ids, waiting, result["request_id"], schedule, run["run_id"])
+        mail = {"kind": "email", "host": "127.0.0.1", "port": 1, "sender": f"{SECRET}@example.com", "tls": "none"}
+        await api.post("/notifications/channels", {"name": "c", **mail, "recipients": [f"{SECRET}@example.com"]})
+        told = (await api.post("/notifications/channels/c/test"))["notification_id"]
+        wordy = {"name": "No night runs", "description": SECRET, "metadata": {"note": SECRET}}
+        policy = await api.post("/policies", {**wordy, "task_types": ["nightly"], "deny_when": "true"})
+        refused = await api.call("POST", "/tasks", {"task_type": "nightly", **private})
+        assert refused.status_code == 403
+        (violation,) = (await api.get("/policies/violations"))["violations"]
+        notes = {"status": "resolved", "resolution_notes": SECRET}
+        assert (await api.call("PATCH", f"/policies/violations/{violation['id']}", notes)).is_success
+        objects = {"notification_id": told, "policy_id": policy["id"], "violation_id": violation["id"]}
+        yield Scene(*ids, waiting, result["request_id"], schedule, run["run_id"], objects)
 
 
 #: Routes whose answers are nothing but words: they ask for the permission themselves.
@@ -97,6 +109,7 @@ def _asked(scene: Scene, log_id: int) -> dict[str, str]:
         "name": "flow",
         "run_id": scene.run,
         "subject_id": scene.dead,
+        **scene.objects,
         "snapshot_id": "absent",
         "workspace_id": "w",
         "log_id": log_id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cluster.domain.access.permissions import Permission
 
@@ -17,7 +17,8 @@ class Principal:
     them it may manage the access to others than its own. ``suspended`` are those that it lacks only because its workspace is
     suspended. ``agents`` are those that it acts for (`cluster.domain.access.acting`); None: all of its workspace. ``subjects``
     are its names in role bindings, its groups among them, and ``roles`` those of the roles that it has in its workspace: by
-    them a question to people says who may answer."""
+    them a question to people says who may answer. What a call shows does not depend on those two, so that principals that differ
+    in nothing else are equal."""
 
     id: str
     workspace: str
@@ -25,8 +26,8 @@ class Principal:
     everywhere: frozenset[Permission] = frozenset()
     suspended: frozenset[Permission] = frozenset()
     agents: frozenset[str] | None = None
-    subjects: frozenset[str] = frozenset()
-    roles: frozenset[str] = frozenset()
+    subjects: frozenset[str] = field(default=frozenset(), compare=False)
+    roles: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 def user_name(name: str) -> str:
