@@ -168,9 +168,12 @@ async def test_rows_that_come_while_a_region_campaigns_are_not_applied(world: Wo
     west.links["east"].goes_on.clear()
     await east.write("surplus")
     await eventually(lambda: west.links["east"].on_the_way)
+    north = world.regions["north"]
+    north.group.up = False  # else it may be elected before this one campaigns
     await east.kill()
     east.group.up = False
     await eventually(lambda: west.shell.state.phase is RegionPhase.CAMPAIGNING)
+    north.group.up = True
     west.links["east"].goes_on.set()
     second = await world.primary(("north", "west"))
     await second.acknowledged("t1")
