@@ -68,7 +68,9 @@ class Expression:
         """Whether it is true of JSON values by name; those that it does not read cost nothing.
 
         Raises: `ConditionFailed`."""
-        return self._outcome(self._taken(variables))
+        taken = self._taken(variables)
+        self._work(_extent(taken.values()))
+        return self._outcome(taken)
 
     def kept(self, items: Sequence[Any], variables: Mapping[str, Any], most_work: int = 10 * MOST_WORK) -> list[Any]:
         """The items of which it is true, with ``item`` and ``index`` besides the other variables. ``most_work`` is of all items
@@ -76,16 +78,18 @@ class Expression:
 
         Raises: `ConditionFailed`, which names the first item that it cannot be evaluated for."""
         shared = self._taken({name: value for name, value in variables.items() if name not in ("item", "index")})
+        nodes, longest = _extent(shared.values())
         # The library takes all values over for each item.
-        work = len(items) * sum(map(_size, shared.values()))
+        work = len(items) * nodes
         found = []
         for index, item in enumerate(items):
             try:
-                values = shared | self._taken({"item": item, "index": index})
-                work += self._work(values.values())
+                own = self._taken({"item": item, "index": index})
+                own_nodes, own_longest = _extent(own.values())
+                work += self._work((nodes + own_nodes, max(longest, own_longest)))
                 if work > most_work:
                     raise ConditionFailed("it is too much work for so long a list: refer to less, or compare less.")
-                if self._outcome(values):
+                if self._outcome(shared | own):
                     found.append(item)
             except ConditionFailed as error:
                 raise ConditionFailed(f"for item {index}, {error}") from None
@@ -95,8 +99,6 @@ class Expression:
         return {name: _doubles(variables[name], 0) for name in self.names if name in variables}
 
     def _outcome(self, variables: Mapping[str, Any]) -> bool:
-        if self._work(variables.values()) > MOST_WORK:
-            raise ConditionFailed("it is too much work with values of this size: compare less, or nest less.")
         try:
             value = self._program.execute(variables)
         except (KeyboardInterrupt, SystemExit):
@@ -107,13 +109,14 @@ class Expression:
             raise ConditionFailed("it is neither true nor false: end it with a comparison.")
         return value
 
-    def _work(self, values: Collection[Any]) -> int:
-        """Operations that the expression may take with these values, at most."""
-        nodes = sum(map(_size, values))
-        longest = max((_longest(value) for value in values), default=0)
+    def _work(self, extent: tuple[int, int]) -> int:
+        """Operations that one evaluation may take with values of this extent. Raises: `ConditionFailed` if they are too many."""
+        nodes, longest = extent
         # A `+` makes one list of two, and an expression has lists of its own.
         lists = (nodes + len(self.source)) * (1 + self.source.count("+"))
         work: int = self._operations * lists**self._nested * (1 + longest // _CHARACTERS_A_STEP)
+        if work > MOST_WORK:
+            raise ConditionFailed("it is too much work with values of this size: compare less, or nest less.")
         return work
 
 
@@ -213,12 +216,15 @@ def _parts(value: Any) -> Iterator[Any]:
             open_parts += part
 
 
-def _size(value: Any) -> int:
-    return sum(1 for _ in _parts(value))
-
-
-def _longest(value: Any) -> int:
-    return max(len(part) if isinstance(part, str) else 0 for part in _parts(value))
+def _extent(values: Collection[Any]) -> tuple[int, int]:
+    """How many parts values have, and how long the longest text among them is."""
+    nodes = longest = 0
+    for value in values:
+        for part in _parts(value):
+            nodes += 1
+            if isinstance(part, str):
+                longest = max(longest, len(part))
+    return nodes, longest
 
 
 def _why(error: BaseException) -> str:
