@@ -20,7 +20,7 @@ from tests.actors.test_sealer import seal_all
 from tests.support.api import CP, Api, api_settings
 from tests.support.authenticated import ADMIN, AheadClock, Authenticated, authenticated
 from tests.support.fronted import PROOF
-from tests.support.hanging import stopped
+from tests.support.hanging import REFUSED_S, stopped
 from tests.support.log_texts import words_in
 from tests.support.openid import ORIGIN, login_ground
 from tests.support.principals import bearer
@@ -29,8 +29,6 @@ from tests.support.routes import http_routes
 from tests.support.stores import StoreUrls, fresh_name, own_stores
 from tests.support.tokens import SECRET
 
-#: What a client waits at most for a refusal.
-REFUSED_S = 5.0
 SSE = {"Accept": "text/event-stream"}
 
 

@@ -17,13 +17,9 @@ from cluster.domain.metrics import METRICS_COMPLETE, STORE_READABLE
 from cluster.embedded.processes import ProcessId
 from cluster.postgres.migrate import migrate
 from tests.support.api import CP, Api, api_settings
-from tests.support.hanging import stopped
+from tests.support.hanging import HEALTH_S, REFUSED_S, stopped
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls, fresh_name, own_stores
-
-#: What a client waits at most for a refusal, and a load balancer for an answer about health.
-REFUSED_S = 5.0
-HEALTH_S = 1.0
 
 READS = [
     "/tasks",

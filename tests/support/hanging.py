@@ -9,6 +9,12 @@ import psutil
 
 from cluster.embedded.processes import ProcessId
 
+#: What a test waits for a refusal. A call is refused within 5 s by the server's clock (`cluster.process.waits`); a busy machine
+#: adds to that, and a call that waited for the store twice would take longer than this.
+REFUSED_S = 8.0
+#: And for an answer about health: one that waited for a store would take longer.
+HEALTH_S = 4.0
+
 
 @contextlib.contextmanager
 def stopped(server: ProcessId) -> Iterator[None]:
