@@ -40,6 +40,7 @@ from cluster.settings import Settings
 from serve_app.gateway import Gateway
 from serve_app.replica import make_ingress
 from tests.support.documented import Witness
+from tests.support.ends import ended
 from tests.support.servers import PromptServer, serving_app
 from tests.support.stores import StoreUrls, fresh_name
 
@@ -85,14 +86,17 @@ class Process:
         """As kill -9: nothing is flushed or released, commits in flight have an unknown outcome."""
         self.died.set()
         self.resources.stores.pool._pool.terminate()
-        await self._end_tasks()
-        await self._close()
+        await self._over(self._end_tasks(), "every task")
+        await self._over(self._close(), "its clients")
 
     async def stop(self) -> None:
         self.died.set()
-        await self.run(self.actor.stop())
-        await self._end_tasks()
-        await self._close()
+        await self._over(self.run(self.actor.stop()), "the actor")
+        await self._over(self._end_tasks(), "every task")
+        await self._over(self._close(), "its clients")
+
+    async def _over(self, work: Awaitable[None], what: str) -> None:
+        await ended(work, f"{self.role.key}: {what}")
 
     async def _end_tasks(self) -> None:
         while self.tasks:

@@ -10,6 +10,8 @@ from typing import Any
 
 import uvicorn
 
+from tests.support.ends import ended
+
 #: A connection that was accepted is handed over within so many turns of the loop.
 _TURNS = 5
 _POLL_S = 0.005
@@ -79,5 +81,5 @@ async def serving_app(application: Any, port: int = 0, **options: Any) -> AsyncI
         yield server
     finally:
         server.end()
-        await serving
+        await ended(serving, "the served application")
         listener.close()
