@@ -38,7 +38,8 @@ class RegisterItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
-    agent: Agent
+    agent: Agent | None
+    """As it is stored; None if it is not (any more): its key was used for another agent, or it was unregistered at once."""
     seq: int | None
     created: bool
     conflict: bool = False

@@ -35,7 +35,7 @@ class PostgresAgents:
         keys = [(item.agent.origin.workspace, item.agent.agent_id) for item in items]
         stored = await self.get_many(keys)
         return [
-            Registered(agent=stored[key], seq=seq, created=created, conflict=conflict)
+            Registered(agent=stored.get(key), seq=seq, created=created, conflict=conflict)
             for key, (seq, created, conflict) in zip(keys, (outcomes[i] for i in range(len(items))), strict=True)
         ]
 

@@ -181,12 +181,15 @@ async def _register(gate: Gateway, bodies: Sequence[RegisterAgent], asker: Origi
     outcomes = await gate.registrations.put_many(items)
     if any(outcome.conflict for outcome in outcomes):
         raise Conflict("This Idempotency-Key was used with another body; use a new key.", "idempotency_conflict")
-    for outcome in outcomes:
-        gate.directory.note(outcome.agent)
+    registered = [outcome.agent for outcome in outcomes if outcome.agent is not None]
+    if len(registered) < len(outcomes):
+        raise Conflict("An agent was unregistered while it registered; register it again.", "agent_unregistered")
+    for each in registered:
+        gate.directory.note(each)
     await gate.heartbeats.record_activity(
         [HeartbeatRecord(workspace=asker.workspace, agent_id=body.agent_id, at=now) for body in bodies]
     )
-    return [outcome.agent for outcome in outcomes]
+    return registered
 
 
 @router.post("/agents", status_code=201)
@@ -195,7 +198,8 @@ async def register_agent(request: Request, body: RegisterAgent, asker: Asker, ke
     """Registers an agent. If it exists, its description is replaced and its counters are kept. A `draining` or `paused` that
     the agent itself had reported ends; one that an operator set stays, and `notice` in the answer says so. An agent that the
     control plane calls or runs (`endpoint`, `import_path`) needs `controlplane:agents.write` besides. 400 (`InvalidRequest`)
-    if the fields do not fit together, 409 (`Conflict`) if the key was used with another body."""
+    if the fields do not fit together, 409 (`Conflict`) if the key was used with another body or the agent is unregistered at the
+    same time."""
     await _check_kind(request, [body])
     (agent,) = await _register(gateway(request), [body], asker, key)
     return _registered_wire(agent)
@@ -215,7 +219,8 @@ def _registered_wire(agent: Agent) -> dict[str, Any]:
 @requires(Permission.AGENTS_CONNECT)
 async def register_agents(request: Request, body: RegisterAgents, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Registers up to 1,000 agents in one transaction; of several entries for one agent the last counts. 400
-    (`InvalidRequest`) if the fields of an agent do not fit together, 409 (`Conflict`) if the key was used with another body."""
+    (`InvalidRequest`) if the fields of an agent do not fit together, 409 (`Conflict`) if the key was used with another body or an
+    agent is unregistered at the same time."""
     await _check_kind(request, body.agents)
     # Of several descriptions of an agent the last counts, as if they came one after the other. Each would be a transaction of its
     # own, and a thousand of them held up the registrations of everybody until they were given up.

@@ -14,6 +14,8 @@ from aragora_sdk import NotFoundError
 from actors.health_monitor import PROBE_STEPS
 from actors.roles import HEALTH_MONITOR
 from cluster.process.clock import ManualClock
+from cluster.process.group_commit import GroupCommit
+from tests.stores.test_agents import UnregisteredAtOnce
 from tests.support.api import Api, in_thread
 from tests.support.endpoints import serving
 from tests.support.probes import eventually
@@ -62,6 +64,13 @@ async def test_registering_again_replaces_the_description_and_keeps_counters_and
     assert again["registered_at"] == first["registered_at"]
     metrics = await api.get("/metrics/agents/a1")
     assert (metrics["tasks_completed"], metrics["error_rate"], metrics["findings_generated"]) == (1, 0.0, 2)
+
+
+async def test_an_agent_that_is_unregistered_as_it_registers_is_a_conflict(api: Api) -> None:
+    api.gateway.registrations = GroupCommit(UnregisteredAtOnce(api.stores.pool, api.stores.epoch).register)
+    refused = await api.call("POST", "/agents", {"agent_id": "a1"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "agent_unregistered")
+    assert (await api.get("/agents"))["total"] == 0
 
 
 async def test_price_owner_and_limits_come_back_and_are_checked(api: Api) -> None:

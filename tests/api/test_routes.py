@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -100,9 +101,11 @@ async def test_a_key_with_another_body_is_a_conflict(api: Api) -> None:
         ("/tasks", {"task_type": "a"}, {"task_type": "b"}),
         ("/tasks/batch", {"tasks": [{"task_type": "a"}]}, {"tasks": [{"task_type": "b"}]}),
         ("/agents", {"agent_id": "a"}, {"agent_id": "a", "model": "m"}),
+        ("/agents", {"agent_id": "a"}, {"agent_id": "another"}),
+        ("/agents/batch", {"agents": [{"agent_id": "a"}]}, {"agents": [{"agent_id": "a"}, {"agent_id": "another"}]}),
         ("/deliberations", {"content": "a", "async": True}, {"content": "b", "async": True}),
     ):
-        headers = {"Idempotency-Key": "mine"}
+        headers = {"Idempotency-Key": json.dumps(other)}
         assert (await api.call("POST", path, body, headers=headers)).is_success
         refused = await api.call("POST", path, other, headers=headers)
         assert (refused.status_code, refused.json()["code"]) == (409, "idempotency_conflict"), path

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from cluster.domain.agents.agent import AgentStatus, Dedicated, Intent, Liveness
+from cluster.domain.agents.agent import Agent, AgentStatus, Dedicated, Intent, Liveness
 from cluster.domain.base.log import record_for
 from cluster.domain.tasks.events import Claim
 from cluster.domain.tasks.machine import step
@@ -13,6 +14,7 @@ from cluster.domain.tasks.task import IdempotencyKey, TaskHead
 from cluster.ports.agents import AgentChange, DedicatedAgent
 from cluster.ports.tasks import ShardFence, SubmitItem
 from cluster.ports.telemetry import AgentCounters
+from cluster.postgres.agents import PostgresAgents
 from cluster.postgres.stores import Stores
 from tests.support.samples import ASKER, NOW, new_task, registration
 
@@ -50,6 +52,30 @@ async def test_registering_again_keeps_counters_and_intent_and_revives(stores: S
     assert agent.registered_at == NOW
     kinds = [row.kind for row in await stores.log.read(0, 10)]
     assert kinds == ["agent.registered", "agent.status_changed", "agent.registered"]
+
+
+class UnregisteredAtOnce(PostgresAgents):
+    """Another caller unregisters each agent between its registration and the read of what is stored."""
+
+    async def get_many(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Agent]:
+        askers = [replace(ASKER, workspace=workspace) for workspace, _ in keys]
+        names = [agent_id for _, agent_id in keys]
+        await self.remove(
+            [record_for(by, NOW, "agent.unregistered", name) for by, name in zip(askers, names, strict=True)]
+        )
+        return await super().get_many(keys)
+
+
+async def test_a_registration_tells_of_an_agent_that_is_not_stored(stores: Stores) -> None:
+    key = IdempotencyKey(route="agents", key="k", body_digest=b"body")
+    first = replace(registration("a1"), idempotency=key)
+    other = replace(registration("a2"), idempotency=replace(key, body_digest=b"other"))
+    (registered,) = await stores.agents.register([first])
+    assert registered.agent is not None
+    (refused,) = await stores.agents.register([other])
+    assert (refused.agent, refused.conflict) == (None, True)
+    (removed,) = await UnregisteredAtOnce(stores.pool, stores.epoch).register([registration("a3")])
+    assert (removed.agent, removed.created, removed.conflict) == (None, True, False)
 
 
 async def test_dedicated_resources_are_stored_until_the_agent_registers_without_them(stores: Stores) -> None:
