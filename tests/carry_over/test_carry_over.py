@@ -135,8 +135,10 @@ async def test_receipts_verify_and_the_log_continues_without_a_gap(start: Start)
             assert now["head"] == kept["head"]
         submitted = await it.tasks.submit()
         after = await it.log()
-        assert [row.seq for row in after] == list(range(1, len(before) + 2))
-        assert (after[: len(before)], after[-1].entity) == (before, submitted)
+        # Nothing else is asked for, but an agent may be found silent meanwhile.
+        assert [row.seq for row in after] == list(range(1, len(after) + 1))
+        assert after[: len(before)] == before
+        assert submitted in {row.entity for row in after[len(before) :]}
         assert [row for row in after if not row.verifies()] == []
 
 

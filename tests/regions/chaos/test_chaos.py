@@ -11,6 +11,8 @@ from tests.support.region_mutants import ACKNOWLEDGE_EARLY, CURSOR_RESET, EPOCH_
 
 pytestmark = [needs_etcd, pytest.mark.slow]
 KILL = "kill the primary's process"
+#: A mistake shows if a client reads in a certain moment of the fault: mostly in the first run, on a busy machine in a later one.
+MOST_RUNS = 4
 
 
 async def test_a_killed_primary_is_replaced_and_nothing_is_lost() -> None:
@@ -38,5 +40,10 @@ async def test_every_kind_of_fault_loses_nothing() -> None:
     ids=lambda value: value if isinstance(value, str) else None,
 )
 async def test_a_mistake_is_found(mutant: str, kind: str, invariant: str) -> None:
-    history = await chaos(1, faults=1, names=[kind], mutant=mutant)
-    assert invariant in {violation.invariant for violation in check(history)}
+    found: set[str] = set()
+    for seed in range(1, MOST_RUNS + 1):
+        history = await chaos(seed, faults=1, names=[kind], mutant=mutant)
+        found |= {violation.invariant for violation in check(history)}
+        if invariant in found:
+            return
+    pytest.fail(f"{invariant} was not found in {MOST_RUNS} runs, but {found}")
