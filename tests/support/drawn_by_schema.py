@@ -86,7 +86,8 @@ def fault_of(role: str, call: str, asked: str, answer: requests.Response, foreig
     if answer.status_code >= 500:
         return f"it was answered {answer.status_code}"
     if shown:
-        return f"it shows {', '.join(shown)}"
+        at = answer.text.index(shown[0])
+        return f"it shows {', '.join(shown)}: {answer.text[max(0, at - 300) : at + 100]}"
     if answer.status_code < 400 and not _may(role, call):
         return "it may not make this call"
     return ""
