@@ -274,7 +274,10 @@ async def connect(
     try:
         pool = await asyncpg.create_pool(
             url,
-            min_size=1,
+            # One connection shows that the database is there. None is kept for its own sake: asyncpg (0.32) would try to open it
+            # again as long as the database is away, and log a traceback each time.
+            init_size=1,
+            min_size=0,
             max_size=max_size,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=LONGEST_ANSWER_S,

@@ -26,6 +26,7 @@ from serve_app.auth.admission import Asker, admit, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency, answered_once
+from serve_app.routes.made_before import still_there
 from serve_app.schemas.policies import DryRun, PolicyFields, Rollback, policy_wire
 
 router = GuardedRouter(tags=["policies"])
@@ -48,7 +49,8 @@ async def create_policy(request: Request, body: PolicyFields, asker: Asker, key:
     """Makes a policy. It counts for submits that begin after the answer: at this replica at once, at others within a second.
     ``conflicts`` names policies that contradict it: a task that both are about could be had by no agent. With
     ``all_workspaces`` it takes the permission to change policies of all workspaces. 400 (`InvalidRequest`) if it demands
-    nothing or contradicts itself, 409 (`Conflict`) if the key was used with another body or there are 200 policies."""
+    nothing or contradicts itself, 409 (`Conflict`) if the key was used with another body or for a policy that has been deleted
+    since, or there are 200 policies."""
     gate = gateway(request)
     if body.all_workspaces:
         await admit(request, Permission.POLICIES_GLOBAL)
@@ -59,7 +61,7 @@ async def create_policy(request: Request, body: PolicyFields, asker: Asker, key:
         idem = IdempotencyKey(route="policies/create", key=key, body_digest=digest)
     policy_id = await gate.policies.create(policy, policy.record(asker, policy.created_at, CREATED), idem)
     await _published(gate, policy_id)
-    return await _answer(gate, asker, await _known(gate, asker, policy_id))
+    return await _answer(gate, asker, await still_there(_known(gate, asker, policy_id), "policy"))
 
 
 def _new(gate: Gateway, asker: Origin, body: PolicyFields) -> Policy:

@@ -29,6 +29,7 @@ from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency, answered_once
 from serve_app.http.paging import total_wire
 from serve_app.routes.deliberations import admission
+from serve_app.routes.made_before import still_there
 from serve_app.routes.tasks import new_task
 from serve_app.schemas.fields import Offset
 from serve_app.schemas.schedules import ScheduleFields, preview_wire, schedule_wire
@@ -101,7 +102,7 @@ async def list_schedules(
 async def create_schedule(request: Request, body: ScheduleFields, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Makes a schedule; each run is a task or a deliberation in the caller's name. A deliberation also takes the permission
     to start one. 400 (`InvalidRequest`) if the timing cannot be or no run would ever be due, 409 (`Conflict`) if the key
-    was used with another body or the workspace has 1,000 schedules."""
+    was used with another body or for a schedule that has been deleted since, or the workspace has 1,000 schedules."""
     gate = gateway(request)
     await _may_start(request, body)
     template = _template(gate, asker, body)
@@ -126,7 +127,7 @@ async def create_schedule(request: Request, body: ScheduleFields, asker: Asker, 
         digest = body_digest(body.model_dump(mode="json", exclude_unset=True))
         idem = IdempotencyKey(route="schedules/create", key=key, body_digest=digest)
     schedule_id = await gate.schedules.create(schedule, _record(asker, now, "schedule.created", schedule), idem)
-    return schedule_wire(await _known(gate, asker, schedule_id))
+    return schedule_wire(await still_there(_known(gate, asker, schedule_id), "schedule"))
 
 
 @router.get("/schedules/{schedule_id}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -109,3 +110,26 @@ async def test_a_key_with_another_body_is_a_conflict(api: Api) -> None:
         assert (await api.call("POST", path, body, headers=headers)).is_success
         refused = await api.call("POST", path, other, headers=headers)
         assert (refused.status_code, refused.json()["code"]) == (409, "idempotency_conflict"), path
+
+
+async def test_each_call_that_makes_something_may_be_repeated_after_its_end(api: Api) -> None:
+    deletes = {path for method, path in CHANGES if method == "DELETE"}
+    seen: list[tuple[str, int]] = []
+    for method, collection in CHANGES:
+        removes = [path for path in deletes if re.fullmatch(re.escape(collection) + r"/\{\w+\}", path)]
+        if method != "POST" or not removes:
+            continue
+        path, body = await CHANGES["POST", collection](api)
+        headers = {"Idempotency-Key": "mine"}
+        first = (await api.call("POST", path, body, headers=headers)).json()
+        name = removes[0].rpartition("{")[2][:-1]
+        made = next((first[field] for field in (name, "id", "name") if field in first), None) or first["key"]["id"]
+        assert (await api.call("DELETE", f"{path}/{made}")).is_success, collection
+        again = await api.call("POST", path, body, headers=headers)
+        assert again.status_code in (201, 409), f"{collection}: {again.text}"
+        if again.status_code == 409:
+            assert again.json()["code"] == "deleted_since"
+            assert made not in (await api.call("GET", path)).text
+        seen.append((collection, again.status_code))
+    assert {collection for collection, status in seen if status == 409} == {"/schedules", "/policies"}
+    assert len(seen) > 8
