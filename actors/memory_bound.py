@@ -105,7 +105,7 @@ class Watched:
         """From when on a restart is right."""
         if self.restarted_at is None:
             return float("-inf")
-        return self.restarted_at + min(FIRST_WAIT_S * 2 ** (min(self.restarts, 20) - 1), LONGEST_WAIT_S)
+        return self.restarted_at + min(FIRST_WAIT_S * 2.0 ** (min(self.restarts, 20) - 1), LONGEST_WAIT_S)
 
     def is_due(self, now: float) -> bool:
         """Whether it was above the bound for long enough, and when it was asked last, and its wait is over."""

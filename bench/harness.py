@@ -158,7 +158,7 @@ def measure(
             for row in current.measure(stand):
                 rows.append(replace(row, bench=current.name, machine=where))
                 console.print(f"  {row.name}: {number(row.median)} {row.unit}{_ratio(row)}", highlight=False)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the other rows are still measured
             console.print_exception(max_frames=8)
             rows.append(Row(name="failed", unit="", runs=(float("nan"),), bench=current.name, machine=where))
         console.print(f"  {time.monotonic() - started:.0f} s", style="dim")

@@ -80,7 +80,8 @@ def _mark_of_haproxy() -> Path:
     import ray
     from ray.serve._private.constants import RAY_SERVE_HAPROXY_CONFIG_FILE_LOC
 
-    return Path(RAY_SERVE_HAPROXY_CONFIG_FILE_LOC).parent / ray.get_runtime_context().get_node_id() / REPLACED
+    node_id: str = ray.get_runtime_context().get_node_id()
+    return Path(RAY_SERVE_HAPROXY_CONFIG_FILE_LOC).parent / node_id / REPLACED
 
 
 def _hard_stop_s() -> int | None:

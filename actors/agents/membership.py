@@ -196,7 +196,7 @@ class NeighbourWatch:
             return False
         except StoreUnavailable:  # says nothing about the neighbour
             raise
-        except Exception as error:  # a call to a process that dies breaks in more ways than one
+        except Exception as error:  # noqa: BLE001 - a call to a process that dies breaks in more ways than one
             _logger.info("the open call to host %s broke: %r", neighbour, error)
             await self._clock.sleep(SUSPECT_S)
         if not await self._leases.end_unrenewed(lease_name(str(index), neighbour), TTL_S - SUSPECT_S):

@@ -348,7 +348,7 @@ class ClusterWorker:
             if work.lease.head.id not in self._cancelled:
                 raise  # the worker ends
             error = _CANCELLED
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001 - the handler's own error is the outcome
             error = shown_error(failure, MAX_ERROR_CHARS)
         del self._running[work.lease.head.id]
         self._cancelled.discard(work.lease.head.id)

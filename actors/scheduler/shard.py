@@ -260,7 +260,7 @@ class SchedulerShard:
             except Missing:
                 missing.append((caller, number, request))
                 continue
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - one request's bug must not fail the others; logged by _refusal
                 answer = self._refusal(request, error)
             if answer is not None:
                 answers.append((caller, number, answer))
@@ -305,7 +305,7 @@ class SchedulerShard:
         decides again; what is still not open is answered from the store."""
         try:
             await self._generations.serving().follower.catch_up_to(await self._log.head())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as above, for those that wait for the look-up
             refused = self._refusal(missing[0][2], error)
             for caller, number, _ in missing:
                 self._answers.tell((caller, number), refused)
@@ -320,7 +320,7 @@ class SchedulerShard:
     async def _ended(self, request: SchedulerRequest) -> Any:
         try:
             return await self._ended_tasks.answer(request)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as above
             return self._refusal(request, error)
 
     async def _look_up_ends(self, state: ShardState, unresolved: Mapping[str, Sequence[str]]) -> None:
@@ -335,7 +335,7 @@ class SchedulerShard:
         """Changes memory for a reason that nobody waits for, and takes what follows on its way to the store."""
         try:
             change()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, memory is half-changed and read again
             self._generations.broke(state, error)
         self._send([])
 
@@ -345,7 +345,7 @@ class SchedulerShard:
         state = self._state
         try:
             written = None if state is None or state.failed else state.take_output(answers, self._clock.now())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as above
             assert state is not None
             self._generations.broke(state, error)
             written = None

@@ -31,7 +31,7 @@ async def _serve(handlers: Handlers) -> None:
         command = json.loads(line)
         try:
             answer = await handlers[command.pop("op")](**command)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is printed, and told to the bench
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)

@@ -184,7 +184,7 @@ class A2ATransport:
         self._known.pop((ask.endpoint, ask.credential), None)
         try:
             again = await self._card(ask, http)
-        except Exception:  # the error of the call itself says more
+        except Exception:  # noqa: BLE001 - the error of the call itself says more
             return None
         return again if again.addresses != known.addresses else None
 

@@ -103,7 +103,7 @@ def body_words(content: bytes) -> str:
         value = parse_json(content, "It")
     except NotJson:
         return words_of(re.sub(r"<[^>]{0,200}>", " ", content[:2000].decode(errors="replace")))
-    except Exception:  # a number that Python does not read: there are no words worth keeping then
+    except Exception:  # noqa: BLE001 - a number that Python does not read: there are no words worth keeping then
         return ""
     return complaint_in(value) or words_of(value)
 

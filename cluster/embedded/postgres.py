@@ -234,7 +234,7 @@ def _run_sync(ask: object) -> None:
     def run() -> None:
         try:
             asyncio.run(ask())  # type: ignore[operator]
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits
             failure.append(error)
 
     thread = threading.Thread(target=run)

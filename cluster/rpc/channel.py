@@ -210,7 +210,7 @@ class _Answering(_Frames):
             return
         try:
             number, method, arguments = _loads(message)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - unpickling raises whatever the bytes say
             _logger.error("a message that is no call ends its connection: %s", error)
             self.abort()
             return

@@ -390,7 +390,7 @@ class ExchangeClient:
                 caller=self._caller, requests=requests, withdrawn=tuple(withdrawn), session=self._session
             )
             reply = await self._call(call)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - no request is lost, whatever failed; bugs are logged by _unavailable
             # If only the connection was lost, the actor still has the requests that this call withdrew: withdraw again.
             self._withdrawn += withdrawn
             self._given_up.clear()

@@ -171,9 +171,7 @@ class RecordFormatter(logging.Formatter):
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
-    except (
-        Exception
-    ) as error:  # the arguments do not fit, or one of them cannot be shown: the line is kept all the same
+    except Exception as error:  # noqa: BLE001 - a line whose arguments do not fit, or cannot be shown, is kept all the same
         return f"{record.msg} ({type(error).__name__} while its arguments were shown)"
 
 

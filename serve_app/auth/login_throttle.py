@@ -98,10 +98,10 @@ class LoginThrottle:
             await self._check_address(connection)
         try:
             found = await prove()
-        except Unauthenticated as error:
+        except Unauthenticated:
             self._proven.pop(login, None)
             await self._count(connection, text)
-            raise error
+            raise
         except CallerError:  # it counts, but not for this call
             self._prove(login)
             raise

@@ -57,7 +57,7 @@ class DirectRoute:
         request = Request(scope, receive)
         try:
             await admit(request, self._permission, self._kind)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it becomes the answer, as FastAPI's handlers make it
             await _refusal(request, error)(scope, receive, send)
             return
         raw = b""
@@ -69,12 +69,12 @@ class DirectRoute:
             raw = read
             try:
                 body = await in_thread_if_large(len(raw), self._parsed, raw, await principal_of(request))
-            except Exception:  # FastAPI reads the body again and words the refusal
+            except Exception:  # noqa: BLE001 - FastAPI reads the body again and words the refusal
                 await app.whole_way(scope, _replayed(raw, receive), send)  # type: ignore[attr-defined]
                 return
         try:
             answer = await self._endpoint(**await self._arguments(request, part, body))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as above
             answer = _refusal(request, error)
         if isinstance(answer, Response):
             response = await shown_response(request, self.route.path, answer)

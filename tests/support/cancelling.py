@@ -33,7 +33,7 @@ class CancelledAt:
                 else:
                     try:
                         yield future
-                    except BaseException as error:
+                    except BaseException as error:  # noqa: BLE001 - it is thrown into the call
                         future = self._call.throw(error)
                     else:
                         future = self._call.send(None)

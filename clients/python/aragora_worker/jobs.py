@@ -223,7 +223,7 @@ class RunningJob:
     async def _run(self, make: Callable[[], Awaitable[Any]]) -> EncodedReport:
         try:
             return self._succeeded(await make())
-        except BaseException as error:  # a handler that exits has failed, the worker has not
+        except BaseException as error:  # noqa: BLE001 - a handler that exits has failed, the worker has not
             return self._failed(error)
 
     def _task_ended(self, task: asyncio.Task[EncodedReport]) -> None:
@@ -240,7 +240,7 @@ class RunningJob:
                 return
             # A plain function stops by returning, so what it returns after it was told to says nothing.
             done = self._encoded(self._why_stopped()) if self._stop is not None else self._succeeded(result)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - as above
             done = self._failed(error)
         self._conclude(done)
 
@@ -310,7 +310,7 @@ def _code_of(kind: type[BaseException]) -> dict[str, Any]:
 def _log_failure(task_id: str, error: BaseException) -> None:
     try:
         _logger.warning("task %s failed", task_id, exc_info=error)
-    except BaseException:  # errors are somebody else's code, and logging shows their members
+    except BaseException:  # noqa: BLE001 - errors are somebody else's code, and logging shows their members
         _logger.warning("task %s failed, and its error cannot be shown", task_id)
 
 
@@ -364,7 +364,7 @@ def run_again_until(over: threading.Event, loop: asyncio.AbstractEventLoop) -> N
     while not over.is_set():
         try:
             loop.run_forever()
-        except BaseException as error:  # SystemExit and KeyboardInterrupt of any task end run_forever
+        except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt of any task end run_forever
             _logger.warning("a job has ended the event loop of all jobs (%s); it runs again", type(error))
         else:
             if not over.is_set():

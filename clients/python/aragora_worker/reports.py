@@ -58,7 +58,7 @@ def encoded(report: Report) -> EncodedReport:
     change what it returned."""
     try:
         return report, compact_json(report).encode()
-    except BaseException as error:  # objects of the handler's may raise anything
+    except BaseException as error:  # noqa: BLE001 - objects of the handler's may raise anything
         return encoded(failure(report, shown_error(error, MAX_ERROR_CHARS)))
 
 
@@ -144,7 +144,7 @@ class ReportQueue:
             outcomes = await self._send([pending.content for pending in batch])
             if len(outcomes) != len(batch):
                 raise OutcomeUnknown("What answered the reports is not the control plane.")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a batch that fails for any reason is sent again in halves
             self._most = max(1, len(batch) // 2)
             if isinstance(error, ApiError) and error.status in _REFUSALS:
                 self._refused(batch, error)

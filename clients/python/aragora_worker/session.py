@@ -167,7 +167,7 @@ class Session:
                 outage.answered(HEARTBEAT)
                 delays.reset()
                 pause_s = self._heartbeat_s
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - heartbeats go on whatever one of them met
                 if isinstance(error, NotFound):  # the control plane is there, and has forgotten the agent
                     outage.answered(HEARTBEAT)
                     await self.registration.registered()

@@ -195,7 +195,7 @@ class Worker:
             )
             try:
                 asyncio.run(session())
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - it is raised where the outcome is awaited
                 outcome.set_exception(error)
             else:
                 outcome.set_result(None)

@@ -118,7 +118,7 @@ def _examined(ours: Settings) -> tuple[list[Finding], bool]:
     async def put() -> None:
         try:
             found.put(await examine(ours))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is raised where the answer is awaited
             found.put(error)
 
     thread = threading.Thread(target=lambda: asyncio.run(put()), daemon=True)

@@ -103,7 +103,7 @@ class Expression:
             value = self._program.execute(variables)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # what the library calls a panic is no Exception
+        except BaseException as error:  # noqa: BLE001 - what the library calls a panic is no Exception
             raise ConditionFailed(_why(error)) from None
         if not isinstance(value, bool):
             raise ConditionFailed("it is neither true nor false: end it with a comparison.")
@@ -135,7 +135,7 @@ def expression(source: str, variables: frozenset[str]) -> Expression:
         program = cel.compile(source)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # as above
+    except BaseException as error:  # noqa: BLE001 - as above
         position = re.search(r"<input>:(\d+):(\d+)", str(error))
         where = f" near character {position[2]} of line {position[1]}" if position else ""
         raise _invalid(f"is not CEL{where}") from None

@@ -145,7 +145,7 @@ def shown_words(error: BaseException, limit: int) -> str:
     """
     try:
         return shown_text(str(error), limit)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - str() of somebody else's error may raise anything
         return ""
 
 
@@ -153,7 +153,7 @@ def shown_error(error: BaseException, limit: int) -> str:
     """The type and text of an error that somebody else's code raised."""
     try:
         name = shown_text(str(type(error).__name__), limit)
-    except BaseException:  # a metaclass may compute the name
+    except BaseException:  # noqa: BLE001 - a metaclass may compute the name
         name = "error"
     return shown_text(f"{name}: {shown_words(error, limit)}", limit)
 
