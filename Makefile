@@ -81,6 +81,7 @@ docs: setup ## Write the generated pages
 	@$(BIN)/python -m scripts.docs.machines_page docs/architecture.md
 	@$(BIN)/python -m scripts.docs.alerts_manifest > kuberay/alerts.yaml
 	@$(BIN)/python -m scripts.docs.metrics_page > docs/metrics.md
+	@$(BIN)/python -m scripts.docs.typescript_client > clients/typescript/src/api.ts
 
 lock: setup ## Write requirements.lock anew
 	@$(BIN)/uv export --quiet --no-emit-project --no-emit-package aragora-worker --all-extras --all-groups --no-header --no-annotate --format requirements.txt > requirements.lock

