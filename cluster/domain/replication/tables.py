@@ -361,6 +361,19 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         why="Runs go on in the region that takes over, from the rows of the log that it has.",
     ),
     ReplicatedTable(
+        name="hooks",
+        key=("workspace", "name"),
+        naming=_of_workspace("hook.", name="entity"),
+        columns=_columns(
+            "id text, workspace text, name text, starts json, input json, rate_per_minute double precision, "
+            "created_at double precision, created_by text, changed_at double precision, changed_by text, secrets_id text, "
+            "secrets_until json, paused boolean, revision bigint"
+        ),
+        owner="workspace",
+        whole_rows_withheld=True,
+        why="Their secrets stay in their region: after a failover each hook is rotated, or its sender is given the secret anew.",
+    ),
+    ReplicatedTable(
         name="notification_channels",
         key=("workspace", "name"),
         naming=_of_workspace("notification.channel_", name="entity"),

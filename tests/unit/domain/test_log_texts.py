@@ -243,4 +243,5 @@ def test_every_subject_has_its_texts_declared() -> None:
         "policy",
         "workflow",
         "notification",
+        "hook",
     }
