@@ -68,9 +68,11 @@ _RETENTION = fields(
     task_count=COUNT,
     deliberation_days=NUMBER,
     deliberation_count=COUNT,
+    workflow_run_days=NUMBER,
+    workflow_run_count=COUNT,
     is_default=YES_OR_NO,
     run_requested=YES_OR_NO,
-    last_run=nullable(fields(ended_at=EPOCH, tasks=COUNT, deliberations=COUNT)),
+    last_run=nullable(fields(ended_at=EPOCH, tasks=COUNT, deliberations=COUNT, workflow_runs=COUNT)),
 )
 _HEALTH = fields(status={"type": "string", "enum": ["ok", "degraded"]}, degraded=listed(TEXT))
 
@@ -467,6 +469,7 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
             complete=YES_OR_NO,
             tasks=nullable(COUNT),
             deliberations=nullable(COUNT),
+            workflow_runs=nullable(COUNT),
         )
     },
     ("GET", "/stream"): {200: fields(sse=MAP, websocket=MAP, filters=listed(TEXT), frame=MAP, last_event_id=COUNT)},

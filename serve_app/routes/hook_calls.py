@@ -144,7 +144,7 @@ async def _start_task(gate: Gateway, asker: Origin, hook: Hook, webhook_id: str,
 
 async def _start_run(gate: Gateway, asker: Origin, hook: Hook, webhook_id: str, given: Any) -> str:
     run_id = hook.start_id(webhook_id)
-    if await gate.workflows.runs(asker.workspace, [run_id]):
+    if await gate.workflows.runs(asker.workspace, [run_id]) or await gate.workflows.stub(asker.workspace, run_id):
         return run_id
     starts: Mapping[str, Any] = hook.starts
     workflow = await known_workflow(gate, asker, starts["workflow"], starts["version"])

@@ -66,7 +66,8 @@ async def known_workflow(gate: Gateway, asker: Origin, name: str, version: int |
 async def _known_run(gate: Gateway, asker: Origin, run_id: str) -> StoredRun:
     found = (await gate.workflows.runs(asker.workspace, [check_id(run_id, "run_id")])).get(run_id)
     if found is None:
-        raise NotFound(f"There is no run {run_id}.", "run_not_found")
+        stub = await gate.workflows.stub(asker.workspace, run_id)
+        raise NotFound(f"There is no run {run_id}.", "run_not_found") if stub is None else stub.error("run")
     return found
 
 
@@ -246,7 +247,7 @@ async def get_run(
 ) -> dict[str, Any]:
     """One run with its steps. With ``wait`` it is answered when the run has ended, or so many seconds have passed (at most 25).
     With ``results`` each step that has completed has its ``result``, unless those before it are some megabytes. 404
-    (`NotFound`) if there is no such run."""
+    (`NotFound`) if there is no such run, 410 (`Removed`) if retention has removed it."""
     gate = gateway(request)
     run = await at_its_end(
         request,

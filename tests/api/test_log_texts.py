@@ -170,7 +170,12 @@ async def _erasure(api: Api) -> None:
 
 
 async def _retention(api: Api) -> None:
-    assert (await api.call("PUT", "/retention", {"task_days": 1, "deliberation_days": 1})).is_success
+    await api.post("/workflows", {"name": "ends", "steps": [{"id": "a", "signal": {"name": "go"}}]})
+    run_id = (await api.post("/workflows/ends/runs", {"input": WORDS}))["run_id"]
+    await api.post(f"/workflow-runs/{run_id}/cancel")
+    await settle(workflow_keeper(api.stores, Agents(api.stores, "default")))
+    rule = {"task_days": 1, "deliberation_days": 1, "workflow_run_days": 1}
+    assert (await api.call("PUT", "/retention", rule)).is_success
     await api.post("/retention/run", {})
     await retention_keeper(api.stores, clock=Hurried(time.time() + 30 * DAY_S)).look()
 

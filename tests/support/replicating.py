@@ -11,7 +11,7 @@ from actors.schedules import change_of
 from cluster.domain.access.roles import CustomRole
 from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.agents.agent import Health, Intent
-from cluster.domain.audit.retention import DELIBERATIONS_REMOVED, RULE_SET, TASKS_REMOVED, removal
+from cluster.domain.audit.retention import DELIBERATIONS_REMOVED, RULE_SET, RUNS_REMOVED, TASKS_REMOVED, removal
 from cluster.domain.base.errors import Conflict, NotFound
 from cluster.domain.base.log import Origin, record_for
 from cluster.domain.consensus.learning import StoredOutcome, fit
@@ -61,6 +61,7 @@ _ENDED = {
     DELIBERATIONS_REMOVED: (
         "select request_id as id from deliberations where workspace = $1 and terminal is not null order by 1 limit 1"
     ),
+    RUNS_REMOVED: "select id from workflow_runs where workspace = $1 and ended_at is not null order by id limit 1",
 }
 
 
