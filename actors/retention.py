@@ -11,7 +11,15 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
-from cluster.domain.audit.retention import DELIBERATIONS_REMOVED, LISTS, TASKS_REMOVED, Bounds, RetentionRule, removal
+from cluster.domain.audit.retention import (
+    DELIBERATIONS_REMOVED,
+    LISTS,
+    RUNS_REMOVED,
+    TASKS_REMOVED,
+    Bounds,
+    RetentionRule,
+    removal,
+)
 from cluster.domain.base.errors import Fenced, TryLater
 from cluster.ports.clock import Clock
 from cluster.ports.erasure import Position
@@ -24,7 +32,7 @@ _logger = logging.getLogger(__name__)
 #: Between two looks for requests of a run, and between the ends of two passes over all workspaces.
 LOOK_S: Final = 5.0
 PASS_S: Final = 900.0
-#: Tasks or deliberations that are read, and removed, at once.
+#: Tasks, deliberations or runs that are read, and removed, at once.
 BATCH: Final = 500
 START: Final[Position] = (float("-inf"), "")
 #: After a window, at least; else so many times what the window took. With half of the time for itself it made submits take 1.33
@@ -129,6 +137,7 @@ class RetentionKeeper:
             requested_at=state.requested_at,
             tasks=removed[TASKS_REMOVED],
             deliberations=removed[DELIBERATIONS_REMOVED],
+            workflow_runs=removed[RUNS_REMOVED],
         )
         await self._store.passed(workspace, last)
 

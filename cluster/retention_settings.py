@@ -18,6 +18,8 @@ class RetentionSettings(BaseSettings):
     task_retention_count: int = variable(1_000_000, "Of the tasks of a workspace, so many are kept, the newest by their submit; ended ones beyond are removed. 0: any number.", group=GROUP, unit="tasks", ge=0, le=MOST_COUNT)
     deliberation_retention_days: float = variable(90, "Deliberations that ended longer ago are removed, with their journals and receipts. 0: none for its age.", group=GROUP, unit="days", ge=0, le=MOST_DAYS)
     deliberation_retention_count: int = variable(100_000, "Of the deliberations of a workspace, so many are kept, the newest by their admission; ended ones beyond are removed. 0: any number.", group=GROUP, unit="deliberations", ge=0, le=MOST_COUNT)
+    workflow_run_retention_days: float = variable(30, "Runs of workflows that ended longer ago are removed. 0: none for its age.", group=GROUP, unit="days", ge=0, le=MOST_DAYS)
+    workflow_run_retention_count: int = variable(100_000, "Of the runs of workflows of a workspace, so many are kept, the newest by their start; ended ones beyond are removed. 0: any number.", group=GROUP, unit="runs", ge=0, le=MOST_COUNT)
     # fmt: on
 
     def retention_rule(self) -> RetentionRule:
@@ -27,4 +29,6 @@ class RetentionSettings(BaseSettings):
             task_count=self.task_retention_count,
             deliberation_days=self.deliberation_retention_days,
             deliberation_count=self.deliberation_retention_count,
+            workflow_run_days=self.workflow_run_retention_days,
+            workflow_run_count=self.workflow_run_retention_count,
         )

@@ -21,12 +21,14 @@ from cluster.domain.base.json_values import check_text
 from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.base.log import LogRecord, Origin, record_for
 from cluster.domain.deliberation.stored import Deliberation
+from cluster.domain.hooks.hook import MOST_HOOKS
 from cluster.domain.receipts.erasure import erased_contract, erased_events
 from cluster.domain.schedules.schedule import MOST_SCHEDULES
 from cluster.domain.workflows.document import MOST_WORKFLOWS
 from cluster.ports.clock import Clock
 from cluster.ports.deliberations import WorkspaceDeliberations
 from cluster.ports.erasure import Erasures, Position, Window
+from cluster.ports.hooks import WorkspaceHooks
 from cluster.ports.schedules import WorkspaceSchedules
 from cluster.ports.workflows import WorkspaceWorkflows
 from serve_app.signing import ReceiptSigner
@@ -43,7 +45,7 @@ NAMED: Final = 5
 #: Clocks of processes may differ by this much: a pull call is looked for as long before and after its deliberation.
 SKEW_S: Final = 300.0
 #: Stages of an erasure of a workspace.
-STAGES_MAX: Final = 6
+STAGES_MAX: Final = 7
 #: Times and numbers of a cursor are below it: up to it, floats are exact.
 MOST: Final = 2**53
 #: Of a stage that is one step.
@@ -60,6 +62,7 @@ class Erased:
     log_rows: int = 0
     schedules: int = 0
     workflows: int = 0
+    hooks: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,7 @@ class Progress:
             erased.log_rows,
             erased.schedules,
             erased.workflows,
+            erased.hooks,
         ]
         text = json.dumps([self.erasure, self.until, self.stage, self.at, self.key, *counts])
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
@@ -93,7 +97,7 @@ def progress_of(cursor: str) -> Progress:
     try:
         found = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         erasure, until, stage, at, key, *counts = found
-        tasks, deliberations, outcomes, log_rows, schedules, workflows = (int(count) for count in counts)
+        tasks, deliberations, outcomes, log_rows, schedules, workflows, hooks = (int(count) for count in counts)
         check_text(key, "key")
         if not (0 <= stage <= STAGES_MAX and all(0 <= number < MOST for number in (until, at, *counts))):
             raise ValueError("numbers that no erasure has")
@@ -110,6 +114,7 @@ def progress_of(cursor: str) -> Progress:
                 log_rows=log_rows,
                 schedules=schedules,
                 workflows=workflows,
+                hooks=hooks,
             ),
         )
         if progress.cursor() != cursor:
@@ -131,6 +136,7 @@ class Eraser:
         deliberations: WorkspaceDeliberations,
         schedules: WorkspaceSchedules,
         workflows: WorkspaceWorkflows,
+        hooks: WorkspaceHooks,
         signing: ReceiptSigner,
         clock: Clock,
         asker: Origin,
@@ -142,6 +148,7 @@ class Eraser:
         self._deliberations = deliberations
         self._schedules = schedules
         self._workflows = workflows
+        self._hooks = hooks
         self._signing = signing
         self._clock = clock
         self._asker = asker
@@ -178,6 +185,7 @@ class Eraser:
             log_rows=erased.log_rows,
             schedules=erased.schedules,
             workflows=erased.workflows,
+            hooks=erased.hooks,
         )
         return self._progress, True
 
@@ -185,8 +193,11 @@ class Eraser:
         """Each yields after a commit, with ``_progress`` at what it has done."""
         if self._scope is Scope.TASK:
             return (self._one,)
-        # Schedules and workflows go first, since they would go on to write what is erased.
-        both = (self._all_schedules, self._all_workflows, self._tasks, self._ended_deliberations)
+        # Schedules, hooks and workflows go first, since they would go on to write what is erased.
+        both = (
+            *(self._all_schedules, self._all_hooks, self._all_workflows),
+            *(self._tasks, self._ended_deliberations),
+        )
         return both if self._scope is Scope.SUBJECT else (*both, self._outcomes, self._words, self._rest)
 
     def _count(self, **more: int) -> None:
@@ -253,6 +264,19 @@ class Eraser:
         while ids := await self._schedules.of_subject(self._workspace, self._subject, BATCH):
             records = [self._record("schedule.deleted", id_, schedule_id=id_) for id_ in ids]
             self._count(schedules=len(await self._schedules.remove(self._workspace, records)))
+            yield
+
+    async def _all_hooks(self) -> AsyncGenerator[None]:
+        """Deletes hooks that start what holds the words."""
+        if self._dry_run:
+            found = await self._hooks.of_subject(self._workspace, self._subject, MOST_HOOKS)
+            self._count(hooks=len(found) if self._progress.key != _DONE else 0)
+            self._moved((0.0, _DONE))
+            yield
+            return
+        while names := await self._hooks.of_subject(self._workspace, self._subject, BATCH):
+            records = [self._record("hook.deleted", name, hook=name) for name in names]
+            self._count(hooks=len(await self._hooks.remove(self._workspace, records)))
             yield
 
     async def _all_workflows(self) -> AsyncGenerator[None]:

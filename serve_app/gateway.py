@@ -39,6 +39,7 @@ from cluster.ports.clock import Clock
 from cluster.ports.credentials import WorkspaceCredentials
 from cluster.ports.deliberations import WorkspaceDeliberations
 from cluster.ports.erasure import Erasures
+from cluster.ports.hooks import WorkspaceHooks
 from cluster.ports.idempotency import Answers
 from cluster.ports.leases import HeldLeases
 from cluster.ports.log import WorkspaceLog
@@ -90,6 +91,7 @@ class Gateway:
     signing: ReceiptSigner
     schedules: WorkspaceSchedules
     workflows: WorkspaceWorkflows
+    hooks: WorkspaceHooks
     notifications: WorkspaceNotifications
     outcomes: OutcomeStore
     policies: WorkspacePolicies

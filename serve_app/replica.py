@@ -172,6 +172,7 @@ class Replica:
             controls=resources.stores.controls,
             schedules=resources.stores.schedules,
             workflows=resources.stores.workflows,
+            hooks=resources.stores.hooks(settings.sealing_keys()),
             notifications=resources.stores.notifications,
             answers=resources.stores.answers,
             agents=resources.stores.agents,
@@ -387,7 +388,7 @@ def make_ingress(
             gate.spawn(end_when_replaced(gate.endings, replaced))
         app.state.gateway = gate
         app.state.memory = replica.memory
-        limits = shared_limits(settings, resources)
+        limits = app.state.shared_limits = shared_limits(settings, resources)
         closing.push_async_callback(limits.close)
         if settings.auth_enabled:
             known = await authentication(settings, resources, gate.access, gate.access_store, front_proof)

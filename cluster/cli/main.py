@@ -35,6 +35,7 @@ from cluster.cli.commands import (
     doctor,
     erase,
     evaluate,
+    hooks,
     keys,
     login,
     logs,
@@ -90,6 +91,7 @@ app.add_typer(credentials.app, name="credentials")
 app.add_typer(policies.app, name="policies")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(workflows.app, name="workflows")
+app.add_typer(hooks.app, name="hooks")
 app.add_typer(notifications.app, name="notifications")
 app.add_typer(batch.app, name="batch")
 app.add_typer(deliberations.app, name="deliberations")

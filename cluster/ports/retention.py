@@ -19,6 +19,7 @@ class Pass:
     requested_at: float | None
     tasks: int
     deliberations: int
+    workflow_runs: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,18 +52,18 @@ class WorkspaceRetention(Protocol):
     async def window(
         self, workspace: str, kind: str, bounds: Bounds, too_many: Position | None, after: Position, limit: int
     ) -> Window:
-        """A window of at most ``limit`` tasks or deliberations, the oldest submit first. Chosen are those that may go: not what
-        is open, and no agent's call of a deliberation that is."""
+        """A window of at most ``limit`` tasks, deliberations or runs, the oldest submit first. Chosen are those that may go: not
+        what is open, and no agent's call of a deliberation that is."""
 
     async def referred(self, workspace: str, kind: str, ids: Sequence[str]) -> Collection[str]:
-        """Those of them that open tasks come after or schedules name, which stay."""
+        """Those of them that open tasks come after, schedules name or open runs refer to, which stay."""
 
 
 class RetentionStore(WorkspaceRetention, Protocol):
     """What the part that removes gets, which serves all workspaces."""
 
     async def workspaces(self) -> list[str]:
-        """Those that have tasks, deliberations or a request."""
+        """Those that have tasks, deliberations, runs or a request."""
 
     async def requested(self) -> list[str]:
         """Those for which somebody waits for a pass."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cluster.domain.audit.retention import Stub
 from cluster.domain.base.log import LogRecord
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.domain.workflows.document import RunStatus
@@ -51,6 +52,9 @@ class WorkspaceWorkflows(Protocol):
 
     async def runs(self, workspace: str, ids: Sequence[str]) -> dict[str, StoredRun]:
         """Those of the runs that there are."""
+
+    async def stub(self, workspace: str, run_id: str) -> Stub | None:
+        """What is left of a run that retention has removed."""
 
     async def run_input(self, workspace: str, run_id: str) -> tuple[Any, int]:
         """What a run was given, None if there is no such run; and its characters of JSON."""

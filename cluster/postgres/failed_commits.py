@@ -23,9 +23,9 @@ COMMITS: Final = (
     *("admit_deliberations", "append_deliberations", "cancel_deliberation", "record_outcomes", "save_snapshots"),
     *("put_workspace", "put_binding", "remove_binding", "put_role", "remove_role", "create_key", "change_key"),
     *("erase_tasks", "erase_deliberation", "erase_outcomes", "erase_log_words"),
-    *("remove_tasks", "remove_deliberations", "put_retention"),
+    *("remove_tasks", "remove_deliberations", "remove_runs", "put_retention"),
     *("create_schedule", "change_schedules", "remove_schedules"),
-    *("put_credential", "remove_credential"),
+    *("put_credential", "remove_credential", "put_hook", "remove_hooks"),
     *("create_policy", "change_policy", "remove_policy", "record_violations", "change_violation"),
     *("apply_workflow", "start_run", "begin_advancing", "advance_runs", "signal_run", "remove_workflows"),
     *("put_notification_channel", "remove_notification_channel", "put_notification_rule", "remove_notification_rule"),
@@ -42,8 +42,9 @@ _COMMIT: Final = re.compile(rf"\b(?:{'|'.join(COMMITS)})\(")
 #: The class of an error without a SQLSTATE: the server did not answer, or the data did not even reach it.
 NO_ANSWER: Final = "none"
 #: Of refusals that are the caller's fault: a key that was used with another body, a change after which nobody could
-#: administer access, one schedule or workflow too many, and a schedule or run that was changed or deleted meanwhile.
-_CALLERS: Final = ("AG003", "AG004", "AG006", "AG007", "AG008", "AG009")
+#: administer access, one schedule or workflow too many, a schedule or run that was changed or deleted meanwhile, and a webhook
+#: that was sent again.
+_CALLERS: Final = ("AG003", "AG004", "AG006", "AG007", "AG008", "AG009", "AG010")
 
 
 class FailedCommits:

@@ -44,6 +44,7 @@ _CONFLICTS = {
     "AG006": ("The workspace has as many schedules as it may have; delete one first.", "too_many_schedules"),
     "AG007": ("The schedule was changed or ran meanwhile; read it and try again.", "schedule_changed"),
     "AG008": ("The workspace has as many workflows as it may have; delete one first.", "too_many_workflows"),
+    "AG010": ("The webhook has started its task before.", "already_started"),
     "AG009": ("The run was deleted or signalled meanwhile.", "run_changed"),
 }
 #: What asyncpg and the network raise. InternalClientError: the server ended an idle connection before it was used.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from cluster.domain.audit.retention import DELIBERATIONS_REMOVED, TASKS_REMOVED, Bounds
+from cluster.domain.audit.retention import DELIBERATIONS_REMOVED, RUNS_REMOVED, TASKS_REMOVED, Bounds
 from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.base.log import LogRecord
 from cluster.domain.tasks.task import PULL_CALL_TYPE
@@ -18,7 +18,11 @@ from cluster.postgres.queries import queries
 
 _SQL = queries("retention")
 #: Kind of the row that removes → what the names of its statements have.
-_OF_KIND: Final[Mapping[str, str]] = {TASKS_REMOVED: "tasks", DELIBERATIONS_REMOVED: "deliberations"}
+_OF_KIND: Final[Mapping[str, str]] = {
+    TASKS_REMOVED: "tasks",
+    DELIBERATIONS_REMOVED: "deliberations",
+    RUNS_REMOVED: "runs",
+}
 
 
 class PostgresRetention:
@@ -35,6 +39,7 @@ class PostgresRetention:
                 requested_at=row["answered"],
                 tasks=row["tasks"],
                 deliberations=row["deliberations"],
+                workflow_runs=row["workflow_runs"],
             )
         rule = None if row["rule"] is None else json.loads(row["rule"])
         return RetentionState(rule=rule, requested_at=row["requested_at"], last=last)
@@ -88,6 +93,5 @@ class PostgresRetention:
         return int(await self._pool.value(query, self._epoch.region, self._epoch.value, rows))
 
     async def passed(self, workspace: str, last: Pass) -> None:
-        await self._pool.execute(
-            _SQL["passed"], workspace, last.ended_at, last.requested_at, last.tasks, last.deliberations
-        )
+        counts = (last.tasks, last.deliberations, last.workflow_runs)
+        await self._pool.execute(_SQL["passed"], workspace, last.ended_at, last.requested_at, *counts)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cluster.postgres.credentials import PostgresCredentials
     from cluster.postgres.deliberations import PostgresDeliberations
     from cluster.postgres.erasure import PostgresErasures
+    from cluster.postgres.hooks import PostgresHooks
     from cluster.postgres.keys import PostgresSigningKeys
     from cluster.postgres.notifications import PostgresNotifications
     from cluster.postgres.outcomes import PostgresOutcomes
@@ -90,6 +91,12 @@ class Stores:
         from cluster.postgres.workflows import PostgresWorkflows
 
         return PostgresWorkflows(self.pool, self.epoch)
+
+    def hooks(self, keys: Sequence[bytes]) -> PostgresHooks:
+        """``keys`` seal; without any no secret of a hook can be read or stored."""
+        from cluster.postgres.hooks import PostgresHooks
+
+        return PostgresHooks(self.pool, self.epoch, keys)
 
     @cached_property
     def notifications(self) -> PostgresNotifications:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from cluster.domain.audit.retention import Stub
 from cluster.domain.base.json_writing import canonical_json, json_writer
 from cluster.domain.base.log import LogRecord
 from cluster.domain.tasks.task import IdempotencyKey
@@ -63,6 +64,10 @@ class PostgresWorkflows:
 
     async def runs(self, workspace: str, ids: Sequence[str]) -> dict[str, StoredRun]:
         return {row["id"]: _run(row) for row in await self._pool.rows(_SQL["get_runs"], workspace, list(ids))}
+
+    async def stub(self, workspace: str, run_id: str) -> Stub | None:
+        rows = await self._pool.rows(_SQL["run_stub"], workspace, run_id)
+        return Stub(**dict(rows[0])) if rows else None
 
     async def run_input(self, workspace: str, run_id: str) -> tuple[Any, int]:
         text = await self._pool.value(_SQL["run_input"], workspace, run_id) or "null"

@@ -50,6 +50,8 @@ _JUDGED_POLICY = more("Policy", conflicts=listed(ref("PolicyConflict")))
 _NOTIFICATION = ref("Notification")
 _TOLD = {"total_sent": COUNT, "successful": COUNT, "failed": COUNT, "pending": COUNT}
 _WORKFLOW, _RUN = ref("Workflow"), ref("WorkflowRun")
+_HOOK = ref("Hook")
+_NEW_SECRET = {"secret": nullable(TEXT), "notice": TEXT}
 _NEW_TOKEN = {"token": nullable(TEXT), "notice": TEXT}
 _AUDIT_PAGE = {
     200: fields(
@@ -66,9 +68,11 @@ _RETENTION = fields(
     task_count=COUNT,
     deliberation_days=NUMBER,
     deliberation_count=COUNT,
+    workflow_run_days=NUMBER,
+    workflow_run_count=COUNT,
     is_default=YES_OR_NO,
     run_requested=YES_OR_NO,
-    last_run=nullable(fields(ended_at=EPOCH, tasks=COUNT, deliberations=COUNT)),
+    last_run=nullable(fields(ended_at=EPOCH, tasks=COUNT, deliberations=COUNT, workflow_runs=COUNT)),
 )
 _HEALTH = fields(status={"type": "string", "enum": ["ok", "degraded"]}, degraded=listed(TEXT))
 
@@ -157,6 +161,16 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
     ("DELETE", "/notifications/rules/{rule_name}"): {200: fields(deleted=YES_OR_NO)},
     ("GET", "/notifications/{notification_id}"): {200: _NOTIFICATION},
     ("POST", "/notifications/{notification_id}/replay"): {200: _NOTIFICATION},
+    # hooks
+    ("GET", "/hooks"): {200: fields(hooks=listed(_HOOK), total=COUNT)},
+    ("POST", "/hooks"): {201: more("Hook", **_NEW_SECRET)},
+    ("GET", "/hooks/{hook_name}"): {200: _HOOK},
+    ("PUT", "/hooks/{hook_name}"): {200: _HOOK},
+    ("POST", "/hooks/{hook_name}/rotate"): {200: more("Hook", **_NEW_SECRET)},
+    ("POST", "/hooks/{hook_name}/pause"): {200: _HOOK},
+    ("POST", "/hooks/{hook_name}/resume"): {200: _HOOK},
+    ("DELETE", "/hooks/{hook_name}"): {200: fields(deleted=YES_OR_NO)},
+    ("POST", "/hooks/{hook_name}"): {201: fields(task_id=nullable(ID), run_id=nullable(ID))},
     # schedules
     ("GET", "/schedules"): {
         200: fields(schedules=listed(_SCHEDULE), total=COUNT, total_exact=YES_OR_NO, limit=COUNT, offset=COUNT)
@@ -435,7 +449,13 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
             complete=YES_OR_NO,
             next_cursor=nullable(CURSOR),
             erased=fields(
-                tasks=COUNT, deliberations=COUNT, outcomes=COUNT, log_rows=COUNT, schedules=COUNT, workflows=COUNT
+                tasks=COUNT,
+                deliberations=COUNT,
+                outcomes=COUNT,
+                log_rows=COUNT,
+                schedules=COUNT,
+                workflows=COUNT,
+                hooks=COUNT,
             ),
             not_reached=listed(TEXT),
         )
@@ -449,6 +469,7 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
             complete=YES_OR_NO,
             tasks=nullable(COUNT),
             deliberations=nullable(COUNT),
+            workflow_runs=nullable(COUNT),
         )
     },
     ("GET", "/stream"): {200: fields(sse=MAP, websocket=MAP, filters=listed(TEXT), frame=MAP, last_event_id=COUNT)},
@@ -482,6 +503,7 @@ MAY_MISS = frozenset(
         ("POST", "/keys"),
         ("POST", "/erasures"),
         ("POST", "/notifications/rules"),
+        ("POST", "/hooks"),
         ("GET", "/auth/login"),
         ("GET", "/auth/callback"),
         ("POST", "/auth/device"),
@@ -498,6 +520,7 @@ KNOW_CALLERS = frozenset(
     {
         ("GET", "/auth/login"),
         ("GET", "/auth/callback"),
+        ("POST", "/hooks/{hook_name}"),
         ("GET", "/auth/session"),
         ("POST", "/auth/logout"),
         ("POST", "/auth/device"),

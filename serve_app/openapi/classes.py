@@ -67,6 +67,9 @@ SHOWN: Mapping[str, str] = {
     "POST /policies/dry-run.tasks": "task_type reason",
     "Violation": "policy_name description task_type submitted_by agent_id region resolved_by",
     "PATCH /policies/violations/{violation_id}": "message",
+    "Hook": "path task_type created_by changed_by",
+    "POST /hooks": "path task_type created_by changed_by secret notice",
+    "POST /hooks/{hook_name}/rotate": "path task_type created_by changed_by secret notice",
     "GET /workflow-schema": "schema",
     "Workflow": "name created_by",
     "WorkflowRun": "workflow created_by",
@@ -117,6 +120,9 @@ PAYLOADS: Mapping[str, str] = {
     "Schedule": "task deliberation",  # payload and metadata, the question and its material
     "Policy": "description metadata",
     "Violation": "resolution_notes metadata",
+    "Hook": "task metadata input",
+    "POST /hooks": "task metadata input",
+    "POST /hooks/{hook_name}/rotate": "task metadata input",
     "Workflow": "document",  # inputs that its author wrote
     "WorkflowRun": "metadata",
     "RunStep": "result",

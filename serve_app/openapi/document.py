@@ -30,7 +30,7 @@ _TRY_LATER = frozenset({429, 503})
 #: What retention removes.
 _MAY_BE_REMOVED = (
     *("/tasks/{", "/dead-letter/{", "/deliberations", "/erasures", "/queue/prioritize"),
-    "/workflow-runs/{run_id}/replay",
+    "/workflow-runs/{",
 )
 _CHANGES = ("POST", "PUT", "DELETE", "PATCH")
 _ERROR = "Error"

@@ -288,6 +288,12 @@ SHAPES["Schedule"] = fields(
     runs_started=COUNT, created_at=EPOCH, changed_at=EPOCH, created_by=TEXT, task_type=nullable(TEXT), task=nullable(MAP),
     deliberation=nullable(MAP),
 )  # fmt: skip
+SHAPES["Hook"] = fields(
+    name=ID, path=TEXT, paused=YES_OR_NO, task_type=nullable(TEXT), task=nullable(MAP), workflow=nullable(ID),
+    version=nullable(COUNT), metadata=nullable(MAP), input=ANYTHING, rate_per_minute=NUMBER,
+    secrets=listed(fields(ends_at=nullable(EPOCH))), revision=COUNT, created_at=EPOCH, created_by=TEXT, changed_at=EPOCH,
+    changed_by=TEXT,
+)  # fmt: skip
 SHAPES["Workflow"] = fields(name=TEXT, version=COUNT, created_at=EPOCH, created_by=TEXT, steps=listed(ID), document=MAP)
 SHAPES["RunStep"] = fields(
     id=ID, status=words(StepStatus), tasks=nullable(COUNT), started=COUNT, open=COUNT, failed=COUNT, failed_items=listed(COUNT),

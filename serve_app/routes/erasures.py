@@ -31,7 +31,7 @@ router = GuardedRouter(tags=["erasure"])
 @router.post("/erasures")
 @requires(Permission.PAYLOADS_ERASE)
 async def erase(request: Request, body: Erase, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Erases payloads, results, errors, metadata, journals, outcomes, schedules, workflows with
+    """Erases payloads, results, errors, metadata, journals, outcomes, schedules, hooks, workflows with
     their runs, and the words of the log; what the audit's
     chain covers stays. A call takes at most some 10 s; if ``complete`` is false, call again with ``cursor`` set to
     ``next_cursor``. A repeat erases what is left. ``not_reached`` names copies that are yours to delete. Another
@@ -94,6 +94,7 @@ async def _erase(
         deliberations=gate.deliberations,
         schedules=gate.schedules,
         workflows=gate.workflows,
+        hooks=gate.hooks,
         signing=gate.signing,
         clock=gate.clock,
         asker=asker,

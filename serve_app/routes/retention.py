@@ -13,7 +13,14 @@ from fastapi import Request
 
 from actors.retention import removable
 from cluster.domain.access.permissions import Permission
-from cluster.domain.audit.retention import DELIBERATIONS_REMOVED, RULE_SET, RUN_REQUESTED, TASKS_REMOVED, RetentionRule
+from cluster.domain.audit.retention import (
+    DELIBERATIONS_REMOVED,
+    RULE_SET,
+    RUN_REQUESTED,
+    RUNS_REMOVED,
+    TASKS_REMOVED,
+    RetentionRule,
+)
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.log import Origin, record_for
 from cluster.ports.retention import RetentionState
@@ -27,7 +34,7 @@ router = GuardedRouter(tags=["retention"])
 
 #: For so long a dry run counts.
 COUNTS_S = 10.0
-#: Tasks or deliberations that a dry run reads at once.
+#: Tasks, deliberations or runs that a dry run reads at once.
 COUNTED = 5000
 
 
@@ -44,7 +51,12 @@ def _wire(gate: Gateway, workspace: str, state: RetentionState) -> dict[str, Any
         "run_requested": state.is_requested,
         "last_run": None
         if last is None
-        else {"ended_at": last.ended_at, "tasks": last.tasks, "deliberations": last.deliberations},
+        else {
+            "ended_at": last.ended_at,
+            "tasks": last.tasks,
+            "deliberations": last.deliberations,
+            "workflow_runs": last.workflow_runs,
+        },
     }
 
 
@@ -64,7 +76,8 @@ async def set_retention(request: Request, body: SetRetention, asker: Asker, key:
     gate = gateway(request)
     given = body.model_dump(exclude_none=True)
     if not given:
-        raise InvalidRequest("Name at least one of task_days, task_count, deliberation_days and deliberation_count.")
+        names = ", ".join(SetRetention.model_fields)
+        raise InvalidRequest(f"Name at least one of {names}.")
     return await answered_once(gate, asker, "retention", key, given, functools.partial(_set, gate, asker, given))
 
 
@@ -90,7 +103,8 @@ async def _run(gate: Gateway, asker: Origin, dry_run: bool) -> dict[str, Any]:
         now = gate.clock.now()
         record = record_for(asker, now, RUN_REQUESTED, asker.workspace)
         await gate.retention.request_run(asker.workspace, now, record)
-        return {"dry_run": False, "run_requested": True, "complete": False, "tasks": None, "deliberations": None}
+        counted = dict.fromkeys(("tasks", "deliberations", "workflow_runs"))
+        return {"dry_run": False, "run_requested": True, "complete": False, **counted}
     rule = _rule(gate, await gate.retention.state(asker.workspace))
     counts, complete = await _counted(gate, asker.workspace, rule)
     return {
@@ -99,6 +113,7 @@ async def _run(gate: Gateway, asker: Origin, dry_run: bool) -> dict[str, Any]:
         "complete": complete,
         "tasks": counts.get(TASKS_REMOVED, 0),
         "deliberations": counts.get(DELIBERATIONS_REMOVED, 0),
+        "workflow_runs": counts.get(RUNS_REMOVED, 0),
     }
 
 

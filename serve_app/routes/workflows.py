@@ -54,7 +54,8 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 Version = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
 
 
-async def _known(gate: Gateway, asker: Origin, name: str, version: int | None = None) -> StoredWorkflow:
+async def known_workflow(gate: Gateway, asker: Origin, name: str, version: int | None = None) -> StoredWorkflow:
+    """One version of a workflow, the newest if none is given. Raises: `NotFound` if there is none."""
     found = await gate.workflows.get(asker.workspace, check_id(name, "name"), version)
     if found is None:
         which = name if version is None else f"{name} of version {version}"
@@ -65,7 +66,8 @@ async def _known(gate: Gateway, asker: Origin, name: str, version: int | None = 
 async def _known_run(gate: Gateway, asker: Origin, run_id: str) -> StoredRun:
     found = (await gate.workflows.runs(asker.workspace, [check_id(run_id, "run_id")])).get(run_id)
     if found is None:
-        raise NotFound(f"There is no run {run_id}.", "run_not_found")
+        stub = await gate.workflows.stub(asker.workspace, run_id)
+        raise NotFound(f"There is no run {run_id}.", "run_not_found") if stub is None else stub.error("run")
     return found
 
 
@@ -145,7 +147,7 @@ async def _applied(
 @requires(Permission.TASKS_READ)
 async def get_workflow(request: Request, name: str, asker: Asker, version: Version = None) -> dict[str, Any]:
     """One version of a workflow, the newest if none is given. 404 (`NotFound`) if there is no such workflow or version."""
-    return workflow_wire(await _known(gateway(request), asker, name, version))
+    return workflow_wire(await known_workflow(gateway(request), asker, name, version))
 
 
 @router.delete("/workflows/{name}")
@@ -156,7 +158,7 @@ async def delete_workflow(request: Request, name: str, asker: Asker, key: Idempo
     gate = gateway(request)
 
     async def delete() -> dict[str, Any]:
-        await _known(gate, asker, name)
+        await known_workflow(gate, asker, name)
         record = record_for(asker, gate.clock.now(), "workflow.deleted", name, {"workflow": name})
         if not await gate.workflows.remove([record]):
             raise Conflict(f"A run of {name} has not ended; wait for it or cancel it first.", "open_work")
@@ -172,34 +174,55 @@ async def start_run(request: Request, name: str, body: StartRun, asker: Asker, k
     (`NotFound`) if there is no such workflow or version, 409 (`Conflict`) if the key was used with another body."""
     gate = gateway(request)
     check_json(body.input, "input")
-    check_json(body.metadata, "metadata")
-    if len(canonical_json(body.metadata)) > MOST_METADATA:
+    check_run_metadata(body.metadata)
+    workflow = await known_workflow(gate, asker, name, body.version)
+    idem = None
+    if key is not None:
+        digest = body_digest(body.model_dump(mode="json", exclude_unset=True))
+        idem = IdempotencyKey(route=f"workflows/runs/{name}", key=key, body_digest=digest)
+    run_id = await started_run(gate, asker, workflow, body.input, body.metadata, idem, gate.new_id(RUN_PREFIX))
+    return run_wire(await _known_run(gate, asker, run_id))
+
+
+def check_run_metadata(metadata: dict[str, Any]) -> None:
+    """Returns if a run can have these metadata, which each of its tasks gets. Raises: `InvalidRequest` if not."""
+    check_json(metadata, "metadata")
+    if len(canonical_json(metadata)) > MOST_METADATA:
         raise InvalidRequest(
             f"metadata must not exceed {MOST_METADATA:,} characters of JSON; put more into input.", "limit_exceeded"
         )
-    workflow = await _known(gate, asker, name, body.version)
+
+
+async def started_run(
+    gate: Gateway,
+    asker: Origin,
+    workflow: StoredWorkflow,
+    given: Any,
+    metadata: dict[str, Any],
+    key: IdempotencyKey | None,
+    run_id: str,
+) -> str:
+    """Starts a run in the asker's name, and returns its id, which is that of the first call if the key was used before.
+
+    Raises: `Conflict` if the key was used with another body."""
     now = gate.clock.now()
     run = StoredRun(
-        id=gate.new_id(RUN_PREFIX),
+        id=run_id,
         workspace=asker.workspace,
-        name=name,
+        name=workflow.name,
         version=workflow.version,
         principal=asker.principal,
-        metadata=body.metadata,
+        metadata=metadata,
         status=RunStatus.RUNNING,
         state={},
         created_at=now,
         changed_at=now,
     )
-    idem = None
-    if key is not None:
-        digest = body_digest(body.model_dump(mode="json", exclude_unset=True))
-        idem = IdempotencyKey(route=f"workflows/runs/{name}", key=key, body_digest=digest)
-    data = {"run_id": run.id, "workflow": name, "version": workflow.version}
+    data = {"run_id": run.id, "workflow": workflow.name, "version": workflow.version}
     record = record_for(asker, now, "workflow.run_started", run.id, data)
-    run_id = await gate.workflows.start(run, body.input, record, idem)
+    started = await gate.workflows.start(run, given, record, key)
     gate.notify(WakeTopic.WORKFLOWS)
-    return run_wire(await _known_run(gate, asker, run_id))
+    return started
 
 
 @router.get("/workflow-runs")
@@ -224,7 +247,7 @@ async def get_run(
 ) -> dict[str, Any]:
     """One run with its steps. With ``wait`` it is answered when the run has ended, or so many seconds have passed (at most 25).
     With ``results`` each step that has completed has its ``result``, unless those before it are some megabytes. 404
-    (`NotFound`) if there is no such run."""
+    (`NotFound`) if there is no such run, 410 (`Removed`) if retention has removed it."""
     gate = gateway(request)
     run = await at_its_end(
         request,
@@ -294,7 +317,7 @@ async def replay_run(request: Request, run_id: str, body: ReplayRun, asker: Aske
     old = await _known_run(gate, asker, run_id)
     if old.ended_at is None:
         raise Conflict(f"Run {run_id} has not ended; wait for it or cancel it first.", "open_work")
-    workflow = workflow_of((await _known(gate, asker, old.name, old.version)).document)
+    workflow = workflow_of((await known_workflow(gate, asker, old.name, old.version)).document)
     if workflow.steps.keys() != old.steps.keys():
         raise Conflict(f"{old.name} was deleted and applied anew, so start a run of it.", "workflow_changed")
     run = replay_of(Run.from_json(workflow, old.status, old.state, old.ended_at), run_id, body.from_step)

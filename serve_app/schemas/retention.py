@@ -16,6 +16,8 @@ class SetRetention(ExactBody):
     task_count: int | None = Field(None, ge=0, le=MOST_COUNT)
     deliberation_days: float | None = Field(None, ge=0, le=MOST_DAYS, allow_inf_nan=False)
     deliberation_count: int | None = Field(None, ge=0, le=MOST_COUNT)
+    workflow_run_days: float | None = Field(None, ge=0, le=MOST_DAYS, allow_inf_nan=False)
+    workflow_run_count: int | None = Field(None, ge=0, le=MOST_COUNT)
 
 
 class RunRetention(ExactBody):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -11,6 +12,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, field_validator
 
 from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.log import Origin
 from cluster.domain.schedules.schedule import (
     MOST_CATCH_UP,
     MOST_JITTER_S,
@@ -142,14 +144,15 @@ def schedule_wire(schedule: Schedule) -> dict[str, Any]:
         "changed_at": schedule.changed_at,
         "created_by": schedule.principal,
         "task_type": None if schedule.is_deliberation else schedule.template["task"]["task_type"],
-        "task": None if schedule.is_deliberation else _task_wire(schedule),
+        "task": None if schedule.is_deliberation else templated_wire(schedule.template),
         "deliberation": schedule.template["deliberation"]["given"] if schedule.is_deliberation else None,
     }
 
 
-def _task_wire(schedule: Schedule) -> dict[str, Any]:
-    task = templated_task(schedule.template, id="", origin=schedule.owner(), now=0.0)
-    # What is shown may be given again, and `max_retries` beside `retry`, which has them, would be refused.
+def templated_wire(template: Mapping[str, Any]) -> dict[str, Any]:
+    """The task of a template as readers are shown it, who may give it again."""
+    task = templated_task(template, id="", origin=Origin(workspace=""), now=0.0)
+    # `max_retries` beside `retry`, which has them, would be refused.
     has_retry = task.rules is not None and task.rules.retries is not None
     return {
         "task_type": task.task_type,

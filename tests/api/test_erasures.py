@@ -36,7 +36,7 @@ from tests.support.workflows import settle, workflow_keeper
 
 PLANTED = "Zyxwvut-planted"
 ERASED_TABLES = (
-    "tasks, task_progress, task_chunks, task_questions, schedules, workflows, workflow_runs, deliberations, "
+    "tasks, task_progress, task_chunks, task_questions, schedules, hooks, workflows, workflow_runs, deliberations, "
     "deliberation_events, outcomes, idempotency, agent_probes, log"
 )
 _OPTIONS = [f"{PLANTED} Postgres", f"{PLANTED} Redis"]
@@ -92,7 +92,7 @@ async def _deliberation(api: Api, **context: Any) -> str:
 
 
 async def _everything(api: Api) -> tuple[str, str, str]:
-    """A completed task, a dead one, a deliberation with an outcome, a schedule, and a workflow with a run that failed."""
+    """A completed task, a dead one, a deliberation with an outcome, a schedule, a hook, and a workflow with a run that failed."""
     tasks = TaskApi(api)
     await tasks.agent("worker")
     done = await _ended(tasks, metadata={"name": PLANTED, "subject": PLANTED})
@@ -106,6 +106,7 @@ async def _everything(api: Api) -> tuple[str, str, str]:
     await api.post("/outcomes/batch", {"outcomes": [imported]})
     template = {"task_type": "echo", "payload": {"text": PLANTED}}
     await api.post("/schedules", {"name": PLANTED, "every_seconds": 3600, "task": template})
+    await api.post("/hooks", {"name": "hook", "task": {"task_type": PLANTED}, "input": {"text": PLANTED}})
     steps = [
         {"id": "a", "task": {"task_type": "echo", "input": {"text": PLANTED, "x": {"from": "input", "path": "/a"}}}}
     ]
@@ -189,7 +190,15 @@ async def test_a_dump_holds_nothing_and_all_still_verifies(api: Api, store_urls:
     assert transcript["redacted"] is True
     assert (await api.get("/dead-letter"))["tasks"] == [], "nobody can replay it"
     again = (await api.post("/erasures", {"workspace": "default"}))["erased"]
-    assert again == {"tasks": 0, "deliberations": 0, "outcomes": 0, "log_rows": 0, "schedules": 0, "workflows": 0}
+    assert again == {
+        "tasks": 0,
+        "deliberations": 0,
+        "outcomes": 0,
+        "log_rows": 0,
+        "schedules": 0,
+        "workflows": 0,
+        "hooks": 0,
+    }
 
 
 async def test_the_trail_says_who_erased_and_no_word(api: Api) -> None:

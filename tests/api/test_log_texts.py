@@ -15,6 +15,7 @@ from tests.api.test_outcomes import imports
 from tests.support.access import NEVER
 from tests.support.api import Api
 from tests.support.changes import CHANGES
+from tests.support.hooks import send as send_webhook
 from tests.support.log_texts import LOG_TEXTS, words_in
 from tests.support.probes import eventually
 from tests.support.retention import Hurried, retention_keeper
@@ -125,6 +126,17 @@ async def _notifications(api: Api) -> None:
     assert (await api.call("DELETE", channel)).is_success
 
 
+async def _hooks(api: Api) -> None:
+    """Each kind of row of a hook, which starts a task with words."""
+    task = {"task_type": "echo", "metadata": {"note": WORDS}}
+    hook = await api.post("/hooks", {"name": "h", "task": task, "input": {"text": WORDS, "x": {"from": "body"}}})
+    assert (await send_webhook(api, hook, WORDS)).is_success
+    assert (await api.call("PUT", "/hooks/h", {"task": task})).is_success
+    for verb in ("rotate", "pause", "resume"):
+        await api.post(f"/hooks/h/{verb}")
+    assert (await api.call("DELETE", "/hooks/h")).is_success
+
+
 async def _workflows(api: Api) -> None:
     """Each kind of row of a workflow and its runs; the first step of the run has no input."""
     task = {"task_type": "echo", "metadata": {"note": WORDS}}
@@ -158,7 +170,12 @@ async def _erasure(api: Api) -> None:
 
 
 async def _retention(api: Api) -> None:
-    assert (await api.call("PUT", "/retention", {"task_days": 1, "deliberation_days": 1})).is_success
+    await api.post("/workflows", {"name": "ends", "steps": [{"id": "a", "signal": {"name": "go"}}]})
+    run_id = (await api.post("/workflows/ends/runs", {"input": WORDS}))["run_id"]
+    await api.post(f"/workflow-runs/{run_id}/cancel")
+    await settle(workflow_keeper(api.stores, Agents(api.stores, "default")))
+    rule = {"task_days": 1, "deliberation_days": 1, "workflow_run_days": 1}
+    assert (await api.call("PUT", "/retention", rule)).is_success
     await api.post("/retention/run", {})
     await retention_keeper(api.stores, clock=Hurried(time.time() + 30 * DAY_S)).look()
 
@@ -175,6 +192,7 @@ async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
         await _credentials(api)
         await _policies(api)
         await _notifications(api)
+        await _hooks(api)
         await _workflows(api)
         monitor = await api.start_health_monitor()
 

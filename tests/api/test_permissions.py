@@ -145,6 +145,7 @@ async def _objects(api: Api) -> dict[str, str]:
         ("/policies/{policy_id}/rollback", "policy_id"),
         ("/notifications/{notification_id}/replay", "notification_id"),
         ("/workflows/{name}/runs", "name"),
+        ("/hooks/{hook_name}/pause", "hook_name"),
         ("/workflow-runs/{run_id}/cancel", "run_id"),
     ):
         path, _ = await CHANGES["POST", template](api)

@@ -26,10 +26,11 @@ def test_every_route_declares_a_permission() -> None:
     assert undeclared == []
 
 
-def test_only_health_public_keys_and_logins_are_public() -> None:
+def test_only_health_public_keys_logins_and_hooks_are_public() -> None:
     public = {route.path for route in http_routes() if route.endpoint.permission is Permission.PUBLIC}
     names = ("login", "callback", "session", "logout", "device", "device/token")
-    under = {"/receipts/keys", *(f"/auth/{name}" for name in names)}
+    # The signature of a webhook says whose it is (tests/api/test_hooks.py).
+    under = {"/receipts/keys", "/hooks/{hook_name}", *(f"/auth/{name}" for name in names)}
     assert public == {"/health", "/health/live"} | {prefix + path for prefix in PREFIXES for path in under}
 
 
@@ -60,7 +61,7 @@ def test_every_change_takes_an_idempotency_key(route: Route) -> None:
 #: What a repeat may well say anew: until when the lease now is, and that it is a lease delivered again; how far a run has come;
 #: to how many tasks a policy was tried. And a token is shown once (tests/api/test_access_keys.py).
 _MOVES = (
-    *("token", "notice", "lease_expires_at", "redelivered", "last_heartbeat", "last_heartbeat_by_region"),
+    *("token", "secret", "notice", "lease_expires_at", "redelivered", "last_heartbeat", "last_heartbeat_by_region"),
     *("steps", "changed_at", "tried"),
 )
 

@@ -68,6 +68,8 @@ async def _scene(api: Api) -> AsyncIterator[Scene]:
         steps = [{"id": "a", "task": {"task_type": "t", "input": SECRET}}]
         await api.post("/workflows", {"name": "flow", "description": SECRET, "steps": steps})
         run = await api.post("/workflows/flow/runs", {"input": SECRET, "metadata": {"note": SECRET}})
+        wordy = {"task_type": "t", "metadata": {"note": SECRET}}
+        await api.post("/hooks", {"name": "hook", "task": wordy, "input": {"text": SECRET}})
         mail = {"kind": "email", "host": "127.0.0.1", "port": 1, "sender": f"{SECRET}@example.com", "tls": "none"}
         await api.post("/notifications/channels", {"name": "c", **mail, "recipients": [f"{SECRET}@example.com"]})
         told = (await api.post("/notifications/channels/c/test"))["notification_id"]
@@ -106,6 +108,7 @@ def _asked(scene: Scene, log_id: int) -> dict[str, str]:
         "request_id": scene.request_id,
         "schedule_id": scene.schedule,
         "credential_name": "c1",
+        "hook_name": "hook",
         "name": "flow",
         "run_id": scene.run,
         "subject_id": scene.dead,
@@ -148,6 +151,8 @@ async def test_no_route_that_reads_shows_words_to_the_blind(api: Api, tokens: To
         "/dead-letter/{task_id}",
         "/schedules",
         "/schedules/{schedule_id}",
+        "/hooks",
+        "/hooks/{hook_name}",
         "/workflows",
         "/workflows/{name}",
         "/workflow-runs",
@@ -292,7 +297,7 @@ def test_public_routes_withhold_nothing() -> None:
     public = [route for route in http_routes() if route.endpoint.permission is Permission.PUBLIC]
     for route in public:
         short = route.path.removeprefix(CP)
-        call = f"GET {short}" if route.path.startswith("/api/") else f"ROOT GET {short}"
+        call = f"{route.method} {short}" if route.path.startswith("/api/") else f"ROOT {route.method} {short}"
         assert not any(rule.permissions for rule in RULES.get(call, {}).values()), route
 
 

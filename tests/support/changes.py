@@ -150,6 +150,15 @@ async def _dead_notification(api: Api) -> tuple[str, Any]:
     return f"/notifications/{claimed.id}/replay", None
 
 
+def _of_hook(path: str, body: Any = None) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        name = f"hook-{next(_ids)}"
+        await api.post("/hooks", {"name": name, "task": {"task_type": "echo"}})
+        return path.format(name), body
+
+    return prepare
+
+
 ONE_STEP = {"name": "one", "steps": [{"id": "a", "task": {"task_type": "echo"}}]}
 
 
@@ -319,6 +328,12 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ),
     ("DELETE", "/notifications/rules/{rule_name}"): _rule_of_notifications,
     ("POST", "/notifications/{notification_id}/replay"): _dead_notification,
+    ("POST", "/hooks"): _fixed("/hooks", {"name": "new", "task": {"task_type": "echo"}}),
+    ("PUT", "/hooks/{hook_name}"): _of_hook("/hooks/{}", {"task": {"task_type": "other"}}),
+    ("POST", "/hooks/{hook_name}/rotate"): _of_hook("/hooks/{}/rotate", {"overlap_seconds": 60}),
+    ("POST", "/hooks/{hook_name}/pause"): _of_hook("/hooks/{}/pause"),
+    ("POST", "/hooks/{hook_name}/resume"): _of_hook("/hooks/{}/resume"),
+    ("DELETE", "/hooks/{hook_name}"): _of_hook("/hooks/{}"),
     ("POST", "/schedules"): _fixed("/schedules", {"cron": "30 2 * * *", "task": {"task_type": "echo"}}),
     ("PUT", "/schedules/{schedule_id}"): _of_schedule("/schedules/{}", {"cron": "@hourly", "paused": True}),
     ("DELETE", "/schedules/{schedule_id}"): _of_schedule("/schedules/{}"),

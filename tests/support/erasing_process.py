@@ -22,6 +22,7 @@ async def main(url: str, schema: str, region: str, workspace: str, batch: str) -
         deliberations=stores.deliberations,
         schedules=stores.schedules,
         workflows=stores.workflows,
+        hooks=stores.hooks(()),
         signing=ReceiptSigner(stores.signing_keys(()), None),
         clock=clock,
         asker=Origin(workspace=workspace),

@@ -14,6 +14,7 @@ from cluster.domain.audit import erasure, retention
 from cluster.domain.base.log import IDENTITY, LogTexts
 from cluster.domain.consensus import learning
 from cluster.domain.deliberation import wire
+from cluster.domain.hooks import hook
 from cluster.domain.notifications import channel
 from cluster.domain.policies import policy, violations
 from cluster.domain.replication.quorum import ReplicationMode
@@ -38,6 +39,7 @@ LOG_TEXTS: Mapping[str, LogTexts] = {
     "credential": credentials.LOG_TEXTS,
     "policy": {**policy.LOG_TEXTS, **violations.LOG_TEXTS},
     "workflow": document.LOG_TEXTS,
+    "hook": hook.LOG_TEXTS,
     "notification": channel.LOG_TEXTS,
     "erasure": erasure.LOG_TEXTS,
     "retention": retention.LOG_TEXTS,

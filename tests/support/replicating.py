@@ -11,11 +11,12 @@ from actors.schedules import change_of
 from cluster.domain.access.roles import CustomRole
 from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.agents.agent import Health, Intent
-from cluster.domain.audit.retention import DELIBERATIONS_REMOVED, RULE_SET, TASKS_REMOVED, removal
+from cluster.domain.audit.retention import DELIBERATIONS_REMOVED, RULE_SET, RUNS_REMOVED, TASKS_REMOVED, removal
 from cluster.domain.base.errors import Conflict, NotFound
 from cluster.domain.base.log import Origin, record_for
 from cluster.domain.consensus.learning import StoredOutcome, fit
 from cluster.domain.deliberation.stored import JournalAppend, JournalEvent, NewDeliberation
+from cluster.domain.hooks.hook import Secret
 from cluster.domain.policies.policy import CREATED, DELETED, UPDATED
 from cluster.domain.policies.violations import CHANGED, RECORDED, ViolationStatus
 from cluster.domain.replication.batch import TextRow
@@ -37,7 +38,8 @@ from cluster.ports.operations import Replay
 from cluster.ports.tasks import ShardFence, SubmitItem
 from cluster.postgres.stores import Stores
 from tests.support.access import a_binding, a_key, a_workspace
-from tests.support.notifications import new_channel, new_rule, put_channel, put_rule
+from tests.support.hooks import a_hook
+from tests.support.notifications import KEY, SEALING, new_channel, new_rule, put_channel, put_rule
 from tests.support.outcomes import AGENTS as OUTCOME_AGENTS
 from tests.support.outcomes import history
 from tests.support.policies import a_policy, a_violation
@@ -59,6 +61,7 @@ _ENDED = {
     DELIBERATIONS_REMOVED: (
         "select request_id as id from deliberations where workspace = $1 and terminal is not null order by 1 limit 1"
     ),
+    RUNS_REMOVED: "select id from workflow_runs where workspace = $1 and ended_at is not null order by id limit 1",
 }
 
 
@@ -104,7 +107,7 @@ class RandomChanges:
             *(self.outcome, self.workspace, self.bind, self.unbind, self.role, self.key, self.revoke, self.publish),
             *(self.schedule, self.schedule, self.workflow, self.workflow, self.retain, self.retain),
             *(self.policy, self.violate),
-            *(self.notification, self.notification),
+            *(self.notification, self.notification, self.hook),
         )
 
     async def begin(self) -> None:
@@ -302,6 +305,20 @@ class RandomChanges:
         url = f"http://127.0.0.1/{_secret(origin.workspace)}"
         await put_channel(self.stores, new_channel("channel", workspace=origin.workspace, url=url))
         await put_rule(self.stores, new_rule("rule", "channel", workspace=origin.workspace))
+
+    async def hook(self) -> None:
+        """Makes a hook, changes it, or deletes it. Its secrets stay in the region."""
+        origin, store = self._origin(), self.stores.hooks(SEALING)
+        found = await store.get(origin.workspace, "reviews")
+        starts = task_template(new_task(origin=origin, payload=_secret(origin.workspace)))
+        record = record_for(origin, self._now, "hook.changed", "reviews", {"hook": "reviews"})
+        if found is None:
+            new = a_hook(id=f"hook_{self._n}", workspace=origin.workspace, starts=starts, secrets_id=f"s{self._n}")
+            await store.put(new, record, [Secret(key=KEY)])
+        elif self._chance.random() < 0.9:
+            await store.put(found.changed(origin.principal, self._now, paused=not found.paused), record)
+        else:
+            await store.remove(origin.workspace, [record])
 
     async def retain(self) -> None:
         """Sets a rule, or removes a task and a deliberation that have ended, if there are any."""

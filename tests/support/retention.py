@@ -19,7 +19,9 @@ from tests.support.samples import NOW, new_task
 #: Days, so that rules are round numbers.
 OLD, YOUNG = NOW - 40 * DAY_S, NOW - 10 * DAY_S
 KEPT_FOR_EVER = RetentionRule(task_days=0, task_count=0, deliberation_days=0, deliberation_count=0)
-MONTH = RetentionRule(task_days=30, task_count=0, deliberation_days=30, deliberation_count=0)
+MONTH = RetentionRule(
+    task_days=30, task_count=0, deliberation_days=30, deliberation_count=0, workflow_run_days=30, workflow_run_count=0
+)
 
 
 async def open_task(stores: Stores, task_id: str, at: float, *, key: str | None = None, **fields: Any) -> None:

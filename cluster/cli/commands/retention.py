@@ -12,8 +12,11 @@ from cluster.cli.numbers import amount
 from cluster.cli.output import console
 
 app = typer.Typer(
-    no_args_is_help=True, help="Retention: for how long tasks and deliberations that have ended are kept."
+    no_args_is_help=True, help="Retention: for how long tasks, deliberations and runs that have ended are kept."
 )
+
+#: What fields of a rule begin with → what they are about.
+_KINDS = (("task", "tasks"), ("deliberation", "deliberations"), ("workflow_run", "runs of workflows"))
 
 
 @app.command()
@@ -30,6 +33,8 @@ def set_rule(
     ] = None,
     deliberation_days: Annotated[float | None, amount("The same of deliberations.")] = None,
     deliberation_count: Annotated[int | None, typer.Option(min=0, help="The same of deliberations.")] = None,
+    workflow_run_days: Annotated[float | None, amount("The same of runs of workflows.")] = None,
+    workflow_run_count: Annotated[int | None, typer.Option(min=0, help="The same of runs of workflows.")] = None,
     as_json: Json = False,
 ) -> None:
     """Change what the workspace keeps. What you do not name stays as it is."""
@@ -38,6 +43,8 @@ def set_rule(
         task_count=task_count,
         deliberation_days=deliberation_days,
         deliberation_count=deliberation_count,
+        workflow_run_days=workflow_run_days,
+        workflow_run_count=workflow_run_count,
     )
     if not body:
         raise typer.BadParameter("Name at least one of the options; --help lists them.")
@@ -63,7 +70,8 @@ def run(
     elif dry_run:
         at_least = "" if answer["complete"] else "at least "
         console.print(
-            f"Would be removed: {at_least}{answer['tasks']} tasks, {at_least}{answer['deliberations']} deliberations."
+            f"Would be removed: {at_least}{answer['tasks']} tasks, {at_least}{answer['deliberations']} deliberations, "
+            f"{at_least}{answer['workflow_runs']} runs of workflows."
         )
     else:
         console.print("The pass begins within seconds; `aragora-cp retention show` tells when it has ended.")
@@ -73,7 +81,7 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    for name, what in (("task", "tasks"), ("deliberation", "deliberations")):
+    for name, what in _KINDS:
         days, count = found[f"{name}_days"], found[f"{name}_count"]
         age = f"for {days:g} days after their end" if days else "at any age"
         number = f"at most {count}" if count else "any number"
@@ -86,7 +94,8 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
     else:
         ended = datetime.fromtimestamp(last["ended_at"], UTC).isoformat(timespec="seconds")
         console.print(
-            f"The last pass ended at {ended} and removed {last['tasks']} tasks, {last['deliberations']} deliberations."
+            f"The last pass ended at {ended} and removed {last['tasks']} tasks, {last['deliberations']} deliberations, "
+            f"{last['workflow_runs']} runs of workflows."
         )
     if found["run_requested"]:
         console.print("A run was asked for and has not ended yet.")

@@ -67,6 +67,10 @@ class Permission(StrEnum):
     NOTIFICATIONS_READ = "controlplane:notifications.read"
     #: Makes and deletes channels and rules, tests channels, and replays what was given up.
     NOTIFICATIONS_WRITE = "controlplane:notifications.write"
+    #: What webhooks of others start. Nothing shows a secret.
+    HOOKS_READ = "controlplane:hooks.read"
+    #: Makes hooks, and so lets others start what they say; rotates, pauses and deletes them.
+    HOOKS_WRITE = "controlplane:hooks.write"
 
 
 #: Every permission that can be granted.
@@ -90,12 +94,14 @@ WHILE_SUSPENDED = frozenset(
     )
 )
 
-#: The released server has no workspaces, no credentials and no calls about access or channels, so none of its names allows these.
+#: The released server has no workspaces, credentials or hooks and no calls about access or channels, so none of its names allows
+#: these.
 _OURS = {
     *(Permission.ACCESS_READ, Permission.ACCESS_WRITE, Permission.SYSTEM_READ),
     *(Permission.CREDENTIALS_READ, Permission.CREDENTIALS_WRITE, Permission.CREDENTIALS_USE),
     Permission.POLICIES_GLOBAL,
     Permission.NOTIFICATIONS_WRITE,
+    *(Permission.HOOKS_READ, Permission.HOOKS_WRITE),
 }
 #: The released server has names of their own for the audit, so its names for reading do not allow it.
 _AUDIT = frozenset({Permission.AUDIT_READ, Permission.AUDIT_VERIFY})

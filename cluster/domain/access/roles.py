@@ -31,7 +31,7 @@ ROLES: Mapping[str, frozenset[Permission]] = {
     "submitter": _SUBMITTER,
     "operator": _SUBMITTER
     | {_P.AGENTS_WRITE, _P.AGENTS_CONNECT, _P.TASKS_CLAIM, _P.QUEUE_WRITE, _P.CREDENTIALS_READ, _P.CREDENTIALS_USE}
-    | {_P.VIOLATIONS_UPDATE, _P.NOTIFICATIONS_WRITE},
+    | {_P.VIOLATIONS_UPDATE, _P.NOTIFICATIONS_WRITE, _P.HOOKS_WRITE},
     "agent": _AGENT,
     "auditor": _VIEWER | {_P.ACCESS_READ, _P.AUDIT_READ, _P.AUDIT_VERIFY},
     "admin": ALL,

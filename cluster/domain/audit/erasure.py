@@ -39,7 +39,7 @@ LOG_TEXTS: LogTexts = {
 NOT_REACHED: Final[Sequence[str]] = (
     "Backups of the database, its archived WAL and its file system's snapshots: delete those that are older than this erasure.",
     "Row versions that PostgreSQL keeps in its files until they are rewritten: run VACUUM FULL on tasks, deliberations, "
-    "deliberation_events, schedules, workflows, workflow_runs, outcomes, idempotency, agent_probes and log.",
+    "deliberation_events, schedules, hooks, workflows, workflow_runs, outcomes, idempotency, agent_probes and log.",
     "The write-ahead log of PostgreSQL, until new writes have replaced it.",
     "Standby servers of PostgreSQL, until they have replayed this erasure and its VACUUM.",
     "Exports of the audit, receipts, batch files and answers that left the control plane.",

@@ -1,7 +1,7 @@
 """Retention: for how long what has ended is kept, and what is left of it.
 
-A task or a deliberation that is removed leaves a stub (its id, how and when it ended), so its id has an answer for good, and
-whoever depends on it learns how it ended. The rows of the log stay and lose their words, as with an erasure.
+A task, a deliberation or a run of a workflow that is removed leaves a stub (its id, how and when it ended), so its id has an
+answer for good, and whoever depends on it learns how it ended. The rows of the log stay and lose their words, as with an erasure.
 """
 
 from __future__ import annotations
@@ -24,10 +24,15 @@ MOST_COUNT: Final = 10**12
 
 TASKS_REMOVED: Final = "retention.tasks_removed"
 DELIBERATIONS_REMOVED: Final = "retention.deliberations_removed"
+RUNS_REMOVED: Final = "retention.runs_removed"
 RULE_SET: Final = "retention.rule_set"
 RUN_REQUESTED: Final = "retention.run_requested"
 #: Rows of these kinds → the field that lists the ids of what is removed.
-LISTS: Final[Mapping[str, str]] = {TASKS_REMOVED: "task_ids", DELIBERATIONS_REMOVED: "request_ids"}
+LISTS: Final[Mapping[str, str]] = {
+    TASKS_REMOVED: "task_ids",
+    DELIBERATIONS_REMOVED: "request_ids",
+    RUNS_REMOVED: "run_ids",
+}
 
 LOG_TEXTS: LogTexts = dict.fromkeys(LISTS.values(), IDENTITY)
 
@@ -55,6 +60,8 @@ class RetentionRule:
     task_count: int
     deliberation_days: float
     deliberation_count: int
+    workflow_run_days: float = 0.0
+    workflow_run_count: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored and shown."""
@@ -77,12 +84,13 @@ class RetentionRule:
         return {
             TASKS_REMOVED: of(self.task_days, self.task_count),
             DELIBERATIONS_REMOVED: of(self.deliberation_days, self.deliberation_count),
+            RUNS_REMOVED: of(self.workflow_run_days, self.workflow_run_count),
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stub:
-    """What is left of a task or a deliberation. Times are epoch seconds."""
+    """What is left of a task, a deliberation or a run. Times are epoch seconds."""
 
     id: str
     status: str
@@ -91,7 +99,7 @@ class Stub:
     removed_at: float
 
     def error(self, what: str) -> Removed:
-        """What whoever asks for it is told. ``what``: task or deliberation."""
+        """What whoever asks for it is told. ``what``: task, deliberation or run."""
         return Removed(
             f"The {what} {self.id} ended as {self.status} on {_day(self.completed_at)} and was removed on "
             f"{_day(self.removed_at)}, as the retention of its workspace says; what it held is not kept any more.",
@@ -104,6 +112,6 @@ def _day(at: float) -> str:
 
 
 def removal(workspace: str, kind: str, ids: Sequence[str], now: float, cause: str) -> LogRecord:
-    """The row of a commit that removes some tasks or deliberations."""
+    """The row of a commit that removes some tasks, deliberations or runs."""
     origin = Origin(workspace=workspace, principal=PRINCIPAL, cause=cause)
     return record_for(origin, now, kind, workspace, {LISTS[kind]: sorted(ids)})

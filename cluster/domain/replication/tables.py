@@ -275,6 +275,13 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         why="A removed deliberation has the same answer in any region.",
     ),
     ReplicatedTable(
+        name="workflow_run_stubs",
+        key=("id",),
+        naming=Naming(kinds=("retention.runs_removed",), values={"id": "each.run_ids"}),
+        columns=_columns(_STUB),
+        why="A removed run has the same answer in any region.",
+    ),
+    ReplicatedTable(
         name="retention",
         key=("workspace",),
         naming=_of_workspace("retention.rule_set", "retention.run_requested"),
@@ -350,7 +357,7 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
     ReplicatedTable(
         name="workflow_runs",
         key=("id",),
-        naming=Naming(kinds=("workflow.run_",), values={"id": "entity"}),
+        naming=Naming(kinds=("workflow.run_", "retention.runs_removed"), values={"id": "each.run_ids"}),
         columns=_columns(
             "id text, workspace text, name text, version integer, principal text, input json, metadata json, status text, "
             "state json, created_at double precision, changed_at double precision, ended_at double precision, "
@@ -359,6 +366,19 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         owner="workspace",
         whole_rows_withheld=True,
         why="Runs go on in the region that takes over, from the rows of the log that it has.",
+    ),
+    ReplicatedTable(
+        name="hooks",
+        key=("workspace", "name"),
+        naming=_of_workspace("hook.", name="entity"),
+        columns=_columns(
+            "id text, workspace text, name text, starts json, input json, rate_per_minute double precision, "
+            "created_at double precision, created_by text, changed_at double precision, changed_by text, secrets_id text, "
+            "secrets_until json, paused boolean, revision bigint"
+        ),
+        owner="workspace",
+        whole_rows_withheld=True,
+        why="Their secrets stay in their region: after a failover each hook is rotated, or its sender is given the secret anew.",
     ),
     ReplicatedTable(
         name="notification_channels",

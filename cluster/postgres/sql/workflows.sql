@@ -31,6 +31,10 @@ select r.id, r.workspace, r.name, r.version, r.principal, r.metadata::text as me
        r.state::text as state_text, r.created_at, r.changed_at, r.ended_at, r.started_row, r.due_at, r.replays
 from workflow_runs r where r.workspace = $1 and r.id = any ($2)
 
+-- name: run_stub
+-- What is left of a removed run.
+select id, status, created_at, completed_at, removed_at from workflow_run_stubs where id = $2 and workspace = $1
+
 -- name: list_runs
 -- A page of the runs of a workspace, the newest first.
 select r.id, r.workspace, r.name, r.version, r.principal, r.metadata::text as metadata_text, r.status,

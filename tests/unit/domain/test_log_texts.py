@@ -246,4 +246,5 @@ def test_every_subject_has_its_texts_declared() -> None:
         "policy",
         "workflow",
         "notification",
+        "hook",
     }

@@ -47,6 +47,8 @@ CARRIES = {
     "WorkspaceWorkflows.ask": "records",  # the workspace of each
     "WorkspaceWorkflows.signal": "record",
     "WorkspaceWorkflows.remove": "records",  # the workspace of each
+    "WorkspaceHooks.put": "hook",
+    "WorkspaceHooks.submit": "item",  # the origin of its task
     "WorkspaceNotifications.put_channel": "channel",
     "WorkspaceNotifications.remove_channel": "record",
     "WorkspaceNotifications.put_rule": "rule",
