@@ -85,6 +85,12 @@ export type ControlName = { kind?: ControlKind; name: string };
 export type ControlSettings = { kind?: ControlKind; name: string; rate_per_second?: number | null; burst?: number | null; weight?: number | null };
 
 /**
+ * `secret`: what the sender signs with, if it makes its own: base64 of 24 to 64 bytes, behind `whsec_` or not. Without
+ * it one is made.
+ */
+export type CreateHook = { task?: HookTask | null; workflow?: string | null; version?: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute?: number; name: string; secret?: string | null };
+
+/**
  * `run_at` is epoch seconds, `delay_seconds` counts from now; give at most one of them.
  *
  * `timeout_seconds` bounds one attempt, `queue_timeout_seconds` each wait for an agent, and `total_timeout_seconds`
@@ -213,6 +219,19 @@ export type HeartbeatItem = { status?: "starting" | "ready" | "busy" | "draining
 export type Heartbeats = { heartbeats: Array<HeartbeatItem> };
 
 export type HistoryEntry = { id: string; type: string; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; priority: PriorityName; assigned_agent: string | null; result?: Json; error?: string | null; retries: number; duration_ms: number | null; created_at: IsoTime; started_at: IsoTime | null; completed_at: IsoTime | null; metadata?: Record<string, Json>; left_out?: Array<"payload" | "metadata" | "result">; redacted?: boolean };
+
+export type Hook = { name: string; path: string; paused: boolean; task_type: string | null; task?: Record<string, Json> | null; workflow: string | null; version: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute: number; secrets: Array<{ ends_at: EpochSeconds | null }>; revision: number; created_at: EpochSeconds; created_by: string; changed_at: EpochSeconds; changed_by: string };
+
+/**
+ * What a webhook starts: a `task` (a body of POST /tasks without its payload), or a run of a `workflow`, of its newest
+ * `version` if none is given, with `metadata`. `input` becomes the payload of the task or the input of the run; in it
+ * `{"from": "body", "path": JSON Pointer, "default": VALUE}` stands for a part of the webhook's body, and `{"from": "id"}`
+ * for its id. Without it that is the whole body. A hook takes `rate_per_minute` webhooks in a minute.
+ */
+export type HookFields = { task?: HookTask | null; workflow?: string | null; version?: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute?: number };
+
+/** A task, as in POST /tasks, without its payload. */
+export type HookTask = { task_type: string; required_capabilities?: Array<string>; priority?: string; timeout_seconds?: number | null; max_retries?: number | null; retry?: Retry | null; metadata?: Record<string, Json>; queue?: string; tenant?: string | null; queue_timeout_seconds?: number | null; total_timeout_seconds?: number | null; concurrency_key?: string | null; concurrency_limit?: number; target_agent?: string | null; excluded_agents?: Array<string>; target_region?: string | null; fallback_regions?: Array<string>; region_routing_mode?: "any" | "preferred" | "strict"; worker_version?: string | null; sticky_key?: string | null; input_required?: InputRequired | null };
 
 /** `id` names the question, whose outcome is recorded once. Give `options` if the answers are a closed set. */
 export type ImportedOutcome = { id: string; votes: Record<string, Json>; correct: Json; options?: Array<Json> };
@@ -360,6 +379,9 @@ export type RolePermissions = { permissions: Array<string> };
 /** The version whose words and lists the next version has. */
 export type Rollback = { version: number };
 
+/** For `overlap_seconds` the secrets of before count too. `secret` as when the hook is made. */
+export type RotateHook = { overlap_seconds?: number; secret?: string | null };
+
 /** For `overlap_seconds` the secret of before counts too. */
 export type Rotation = { overlap_seconds?: number };
 
@@ -404,7 +426,7 @@ export type Sending = "bearer" | "header" | "basic" | "signature" | "certificate
  * What the workspace keeps. Days count from the end, numbers are of the newest by their submit; 0 is no bound. A field that
  * is left out stays as it is.
  */
-export type SetRetention = { task_days?: number | null; task_count?: number | null; deliberation_days?: number | null; deliberation_count?: number | null };
+export type SetRetention = { task_days?: number | null; task_count?: number | null; deliberation_days?: number | null; deliberation_count?: number | null; workflow_run_days?: number | null; workflow_run_count?: number | null };
 
 export type Severity = "info" | "warning" | "error" | "critical";
 
@@ -592,6 +614,19 @@ export class Api {
   }
 
   /**
+   * Takes a webhook (Standard Webhooks: the headers webhook-id, webhook-timestamp, webhook-signature over id, time and body)
+   * and starts what the hook says; the same webhook-id gives the same task or run again. The body is JSON. 400
+   * (`InvalidRequest`) if the body is none, or lacks what the hook's input refers to (`input_unresolved`); 401
+   * (`Unauthenticated`) if the signature counts for no hook or its time is more than five minutes from ours; 403
+   * (`Forbidden`, `PolicyDenied`) if the workspace is suspended or a policy refuses the task; 404 (`NotFound`) if its
+   * workflow was deleted; 409 (`Conflict`, `hook_paused`); 429 (`RateLimited`) if the hook is called more often than its rate
+   * allows.
+   */
+  callHook(args: { hook_name: string; workspace_id?: string | null } & CallOptions): Promise<{ task_id: string | null; run_id: string | null }> {
+    return this.#caller.call("POST", "/api/control-plane/hooks/{hook_name}", ["workspace_id"], args);
+  }
+
+  /**
    * Cancels a deliberation and keeps its best answer so far. A repeat gets the same answer. 404 (`NotFound`) if there is no
    * such deliberation, 409 (`Conflict`) if it has ended otherwise.
    */
@@ -661,6 +696,17 @@ export class Api {
    */
   createDeliberation(args: { body: Deliberate } & Repeatable): Promise<Decision | { task_id: string; request_id: string; status: string }> {
     return this.#caller.call("POST", "/api/control-plane/deliberations", [], args);
+  }
+
+  /**
+   * Makes a hook: whoever sends a webhook with a signature of its `secret` to its `path` starts what it says, in the hook's
+   * own name. `secret` is shown in this answer only, unless the caller gave it. The same hook again changes nothing. 400
+   * (`InvalidRequest`) if it does not say exactly one thing to start, 404 (`NotFound`) if there is no such workflow, 409
+   * (`Conflict`) if there is another hook of this name or the workspace has 1,000, the key was used with another body, or
+   * ARAGORA_SECRETS_KEY is not set (`no_secrets_key`).
+   */
+  createHook(args: { body: CreateHook } & Repeatable): Promise<{ name: string; path: string; paused: boolean; task_type: string | null; task?: Record<string, Json> | null; workflow: string | null; version: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute: number; secrets: Array<{ ends_at: EpochSeconds | null }>; revision: number; created_at: EpochSeconds; created_by: string; changed_at: EpochSeconds; changed_by: string; secret: string | null; notice: string }> {
+    return this.#caller.call("POST", "/api/control-plane/hooks", [], args);
   }
 
   /**
@@ -757,6 +803,11 @@ export class Api {
     return this.#caller.call("DELETE", "/api/control-plane/credentials/{credential_name}", [], args);
   }
 
+  /** Deletes a hook with its secrets for good; what it has started goes on. 404 (`NotFound`) if there is no such hook. */
+  deleteHook(args: { hook_name: string } & Repeatable): Promise<{ deleted: boolean }> {
+    return this.#caller.call("DELETE", "/api/control-plane/hooks/{hook_name}", [], args);
+  }
+
   /**
    * Deletes a policy; its versions and violations stay. Tasks that were submitted before keep what it demanded of their
    * agents. 404 (`NotFound`) if there is no such policy, 409 (`Conflict`) if somebody else changes it at the same moment.
@@ -832,7 +883,7 @@ export class Api {
   }
 
   /**
-   * Erases payloads, results, errors, metadata, journals, outcomes, schedules, workflows with
+   * Erases payloads, results, errors, metadata, journals, outcomes, schedules, hooks, workflows with
    * their runs, and the words of the log; what the audit's
    * chain covers stays. A call takes at most some 10 s; if `complete` is false, call again with `cursor` set to
    * `next_cursor`. A repeat erases what is left. `not_reached` names copies that are yours to delete. Another
@@ -841,7 +892,7 @@ export class Api {
    * 410 (`Removed`) if retention has removed it with its words, 409 (`Conflict`, `open_work`) while something of it has not
    * ended.
    */
-  erase(args: { body: Erase } & Repeatable): Promise<{ erasure_id: string; scope: "workspace" | "task" | "subject"; dry_run: boolean; complete: boolean; next_cursor: string | null; erased: { tasks: number; deliberations: number; outcomes: number; log_rows: number; schedules: number; workflows: number }; not_reached: Array<string> }> {
+  erase(args: { body: Erase } & Repeatable): Promise<{ erasure_id: string; scope: "workspace" | "task" | "subject"; dry_run: boolean; complete: boolean; next_cursor: string | null; erased: { tasks: number; deliberations: number; outcomes: number; log_rows: number; schedules: number; workflows: number; hooks: number }; not_reached: Array<string> }> {
     return this.#caller.call("POST", "/api/control-plane/erasures", [], args);
   }
 
@@ -928,6 +979,11 @@ export class Api {
     return this.#caller.call("GET", "/api/control-plane/deliberations/{request_id}", [], args);
   }
 
+  /** One hook, without its secrets. 404 (`NotFound`) if there is no such hook. */
+  getHook(args: { hook_name: string } & CallOptions): Promise<Hook> {
+    return this.#caller.call("GET", "/api/control-plane/hooks/{hook_name}", [], args);
+  }
+
   /** The public keys with which this deployment has signed receipts; the one with `current` true signs now. */
   getKeys(args: CallOptions = {}): Promise<{ keys: Array<{ key_id: string; algorithm: string; public_key: string; created_at: EpochSeconds | null; current: boolean }> }> {
     return this.#caller.call("GET", "/api/control-plane/receipts/keys", [], args);
@@ -954,7 +1010,7 @@ export class Api {
   /**
    * One run with its steps. With `wait` it is answered when the run has ended, or so many seconds have passed (at most 25).
    * With `results` each step that has completed has its `result`, unless those before it are some megabytes. 404
-   * (`NotFound`) if there is no such run.
+   * (`NotFound`) if there is no such run, 410 (`Removed`) if retention has removed it.
    */
   getRun(args: { run_id: string; wait?: number; results?: boolean } & CallOptions): Promise<WorkflowRun> {
     return this.#caller.call("GET", "/api/control-plane/workflow-runs/{run_id}", ["wait", "results"], args);
@@ -1101,6 +1157,11 @@ export class Api {
     return this.#caller.call("GET", "/api/control-plane/deliberations", ["status", "limit", "offset", "cursor", "where"], args);
   }
 
+  /** The workspace's hooks, by name, without their secrets. */
+  listHooks(args: CallOptions = {}): Promise<{ hooks: Array<Hook>; total: number }> {
+    return this.#caller.call("GET", "/api/control-plane/hooks", [], args);
+  }
+
   /**
    * The API keys that act in workspaces that the caller may manage, oldest first, with those that were revoked or have
    * expired. No answer holds a secret.
@@ -1213,6 +1274,14 @@ export class Api {
   /** Pauses an agent: it gets no new work until it is resumed, whatever its heartbeats say. A repeat changes nothing. */
   pauseAgent(args: { agent_id: string } & Repeatable): Promise<{ agent_id: string; capabilities: Array<string>; status: "starting" | "ready" | "busy" | "draining" | "paused" | "offline" | "failed"; model: string; provider: string; metadata: Record<string, Json>; registered_at: EpochSeconds; last_heartbeat: EpochSeconds; current_task_id: string | null; tasks_completed: number; tasks_failed: number; avg_latency_ms: number; tags: Array<string>; region_id: string; available_regions: Array<string>; region_latency_ms: Record<string, Json>; last_heartbeat_by_region: Record<string, EpochSeconds>; transport: "pull" | "openai" | "anthropic" | "http" | "a2a" | "import"; endpoint: string | null; max_concurrency: number; version: string | null; running_tasks: number; intent: "active" | "paused" | "draining"; left_out?: Array<"metadata" | "options">; intent_by: "operator" | "agent" | null; liveness: "starting" | "alive" | "suspect" | "offline" | "deaf"; health: "unknown" | "healthy" | "degraded" | "failed"; credential: Record<string, Json> | null; price: Record<string, Json> | null; owner: string | null; rate: Record<string, Json> | null; options?: Record<string, Json>; dedicated: boolean; num_cpus?: number; num_gpus?: number; memory?: number; resources?: Record<string, Json>; status_detail?: string; notice?: string; paused_at: EpochSeconds }> {
     return this.#caller.call("POST", "/api/control-plane/agents/{agent_id}/pause", [], args);
+  }
+
+  /**
+   * Pauses a hook: its webhooks are refused (409 `hook_paused`) until it is resumed. A repeat changes nothing. 404
+   * (`NotFound`) if there is no such hook.
+   */
+  pauseHook(args: { hook_name: string } & Repeatable): Promise<Hook> {
+    return this.#caller.call("POST", "/api/control-plane/hooks/{hook_name}/pause", [], args);
   }
 
   /**
@@ -1382,6 +1451,11 @@ export class Api {
     return this.#caller.call("POST", "/api/control-plane/agents/{agent_id}/resume", [], args);
   }
 
+  /** Resumes a hook. A repeat changes nothing. 404 (`NotFound`) if there is no such hook. */
+  resumeHook(args: { hook_name: string } & Repeatable): Promise<Hook> {
+    return this.#caller.call("POST", "/api/control-plane/hooks/{hook_name}/resume", [], args);
+  }
+
   /** Resumes a queue, task type or tenant. A repeat changes nothing. */
   resumeQueue(args: { body: ControlName } & Repeatable): Promise<Control> {
     return this.#caller.call("POST", "/api/control-plane/queue/resume", [], args);
@@ -1421,6 +1495,15 @@ export class Api {
   }
 
   /**
+   * Gives a hook a new `secret`, which is shown in this answer only, unless the caller gave it. The ones of before count for
+   * `overlap_seconds` more, a day if they are left out; with 0 they end now. 404 (`NotFound`) if there is no such hook, 409
+   * (`Conflict`) if it has this secret already, eight of them count, or ARAGORA_SECRETS_KEY is not set (`no_secrets_key`).
+   */
+  rotateHook(args: { hook_name: string; body?: RotateHook | null } & Repeatable): Promise<{ name: string; path: string; paused: boolean; task_type: string | null; task?: Record<string, Json> | null; workflow: string | null; version: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute: number; secrets: Array<{ ends_at: EpochSeconds | null }>; revision: number; created_at: EpochSeconds; created_by: string; changed_at: EpochSeconds; changed_by: string; secret: string | null; notice: string }> {
+    return this.#caller.call("POST", "/api/control-plane/hooks/{hook_name}/rotate", [], args);
+  }
+
+  /**
    * Gives a key a new secret; the one of before counts for `overlap_seconds` more, an hour if they are left out. `token` is
    * shown in this answer only; a repeat under the same `Idempotency-Key` is answered with `token` null. 404 (`NotFound`) if
    * there is no such key, 409 (`Conflict`) if it was revoked, has expired, or its workspaces were deleted, 403 (`Forbidden`,
@@ -1434,7 +1517,7 @@ export class Api {
    * Asks for a pass over the workspace now, which begins within seconds; `GET /retention` tells when it has ended. With
    * `dry_run` it counts what a pass would remove, for at most some 10 s; `complete` is false if there is more.
    */
-  runRetention(args: { body: RunRetention } & Repeatable): Promise<{ dry_run: boolean; run_requested: boolean; complete: boolean; tasks: number | null; deliberations: number | null }> {
+  runRetention(args: { body: RunRetention } & Repeatable): Promise<{ dry_run: boolean; run_requested: boolean; complete: boolean; tasks: number | null; deliberations: number | null; workflow_runs: number | null }> {
     return this.#caller.call("POST", "/api/control-plane/retention/run", [], args);
   }
 
@@ -1481,7 +1564,7 @@ export class Api {
    * Changes what the workspace keeps; fields that are left out stay as they are. What it does not keep any more is removed
    * with the next pass, within a quarter of an hour. 400 (`InvalidRequest`) without any field.
    */
-  setRetention(args: { body: SetRetention } & Repeatable): Promise<{ workspace: string; task_days: number; task_count: number; deliberation_days: number; deliberation_count: number; is_default: boolean; run_requested: boolean; last_run: { ended_at: EpochSeconds; tasks: number; deliberations: number } | null }> {
+  setRetention(args: { body: SetRetention } & Repeatable): Promise<{ workspace: string; task_days: number; task_count: number; deliberation_days: number; deliberation_count: number; workflow_run_days: number; workflow_run_count: number; is_default: boolean; run_requested: boolean; last_run: { ended_at: EpochSeconds; tasks: number; deliberations: number; workflow_runs: number } | null }> {
     return this.#caller.call("PUT", "/api/control-plane/retention", [], args);
   }
 
@@ -1495,7 +1578,7 @@ export class Api {
   }
 
   /** What the workspace keeps, and when this region went through it last. `is_default`: it has set nothing itself. */
-  showRetention(args: CallOptions = {}): Promise<{ workspace: string; task_days: number; task_count: number; deliberation_days: number; deliberation_count: number; is_default: boolean; run_requested: boolean; last_run: { ended_at: EpochSeconds; tasks: number; deliberations: number } | null }> {
+  showRetention(args: CallOptions = {}): Promise<{ workspace: string; task_days: number; task_count: number; deliberation_days: number; deliberation_count: number; workflow_run_days: number; workflow_run_count: number; is_default: boolean; run_requested: boolean; last_run: { ended_at: EpochSeconds; tasks: number; deliberations: number; workflow_runs: number } | null }> {
     return this.#caller.call("GET", "/api/control-plane/retention", [], args);
   }
 
@@ -1583,6 +1666,14 @@ export class Api {
    */
   taskMetrics(args: CallOptions = {}): Promise<{ total: number; by_status: { pending: number; running: number; completed: number; failed: number; cancelled: number; timeout: number }; by_type: Record<string, number>; completion_rate: number | null; avg_duration_ms: number; avg_wait_time_ms: number; throughput_per_minute: number; completed_today: number; failed_today: number }> {
     return this.#caller.call("GET", "/api/control-plane/metrics/tasks", [], args);
+  }
+
+  /**
+   * Replaces what a hook starts, its input and its rate; its secrets stay. 400 (`InvalidRequest`) as when it is made, 404
+   * (`NotFound`) if there is no such hook or workflow.
+   */
+  updateHook(args: { hook_name: string; body: HookFields } & Repeatable): Promise<Hook> {
+    return this.#caller.call("PUT", "/api/control-plane/hooks/{hook_name}", [], args);
   }
 
   /**
