@@ -88,7 +88,7 @@ async def test_a_used_up_budget_starts_nothing_until_an_attempt_costs_less(clust
     assert await cluster.claim("a4") == ()
 
 
-async def test_sums_after_a_kill_between_claim_and_report_are_those_of_the_rows(cluster: Cluster) -> None:
+async def test_sums_after_a_kill_are_those_of_the_rows(cluster: Cluster) -> None:
     budget = await _make(cluster, limit_nanos=10, estimate_nanos=3)
     for _ in range(5):
         await cluster.submit()

@@ -63,7 +63,7 @@ async def _counted(api: Api) -> None:
     await eventually(known)
 
 
-async def test_what_is_spent_and_reserved_is_shown_and_stops_what_does_not_fit(api: Api) -> None:
+async def test_what_is_spent_is_shown_and_stops_what_does_not_fit(api: Api) -> None:
     tasks = await _agent(api)
     budget = await api.post("/budgets", BUDGET)
     await _counted(api)

@@ -91,7 +91,7 @@ def test_levels_are_reached_exactly_at_their_percent() -> None:
     ]
 
 
-def test_a_forecast_goes_on_as_until_now_and_is_none_at_the_beginning() -> None:
+def test_a_forecast_goes_on_as_until_now() -> None:
     window = window_of(Period.MONTH, _at("2026-04-10"))
     assert forecast(300, window, _at("2026-04-16")) == 600
     assert forecast(300, window, window.start) is None
