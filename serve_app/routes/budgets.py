@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 from fastapi import Query, Request
 from starlette.responses import Response
 
+from aragora_worker.base.money import usd
 from cluster.domain.access.permissions import Permission
 from cluster.domain.audit.export import csv_cell, csv_line
 from cluster.domain.base.errors import InvalidRequest, NotFound
@@ -28,7 +29,6 @@ from cluster.domain.budgets.budget import (
     checked,
     window_of,
 )
-from cluster.domain.budgets.money import usd
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.ports.budgets import Spending
 from cluster.ports.wake_ups import WakeTopic

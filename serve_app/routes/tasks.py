@@ -15,6 +15,7 @@ from typing import Any
 from fastapi import Request
 
 from actors.messages import CancelRequest, ClaimAnswer, ExtendRequest, Lease, ReportRequest
+from aragora_worker.base.money import nanos_of
 from cluster.domain.access.permissions import Permission
 from cluster.domain.agents.agent import Agent
 from cluster.domain.base.compact import evolve
@@ -23,7 +24,6 @@ from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json, shown_text
 from cluster.domain.base.log import Origin
 from cluster.domain.base.names import is_visible
-from cluster.domain.budgets.money import nanos_of
 from cluster.domain.deliberation.numbers import exact_json
 from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.chats import check_asked_schema

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from aragora_worker.base.money import nanos_of, usd
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.budgets.accounts import BudgetSums
 from cluster.domain.budgets.budget import Budget, BudgetScope, Mode, Period, forecast, level_of, window_of
-from cluster.domain.budgets.money import nanos_of, usd
 from cluster.ports.budgets import Spending
 from serve_app.schemas.fields import ExactBody, Money, Word, Words, iso_time
 

@@ -76,7 +76,7 @@ Word = Annotated[Named, Field(min_length=1, max_length=128)]
 Words = Annotated[Named, Field(min_length=1, max_length=256)]
 
 
-#: US dollars, read by `cluster.domain.budgets.money.nanos_of`.
+#: US dollars, read by `aragora_worker.base.money.nanos_of`.
 Money = Annotated[Text, Field(min_length=1, max_length=32)]
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from aragora_worker.base.money import usd
 from cluster.domain.base.errors import Forbidden
 from cluster.domain.budgets.accounts import BudgetSums
 from cluster.domain.budgets.budget import Budget, BudgetScope, window_of
-from cluster.domain.budgets.money import usd
 
 
 class BudgetExhausted(Forbidden):

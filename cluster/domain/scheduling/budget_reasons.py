@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from aragora_worker.base.money import usd
 from cluster.domain.budgets.accounts import Account
 from cluster.domain.budgets.budget import BudgetScope
-from cluster.domain.budgets.money import usd
 from cluster.domain.scheduling.agent_reasons import Reason
 
 

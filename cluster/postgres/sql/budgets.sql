@@ -27,21 +27,28 @@ select * from budgets order by id
 select * from budgets where id = any ($1)
 
 -- name: budget_sums
--- What the entries of each budget in its window come to, and the highest level that was told of the present limit.
-select w.id, coalesce(e.spent, 0)::bigint as spent, coalesce(e.reserved, 0)::bigint as reserved,
-       coalesce(e.attempts, 0)::bigint as attempts, coalesce(e.unknown, 0)::bigint as unknown,
-       coalesce((
-           select max(t.level) from budget_levels t
-           where t.budget_id = w.id and t.period_start = w.starts and t.limit_nanos = b.limit_nanos
-       ), 0) as told
-from unnest($1::text[], $2::text[], $3::double precision[], $4::double precision[]) as w (id, workspace, starts, ends)
-join budgets b on b.id = w.id and b.workspace = w.workspace
-left join lateral (
-    select sum(e.spent) as spent, sum(e.reserved) filter (where e.spent is null) as reserved, count(*) as attempts,
+-- What the entries of each budget in its window come to, and the highest level that was told of the present limit. It goes once
+-- through the entries of the longest window, whatever the number of budgets.
+with w as (
+    select b.id, b.workspace, b.limit_nanos, w.starts, w.ends
+    from unnest($1::text[], $2::text[], $3::double precision[], $4::double precision[]) as w (id, workspace, starts, ends)
+    join budgets b on b.id = w.id and b.workspace = w.workspace
+), sums as (
+    select w.id, sum(e.spent) as spent, sum(e.reserved) filter (where e.spent is null) as reserved, count(*) as attempts,
            count(*) filter (where e.spent is not null and not e.known) as unknown
     from budget_entries e
-    where e.workspace = w.workspace and e.at >= w.starts and e.at < w.ends and w.id = any (e.budgets)
-) e on true
+    cross join lateral unnest(e.budgets) as c (id)
+    join w on w.id = c.id and w.workspace = e.workspace and e.at >= w.starts and e.at < w.ends
+    where e.workspace = any ($2) and e.at >= (select min(starts) from w)
+    group by w.id
+)
+select w.id, coalesce(s.spent, 0)::bigint as spent, coalesce(s.reserved, 0)::bigint as reserved,
+       coalesce(s.attempts, 0) as attempts, coalesce(s.unknown, 0) as unknown,
+       coalesce((
+           select max(t.level) from budget_levels t
+           where t.budget_id = w.id and t.period_start = w.starts and t.limit_nanos = w.limit_nanos
+       ), 0) as told
+from w left join sums s on s.id = w.id
 
 -- name: open_reservations
 -- The entries of attempts that run.

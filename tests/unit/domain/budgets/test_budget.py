@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aragora_worker.base.money import MOST_USD, NANOS, nanos_of, usd
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.budgets.budget import (
     CREATED,
@@ -20,7 +21,6 @@ from cluster.domain.budgets.budget import (
     level_of,
     window_of,
 )
-from cluster.domain.budgets.money import MOST_USD, NANOS, nanos_of, usd
 from tests.support.budgets import a_budget
 from tests.support.samples import ASKER, NOW
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from cluster.domain.base.errors import InvalidRequest
+from aragora_worker.base.errors import InvalidRequest
 
 NANOS: Final = 1_000_000_000
 #: The largest amount, so that an amount in nano-dollars is a number that JSON holds exactly (below 2^53).
