@@ -8,8 +8,6 @@ import typer
 
 from cluster.cli.calls import Json, call, given, path_segment, print_json
 from cluster.cli.output import console, listing, plain
-from cluster.domain.audit.export import csv_cell, csv_line
-from cluster.domain.budgets.budget import SPENDING_COLUMNS
 
 app = typer.Typer(
     no_args_is_help=True, help="Budgets: what tasks may cost in a day or a month, and what they have cost."
@@ -125,6 +123,9 @@ def spending(
         print_json(found)
         return
     if csv:
+        from cluster.domain.audit.export import csv_cell, csv_line
+        from cluster.domain.budgets.budget import SPENDING_COLUMNS
+
         for row in (SPENDING_COLUMNS, *([row[name] for name in SPENDING_COLUMNS] for row in found["spending"])):
             typer.echo(csv_line([csv_cell(value) for value in row]))
         return
