@@ -22,6 +22,8 @@ from cluster.postgres.queries import queries
 
 _SQL = queries("budgets")
 _dump = json_writer(allow_nan=False)
+#: How long a shard's start may add up entries, in seconds.
+START_S = 60
 _TYPES = {"scope": BudgetScope, "period": Period, "mode": Mode}
 
 
@@ -65,7 +67,10 @@ class PostgresBudgets:
         return [_budget(row) for row in await self._pool.rows(_SQL["list_budgets"], workspace)]
 
     async def sums(self, workspace: str, windows: Mapping[str, Window]) -> Mapping[str, BudgetSums]:
-        return await self._sums([(budget_id, workspace, window) for budget_id, window in windows.items()])
+        if not windows:
+            return {}
+        columns = _windows([(budget_id, workspace, window) for budget_id, window in windows.items()])
+        return _sums(await self._pool.rows(_SQL["budget_sums"], *columns))
 
     async def spending(self, workspace: str, window: Window, most: int) -> Sequence[Spending]:
         rows = await self._pool.rows(_SQL["spending"], workspace, window.start, window.end, most)
@@ -78,20 +83,13 @@ class PostgresBudgets:
         return [_budget(row) for row in await self._pool.rows(_SQL["named_budgets"], builtins.list(budget_ids))]
 
     async def all_sums(self, budgets: Sequence[Budget], now: float) -> Mapping[str, BudgetSums]:
-        return await self._sums([(each.id, each.workspace, window_of(each.period, now)) for each in budgets])
-
-    async def _sums(self, parts: Sequence[tuple[str, str, Window]]) -> Mapping[str, BudgetSums]:
-        if not parts:
+        if not budgets:
             return {}
-        columns = [
-            [budget_id for budget_id, _, _ in parts],
-            [workspace for _, workspace, _ in parts],
-            [window.start for _, _, window in parts],
-            [window.end for _, _, window in parts],
-        ]
-        rows = await self._pool.rows(_SQL["budget_sums"], *columns)
-        names = [each.name for each in fields(BudgetSums)]
-        return {row["id"]: BudgetSums(**{name: int(row[name]) for name in names}) for row in rows}
+        columns = _windows([(each.id, each.workspace, window_of(each.period, now)) for each in budgets])
+        # A scheduler that starts has to have them, however many entries a month has: some two microseconds each.
+        async with self._pool.snapshot() as connection:
+            await connection.execute(f"set local statement_timeout = '{START_S}s'")
+            return _sums(await connection.fetch(_SQL["budget_sums"], *columns, timeout=START_S))
 
     async def open_reservations(self) -> Sequence[Reservation]:
         rows = await self._pool.rows(_SQL["open_reservations"])
@@ -102,6 +100,21 @@ class PostgresBudgets:
         rows = [{name: getattr(level, name) for name in names} for level in levels]
         records = log_rows([level.record() for level in levels], self._epoch)
         await self._pool.value(_SQL["tell_budget_levels"], self._epoch.region, self._epoch.value, _dump(rows), records)
+
+
+def _windows(parts: Sequence[tuple[str, str, Window]]) -> tuple[Sequence[Any], ...]:
+    """The columns of ids, workspaces, starts and ends."""
+    return (
+        [budget_id for budget_id, _, _ in parts],
+        [workspace for _, workspace, _ in parts],
+        [window.start for _, _, window in parts],
+        [window.end for _, _, window in parts],
+    )
+
+
+def _sums(rows: Sequence[Any]) -> Mapping[str, BudgetSums]:
+    names = [each.name for each in fields(BudgetSums)]
+    return {row["id"]: BudgetSums(**{name: int(row[name]) for name in names}) for row in rows}
 
 
 def entries_json(decisions: Sequence[TaskDecision]) -> str:

@@ -27,20 +27,19 @@ select * from budgets order by id
 select * from budgets where id = any ($1)
 
 -- name: budget_sums
--- What the entries of each budget in its window come to, and the highest level that was told of the present limit. It goes once
--- through the entries of the longest window, whatever the number of budgets.
+-- What the entries of each budget in its window come to, and the highest level that was told of the present limit. The entries are
+-- summed once for each window, of which a workspace has two, and not for each budget.
 with w as (
     select b.id, b.workspace, b.limit_nanos, w.starts, w.ends
     from unnest($1::text[], $2::text[], $3::double precision[], $4::double precision[]) as w (id, workspace, starts, ends)
     join budgets b on b.id = w.id and b.workspace = w.workspace
-), sums as (
-    select w.id, sum(e.spent) as spent, sum(e.reserved) filter (where e.spent is null) as reserved, count(*) as attempts,
-           count(*) filter (where e.spent is not null and not e.known) as unknown
-    from budget_entries e
+), sums as materialized (
+    select d.starts, d.ends, c.id, sum(e.spent) as spent, sum(e.reserved) filter (where e.spent is null) as reserved,
+           count(*) as attempts, count(*) filter (where e.spent is not null and not e.known) as unknown
+    from (select distinct workspace, starts, ends from w) d
+    join budget_entries e on e.workspace = d.workspace and e.at >= d.starts and e.at < d.ends
     cross join lateral unnest(e.budgets) as c (id)
-    join w on w.id = c.id and w.workspace = e.workspace and e.at >= w.starts and e.at < w.ends
-    where e.workspace = any ($2) and e.at >= (select min(starts) from w)
-    group by w.id
+    group by d.starts, d.ends, c.id
 )
 select w.id, coalesce(s.spent, 0)::bigint as spent, coalesce(s.reserved, 0)::bigint as reserved,
        coalesce(s.attempts, 0) as attempts, coalesce(s.unknown, 0) as unknown,
@@ -48,7 +47,7 @@ select w.id, coalesce(s.spent, 0)::bigint as spent, coalesce(s.reserved, 0)::big
            select max(t.level) from budget_levels t
            where t.budget_id = w.id and t.period_start = w.starts and t.limit_nanos = w.limit_nanos
        ), 0) as told
-from w left join sums s on s.id = w.id
+from w left join sums s on s.id = w.id and s.starts = w.starts and s.ends = w.ends
 
 -- name: open_reservations
 -- The entries of attempts that run.
