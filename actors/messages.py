@@ -50,7 +50,7 @@ class ReportRequest:
     Without ``attempt`` (no lease token) the report counts for the current attempt. ``brief``: the asker needs to know only that
     the report is durable. ``checked``: ``write_json`` wrote the result, so the shard need not parse it. ``unsent``: the agent was
     never asked, so the task is queued again at once. ``unstorable``: the shard itself put this failure in the place of a report
-    that the store had refused."""
+    that the store had refused. ``cost_nanos``: what the attempt has cost (nano-dollars); None if the holder does not say."""
 
     workspace: str
     principal: str
@@ -69,6 +69,7 @@ class ReportRequest:
     checked: bool = False
     unstorable: bool = False
     error_code: str | None = None
+    cost_nanos: int | None = None
     cause: str = ""
 
 

@@ -28,12 +28,14 @@ from cluster.domain.tasks.task import Submitted, Task
 from cluster.learning.weight_learner import Learner, owners_from
 from cluster.log.access_directory import AccessDirectory
 from cluster.log.audit import AuditPart
+from cluster.log.budget_directory import BudgetDirectory
 from cluster.log.policy_directory import PolicyDirectory
 from cluster.log.task_tally import TaskTally
 from cluster.ports.access import AccessStore
 from cluster.ports.agents import KnownAgents, Registered, RegisterItem, WorkspaceAgents
 from cluster.ports.audit import WorkspaceAudit
 from cluster.ports.breakers import WorkspaceBreakers
+from cluster.ports.budgets import WorkspaceBudgets
 from cluster.ports.chunks import Chunks
 from cluster.ports.clock import Clock
 from cluster.ports.credentials import WorkspaceCredentials
@@ -94,6 +96,8 @@ class Gateway:
     hooks: WorkspaceHooks
     notifications: WorkspaceNotifications
     outcomes: OutcomeStore
+    budgets: WorkspaceBudgets
+    budget_view: BudgetDirectory
     policies: WorkspacePolicies
     policy_view: PolicyDirectory
     heartbeats: WorkspaceHeartbeats

@@ -28,6 +28,7 @@ from cluster.domain.metrics import METRICS_COMPLETE, STORE_READABLE, Increment, 
 from cluster.log.access_directory import ACCESS_ROWS, AccessDirectory
 from cluster.log.agent_directory import AGENT_ROWS, AgentDirectory
 from cluster.log.audit import verify_part
+from cluster.log.budget_directory import BUDGET_ROWS, BudgetDirectory
 from cluster.log.follower import LogFollower
 from cluster.log.policy_directory import POLICY_ROWS, PolicyDirectory
 from cluster.log.task_tally import TaskTally
@@ -138,7 +139,7 @@ class Replica:
             topics=(WakeTopic.AGENTS,),
             apart_s=APART_S,
         )
-        access, policies, access_follower = await self._access()
+        access, policies, budgets, access_follower = await self._access()
 
         tally = TaskTally(resources.stores.tally, resources.clock, wait_s=AWAY_S)
         await tally.load()
@@ -178,6 +179,8 @@ class Replica:
             agents=resources.stores.agents,
             deliberations=resources.stores.deliberations,
             outcomes=resources.stores.outcomes,
+            budgets=resources.stores.budgets,
+            budget_view=budgets,
             policies=resources.stores.policies,
             policy_view=policies,
             credentials=resources.stores.credentials(settings.sealing_keys()),
@@ -217,9 +220,9 @@ class Replica:
         )
         return gateway
 
-    async def _access(self) -> tuple[AccessDirectory, PolicyDirectory, LogFollower]:
-        """The copies of access and of policies, and what keeps both. The workspace of the settings exists from the first start
-        on."""
+    async def _access(self) -> tuple[AccessDirectory, PolicyDirectory, BudgetDirectory, LogFollower]:
+        """The copies of access, policies and budgets, and what keeps them. The workspace of the settings exists from the first
+        start on."""
         stores, home = self.resources.stores, self.settings.workspace
         access = AccessDirectory(stores.access)
         cursor = await access.load()
@@ -229,13 +232,17 @@ class Replica:
             await self._create_home()
             cursor = await access.load()
         policies = PolicyDirectory(stores.policies)
+        budgets = BudgetDirectory(stores.budgets, self.resources.clock)
+        await budgets.load()
         await policies.load()  # after the cursor was read: what changes between the two is read again
 
         async def apply(rows: Sequence[LogRow]) -> None:
-            about_access = [row for row in rows if row.kind not in POLICY_ROWS.kinds]
+            others = (*POLICY_ROWS.kinds, *BUDGET_ROWS.kinds)
+            about_access = [row for row in rows if row.kind not in others]
             if about_access:
                 await access.apply(about_access)
             await policies.apply(rows)
+            await budgets.apply(rows)
 
         follower = LogFollower(
             stores.log,
@@ -243,11 +250,11 @@ class Replica:
             self.resources.clock,
             after=cursor,
             apply=apply,
-            only=LogFilter(kinds=(*ACCESS_ROWS.kinds, *POLICY_ROWS.kinds)),
+            only=LogFilter(kinds=(*ACCESS_ROWS.kinds, *POLICY_ROWS.kinds, *BUDGET_ROWS.kinds)),
             topics=(WakeTopic.ACCESS,),
             apart_s=APART_S,
         )
-        return access, policies, follower
+        return access, policies, budgets, follower
 
     async def _create_home(self) -> None:
         home, now = self.settings.workspace, self.resources.clock.now()

@@ -23,7 +23,7 @@ async def under_policies(gate: Gateway, asker: Origin, items: Sequence[SubmitIte
     if not policies:
         return items
     found = [judged(policies, item.task, item.idempotency) for item in items]
-    if any(each.violations for each in found) and await _is_repeat(gate, items[0]):
+    if any(each.violations for each in found) and await is_repeat(gate, items[0]):
         return items
     denied = [(index, each) for index, each in enumerate(found) if each.denied is not None]
     if denied:
@@ -32,7 +32,7 @@ async def under_policies(gate: Gateway, asker: Origin, items: Sequence[SubmitIte
     return [replace(item, task=each.task, violations=each.violations) for item, each in zip(items, found, strict=True)]
 
 
-async def _is_repeat(gate: Gateway, first: SubmitItem) -> bool:
+async def is_repeat(gate: Gateway, first: SubmitItem) -> bool:
     """Whether the call was made before: all items of one are stored together, under keys of their own."""
     key = first.idempotency
     if key is None:

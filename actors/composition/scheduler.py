@@ -33,6 +33,7 @@ def make(it: Context) -> Any:
         controls=it.resources.stores.controls,
         workspaces=it.resources.stores.access,
         agents=it.resources.stores.agents,
+        budgets=it.resources.stores.budgets,
         idempotency_window_s=it.resources.settings.idempotency_window,
         cleanup_s=it.resources.settings.cleanup_interval,
         count_reread=count_reread,

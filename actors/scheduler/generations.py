@@ -15,6 +15,7 @@ from cluster.domain.scheduling.core import SchedulerCore
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.ports.access import WorkspaceStates
 from cluster.ports.agents import AgentStore
+from cluster.ports.budgets import Budgets
 from cluster.ports.clock import Clock
 from cluster.ports.log import Region
 from cluster.ports.operations import ControlStore
@@ -45,6 +46,7 @@ class StateSource:
     controls: ControlStore
     workspaces: WorkspaceStates
     agents: AgentStore
+    budgets: Budgets
     clock: Clock
     lease_ttl_s: float
     policy: RetryPolicy
@@ -59,6 +61,9 @@ class StateSource:
         cursor, batches = await self.tasks.open_tasks(self.shard)
         core = SchedulerCore(lease_ttl_s=self.lease_ttl_s, policy=self.policy)
         core.load_controls(await self.controls.load(), self.clock.now())
+        budgets, now = await self.budgets.all(), self.clock.now()
+        sums, reservations = await self.budgets.all_sums(budgets, now), await self.budgets.open_reservations()
+        core.load_budgets(budgets, sums, reservations, now)
         core.load_states(await self.workspaces.closed())
         replaced()
         with settled_memory():

@@ -260,7 +260,7 @@ def _report(
     state: ShardState, request: ReportRequest, considered: Considered, occasion: Occasion
 ) -> Done | Recorded | InvalidRequest:
     state.reports[request.task_id] = request
-    return _reported(request, state.core.carry_out(*considered, occasion.now))
+    return _reported(request, state.core.carry_out(*considered, occasion.now, request.cost_nanos))
 
 
 def _reported(request: ReportRequest, head: TaskHead) -> Done | Recorded | InvalidRequest:

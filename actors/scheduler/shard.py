@@ -18,6 +18,7 @@ from typing import Any, Final
 from actors.messages import ReleaseRequest, ReportRequest, SchedulerRequest
 from actors.scheduler.alarm import Alarm
 from actors.scheduler.answers import Answers
+from actors.scheduler.budget_levels import tell_levels
 from actors.scheduler.commits import Commits
 from actors.scheduler.ended_tasks import EndedTasks
 from actors.scheduler.generations import REBUILD_RETRY_S, Generations, StateSource, shard_away
@@ -32,6 +33,7 @@ from cluster.domain.tasks.retries import RetryPolicy
 from cluster.log.follower import LogFollower
 from cluster.ports.access import WorkspaceStates
 from cluster.ports.agents import AgentStore
+from cluster.ports.budgets import Budgets
 from cluster.ports.clock import Clock
 from cluster.ports.log import Log, LogFilter, Region
 from cluster.ports.operations import ControlStore
@@ -79,6 +81,7 @@ class SchedulerShard:
         controls: ControlStore,
         workspaces: WorkspaceStates,
         agents: AgentStore,
+        budgets: Budgets,
         idempotency_window_s: float = 86_400.0,
         cleanup_s: float = 60.0,
         count_reread: Count = uncounted,
@@ -90,6 +93,7 @@ class SchedulerShard:
         self._doorbell = doorbell
         self._clock = clock
         self._agents = agents
+        self._budgets = budgets
         # Settings: how long idempotency keys are kept, and how often expired ones are dropped.
         self._idempotency_window_s = idempotency_window_s
         self._cleanup_s = cleanup_s
@@ -107,6 +111,7 @@ class SchedulerShard:
             controls=controls,
             workspaces=workspaces,
             agents=agents,
+            budgets=budgets,
             clock=clock,
             lease_ttl_s=lease_ttl_s,
             policy=policy,
@@ -129,6 +134,7 @@ class SchedulerShard:
         """Takes the shard under a new generation, reads its state and begins to serve."""
         await self._generations.read()
         self._loops.start(self._follow(), self._run_timers(), self._housekeeping(), self._forget_keys())
+        self._loops.start(tell_levels(self._budgets, self._clock, lambda: self._state))
 
     async def stop(self) -> None:
         """Ends the loops, and then the commits and look-ups that are under way."""

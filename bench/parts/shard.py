@@ -34,6 +34,7 @@ async def make() -> Handlers:
         controls=stores.controls,
         workspaces=stores.access,
         agents=stores.agents,
+        budgets=stores.budgets,
         log=stores.log,
         region=stores.region,
         doorbell=RedisDoorbell(connect(os.environ["BENCH_REDIS_URL"]), schema),

@@ -28,6 +28,7 @@ from cluster.cli.commands import (
     agents,
     audit,
     batch,
+    budgets,
     ca,
     credentials,
     deliberations,
@@ -89,6 +90,7 @@ app.add_typer(queue.app, name="queue")
 app.add_typer(questions.app, name="questions")
 app.add_typer(credentials.app, name="credentials")
 app.add_typer(policies.app, name="policies")
+app.add_typer(budgets.app, name="budgets")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(workflows.app, name="workflows")
 app.add_typer(hooks.app, name="hooks")

@@ -27,6 +27,7 @@ from cluster.postgres.telemetry import PostgresTelemetry
 
 if TYPE_CHECKING:
     from cluster.postgres.audit import PostgresAudit, PostgresSeals
+    from cluster.postgres.budgets import PostgresBudgets
     from cluster.postgres.credentials import PostgresCredentials
     from cluster.postgres.deliberations import PostgresDeliberations
     from cluster.postgres.erasure import PostgresErasures
@@ -115,6 +116,12 @@ class Stores:
         from cluster.postgres.retention import PostgresRetention
 
         return PostgresRetention(self.pool, self.epoch)
+
+    @cached_property
+    def budgets(self) -> PostgresBudgets:
+        from cluster.postgres.budgets import PostgresBudgets
+
+        return PostgresBudgets(self.pool, self.epoch)
 
     @cached_property
     def policies(self) -> PostgresPolicies:

@@ -19,6 +19,7 @@ from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import ALL_BODIES, Body, Decided, Submitted, Task, TaskDecision, TaskHead, TaskStatus
 from cluster.ports.tasks import HeldLease, SearchPage, ShardFence, SubmitItem, TaskQuery
 from cluster.ports.totals import EXACT_TO, Total
+from cluster.postgres.budgets import entries_json
 from cluster.postgres.columns import array, flags, numbers, texts
 from cluster.postgres.log import Epoch, log_columns, log_row, log_rows, waves
 from cluster.postgres.policies import violation_arguments
@@ -76,8 +77,10 @@ class PostgresTasks:
     async def _decide(self, decisions: Sequence[TaskDecision], fence: ShardFence) -> list[Decided]:
         heads = [decision.head for decision in decisions]
         of_people = any(decision.question is not None or decision.answer is not None for decision in decisions)
+        of_budgets = any(decision.entry is not None for decision in decisions)
+        statement = "decide_spending" if of_budgets else "decide_questions" if of_people else "decide_tasks"
         rows = await self._pool.rows(
-            _SQL["decide_questions" if of_people else "decide_tasks"],
+            _SQL[statement],
             self._epoch.region,
             self._epoch.value,
             fence.shard,
@@ -99,7 +102,8 @@ class PostgresTasks:
             flags([decision.want_body for decision in decisions]),
             texts([encode(head.order_key) for head in heads]),
             *log_columns([decision.record for decision in decisions], self._epoch),
-            *(_questions_and_answers(decisions) if of_people else ()),
+            *(_questions_and_answers(decisions) if of_people or of_budgets else ()),
+            *([entries_json(decisions)] if of_budgets else ()),
         )
         return [_decided(row) for row in rows]
 

@@ -21,6 +21,7 @@ from starlette.websockets import WebSocketState
 
 from cluster.domain.base.errors import ControlPlaneError, TryLater, Unauthenticated
 from cluster.domain.base.json_values import CODE, MAX_DEPTH, MAX_DIGITS
+from cluster.domain.budgets.submits import BudgetExhausted
 from cluster.domain.policies.submits import PolicyDenied
 from serve_app.auth.denials import note_denial
 from serve_app.http.methods import answers_head
@@ -53,7 +54,7 @@ def control_plane_response(request: HTTPConnection, error: ControlPlaneError) ->
         headers["WWW-Authenticate"] = "Bearer"
     if error.status >= 500 and not isinstance(error, TryLater):
         _logger.error("a request failed: %s", error)
-    details = error.details if isinstance(error, PolicyDenied) else {}
+    details = error.details if isinstance(error, PolicyDenied | BudgetExhausted) else {}
     return error_response(error.status, error.message, error.code, _trace(request), headers, **details)
 
 

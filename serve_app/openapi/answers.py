@@ -210,6 +210,21 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
             **dict.fromkeys(("completed_today", "failed_today"), COUNT),
         )
     },
+    # budgets
+    ("GET", "/budgets"): {200: fields(budgets=listed(ref("Budget")), total=COUNT)},
+    ("POST", "/budgets"): {201: ref("Budget")},
+    ("GET", "/budgets/{budget_id}"): {200: ref("Budget")},
+    ("PUT", "/budgets/{budget_id}"): {200: ref("Budget")},
+    ("DELETE", "/budgets/{budget_id}"): {200: fields(deleted=YES_OR_NO)},
+    ("GET", "/spending"): {
+        200: fields(
+            **dict.fromkeys(("start", "end"), TEXT),
+            spending=listed(ref("Spending")),
+            **dict.fromkeys(("total_spent_usd", "total_reserved_usd"), ref("Usd")),
+            truncated=YES_OR_NO,
+        )
+    },
+    ("GET", "/spending/export"): {},
     # policies
     ("GET", "/policies"): {200: fields(policies=listed(ref("Policy")), total=COUNT)},
     ("POST", "/policies"): {201: _JUDGED_POLICY},
@@ -489,6 +504,7 @@ OTHER_FORMS: dict[tuple[str, str], dict[str, str]] = {
         "text/event-stream": "Chunks as they are written, each in a Frame; with this Accept header."
     },
     ("GET", "/stream"): {"text/event-stream": "Events as they are committed, each a Frame; with this Accept header."},
+    ("GET", "/spending/export"): {"text/csv": "A row of spending a line, after their names."},
     ("GET", "/audit/export"): {
         "application/x-ndjson": "With format json: an AuditEntry a line.",
         "text/csv": "With format csv.",

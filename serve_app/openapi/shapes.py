@@ -9,6 +9,7 @@ from typing import Any
 from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.agents.agent import AgentBody, AgentStatus, Health, Intent, IntentBy, Liveness, TransportKind
 from cluster.domain.base.ids import ID_PATTERN
+from cluster.domain.budgets.budget import BudgetScope, Mode, Period
 from cluster.domain.notifications.channel import ChannelKind, MailTls
 from cluster.domain.notifications.delivery import DeliveryStatus
 from cluster.domain.notifications.events import Severity
@@ -108,6 +109,9 @@ SHAPES: dict[str, Schema] = {
         policy_version_opt=COUNT,
         violation_type_opt=words(ViolationType),
         allowed_opt=TEXT,
+        # Of one for which a budget is used up.
+        budget_id_opt=ID,
+        resets_at_opt=EPOCH,
         can_override_opt=YES_OR_NO,
         index_opt=COUNT,
     ),
@@ -242,6 +246,33 @@ SHAPES["Control"] = fields(
     kind=TEXT, name=TEXT, paused=YES_OR_NO, changed_at=nullable(EPOCH), changed_by=nullable(TEXT),
     rate_per_second_opt=nullable(NUMBER), burst_opt=WHOLE, weight_opt=NUMBER,
 )  # fmt: skip
+SHAPES["Usd"] = {
+    "type": "string",
+    "pattern": r"^-?\d+\.\d{2,9}$",
+    "description": "US dollars.",
+}
+_SPENT = {"spent_usd": ref("Usd"), "reserved_usd": ref("Usd"), "attempts": COUNT, "unknown_costs": COUNT}
+SHAPES["Budget"] = fields(
+    id=ID,
+    **dict.fromkeys(("name", "created_by", "updated_by"), TEXT),
+    scope=words(BudgetScope),
+    subject=nullable(TEXT),
+    period=words(Period),
+    mode=words(Mode),
+    limit_usd=ref("Usd"),
+    estimate_usd=ref("Usd"),
+    version=COUNT,
+    created_at=ISO,
+    updated_at=ISO,
+    usage_opt=fields(
+        **_SPENT,
+        **dict.fromkeys(("period_start", "period_end"), ISO),
+        available_usd=ref("Usd"),
+        level=COUNT,
+        forecast_usd=nullable(ref("Usd")),
+    ),
+)
+SHAPES["Spending"] = fields(day=TEXT, agent_id=ID, task_type=TEXT, **_SPENT)
 SHAPES["PolicyPriority"] = {
     "type": "integer",
     "minimum": -1_000_000,

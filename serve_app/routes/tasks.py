@@ -15,6 +15,7 @@ from typing import Any
 from fastapi import Request
 
 from actors.messages import CancelRequest, ClaimAnswer, ExtendRequest, Lease, ReportRequest
+from aragora_worker.base.money import nanos_of
 from cluster.domain.access.permissions import Permission
 from cluster.domain.agents.agent import Agent
 from cluster.domain.base.compact import evolve
@@ -60,6 +61,7 @@ from serve_app.schemas.tasks import (
     Reports,
     task_wire,
 )
+from serve_app.under_budgets import check_budgets
 from serve_app.under_policies import under_policies
 
 router = GuardedRouter(tags=["tasks"])
@@ -171,8 +173,8 @@ async def create_task(
     """Submits a task; it is durable before this is answered. Send an ``Idempotency-Key`` to make repeats safe. With ``wait`` the
     answer has the ``task`` too, when it has ended or so many seconds have passed (at most 25), unless it cannot be read; this
     takes the permission to read tasks. 400 (`InvalidRequest`) if the fields do not fit together or ``after`` names an unknown
-    task, 403 (`PolicyDenied`) with ``policy_id`` and what is ``allowed`` if a policy refuses it, 409 (`Conflict`) if the key was
-    used with another body."""
+    task, 403 (`PolicyDenied`) with ``policy_id`` and what is ``allowed`` if a policy refuses it, 403 (`BudgetExhausted`) with
+    ``budget_id`` and ``resets_at`` if a budget is used up, 409 (`Conflict`) if the key was used with another body."""
     gate = gateway(request)
     if wait:
         await admit(request, Permission.TASKS_READ)
@@ -184,6 +186,7 @@ async def create_task(
         idem = IdempotencyKey(route="tasks", key=key, body_digest=digest)
     if body.after:
         await _check_dependencies(gate, asker, [task])
+    await check_budgets(gate, asker, [SubmitItem(task=task, idempotency=idem)])
     (item,) = await under_policies(gate, asker, [SubmitItem(task=task, idempotency=idem)])
     outcome = await gate.submits.put(item)
     if outcome.conflict:
@@ -200,8 +203,8 @@ async def create_task(
 @requires(Permission.TASKS_WRITE)
 async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Submits up to 1,000 tasks in one transaction; they wait in the given order. An ``Idempotency-Key`` covers the whole
-    batch. 400 (`InvalidRequest`) if a task is not valid, 403 (`PolicyDenied`) if a policy refuses one, 409
-    (`Conflict`) if the key was used with another body."""
+    batch. 400 (`InvalidRequest`) if a task is not valid, 403 (`PolicyDenied`, `BudgetExhausted`) if a policy or a budget
+    refuses one, 409 (`Conflict`) if the key was used with another body."""
     gate = gateway(request)
     now = gate.clock.now()
     # Tasks with one creation time are ordered by their ids, so the ids are sorted.
@@ -213,6 +216,7 @@ async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: I
         idem = IdempotencyKey(route="tasks/batch", key=f"{key}#{index}", body_digest=digest) if key else None
         items.append(SubmitItem(task=task, idempotency=idem))
     await _check_dependencies(gate, asker, tasks)
+    await check_budgets(gate, asker, items)
     governed = await under_policies(gate, asker, items)
     if key is None:
         outcomes: Sequence[Any] = await gate.submits.put_many(governed)
@@ -459,6 +463,7 @@ def _report_of(
         agent_id=agent_id,
         result_json=None if result is None else exact_json(result, "result"),
         checked=True,
+        cost_nanos=None if body.cost_usd is None else nanos_of(body.cost_usd, "cost_usd"),
         cause=asker.cause,
         **fields,
     )

@@ -76,6 +76,10 @@ Word = Annotated[Named, Field(min_length=1, max_length=128)]
 Words = Annotated[Named, Field(min_length=1, max_length=256)]
 
 
+#: US dollars, read by `aragora_worker.base.money.nanos_of`.
+Money = Annotated[Text, Field(min_length=1, max_length=32)]
+
+
 #: A worker's version.
 Version = Annotated[Text, Field(min_length=1, max_length=MAX_VERSION), AfterValidator(check_version)]
 

@@ -27,6 +27,7 @@ from serve_app.schemas.fields import (
     MAX_EPOCH_S,
     MAX_SECONDS,
     ExactBody,
+    Money,
     Names,
     RequestBody,
     Seconds,
@@ -216,17 +217,20 @@ class Claim(RequestBody):
 
 
 class Complete(RequestBody):
+    """``cost_usd``: what the attempt has cost, in US dollars as a text, for budgets."""
+
     result: Any = None
     agent_id: Text | None = Field(None, max_length=128)
     latency_ms: float | None = Field(None, ge=0)
     lease_token: Text | None = Field(None, max_length=1024)
+    cost_usd: Money | None = None
 
 
 class Fail(RequestBody):
     """A failed attempt. ``error_class`` retryable, malformed and rate_limited let the task be tried again; not_retryable
     ends it, as ``requeue`` false does, and as an ``error_code`` does that the task's ``retry`` calls non-retryable. The next
     attempt waits for ``retry_after_seconds`` at least (up to a bound), and longer after ``rate_limited``. ``released``: it has
-    not failed, the holder gives it back unfinished; it costs no retry."""
+    not failed, the holder gives it back unfinished; it costs no retry. ``cost_usd``: what the attempt has cost."""
 
     error: Text | None = Field(None, max_length=MAX_ERROR_CHARS)
     released: bool = False
@@ -237,13 +241,15 @@ class Fail(RequestBody):
     retry_after_seconds: float | None = Field(None, ge=0, le=MAX_SECONDS)
     error_code: ErrorCode | None = None
     lease_token: Text | None = Field(None, max_length=1024)
+    cost_usd: Money | None = None
 
 
 class CancelAcknowledgement(RequestBody):
-    """Says that the agent has stopped working on a task that is being cancelled."""
+    """Says that the agent has stopped working on a task that is being cancelled, and what that has cost (``cost_usd``)."""
 
     agent_id: Text | None = Field(None, max_length=128)
     lease_token: Text | None = Field(None, max_length=1024)
+    cost_usd: Money | None = None
 
 
 class Extend(RequestBody):
@@ -267,7 +273,7 @@ class Prioritize(RequestBody):
 
 class Report(RequestBody):
     """One report of a batch: a failure if it has ``error``, the answer to a cancel if it has ``stopped``, given back
-    unfinished if it has ``released``, or with a question to people if it has ``ask``."""
+    unfinished if it has ``released``, or with a question to people if it has ``ask``. ``cost_usd``: what the attempt has cost."""
 
     task_id: str
     result: Any = None
@@ -282,6 +288,7 @@ class Report(RequestBody):
     agent_id: Text | None = Field(None, max_length=128)
     latency_ms: float | None = Field(None, ge=0)
     lease_token: Text | None = Field(None, max_length=1024)
+    cost_usd: Money | None = None
 
 
 class RefusedReport(Report):

@@ -42,6 +42,7 @@ class Inside:
             controls=self.stores.controls,
             workspaces=self.stores.access,
             agents=self.stores.agents,
+            budgets=self.stores.budgets,
             log=self.stores.log,
             region=self.stores.region,
             doorbell=self.bell,

@@ -70,6 +70,7 @@ class RealShard:
             controls=self.stores.controls,
             workspaces=self.stores.access,
             agents=self.stores.agents,
+            budgets=self.stores.budgets,
             log=self.stores.log,
             region=self.stores.region,
             doorbell=_NoBell(),

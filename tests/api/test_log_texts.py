@@ -102,6 +102,20 @@ async def _credentials(api: Api) -> None:
     assert (await api.call("DELETE", "/credentials/c1")).is_success
 
 
+async def _budgets(api: Api) -> None:
+    """Each kind of row of a budget: one attempt uses half of it."""
+    about = {"scope": "task_type", "subject": "costly"}
+    made = await api.post("/budgets", {"name": WORDS, **about, "limit_usd": "2", "estimate_usd": "1"})
+    path = f"/budgets/{made['id']}"
+    await api.post("/agents", {"agent_id": "payer", "capabilities": ["costly"]})
+    await api.post("/tasks", {"task_type": "costly", "required_capabilities": ["costly"]})
+    task = (await api.post("/tasks/claim", {"agent_id": "payer", "block_ms": 20_000}))["task"]
+    await api.post(f"/tasks/{task['id']}/complete", {"lease_token": task["lease_token"], "cost_usd": "1.5"})
+    await eventually(lambda: _has(api, "budget.level_reached"), what="people are told of a level")
+    assert (await api.call("PUT", path, {"name": f"{WORDS} Again."})).is_success
+    assert (await api.call("DELETE", path)).is_success
+
+
 async def _policies(api: Api) -> None:
     """Each kind of row of a policy and of a violation."""
     wordy = {"name": WORDS, "description": WORDS, "metadata": {"note": WORDS}}
@@ -191,6 +205,7 @@ async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
         await _schedules(api)
         await _credentials(api)
         await _policies(api)
+        await _budgets(api)
         await _notifications(api)
         await _hooks(api)
         await _workflows(api)

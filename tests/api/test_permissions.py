@@ -150,6 +150,8 @@ async def _objects(api: Api) -> dict[str, str]:
     ):
         path, _ = await CHANGES["POST", template](api)
         made[name] = path.split("/")[2]
+    path, _ = await CHANGES["PUT", "/budgets/{budget_id}"](api)
+    made["budget_id"] = path.split("/")[2]
     path, _ = await CHANGES["PATCH", "/policies/violations/{violation_id}"](api)
     made["violation_id"] = path.split("/")[3]
     entry = (await api.rows(made["task_id"]))[0]

@@ -80,7 +80,14 @@ async def _scene(api: Api) -> AsyncIterator[Scene]:
         (violation,) = (await api.get("/policies/violations"))["violations"]
         notes = {"status": "resolved", "resolution_notes": SECRET}
         assert (await api.call("PATCH", f"/policies/violations/{violation['id']}", notes)).is_success
-        objects = {"notification_id": told, "policy_id": policy["id"], "violation_id": violation["id"]}
+        budget = {"name": "Night runs", "limit_usd": "9", "estimate_usd": "1", "scope": "agent", "subject": "nobody"}
+        budget_id = (await api.post("/budgets", budget))["id"]
+        objects = {
+            "budget_id": budget_id,
+            "notification_id": told,
+            "policy_id": policy["id"],
+            "violation_id": violation["id"],
+        }
         yield Scene(*ids, waiting, result["request_id"], schedule, run["run_id"], objects)
 
 

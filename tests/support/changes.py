@@ -126,6 +126,20 @@ def _of_channel(path: str, body: Callable[[str], Any] | None = None) -> Prepare:
     return prepare
 
 
+#: It counts what no other call of this table does.
+A_BUDGET = {
+    **{"name": "Night runs", "scope": "task_type", "subject": "nightly", "mode": "soft"},
+    **{"limit_usd": "10.00", "estimate_usd": "0.10"},
+}
+
+
+def _of_budget(path: str, body: Any = None) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        return path.format((await api.post("/budgets", A_BUDGET))["id"]), body
+
+    return prepare
+
+
 async def _of_violation(api: Api) -> tuple[str, Any]:
     await api.post("/policies", A_POLICY)
     refused = await api.call("POST", "/tasks", {"task_type": "nightly", "target_agent": "night-owl"})
@@ -340,6 +354,9 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("POST", "/schedules/{schedule_id}/pause"): _of_schedule("/schedules/{}/pause"),
     ("POST", "/schedules/{schedule_id}/resume"): _of_schedule("/schedules/{}/resume"),
     ("POST", "/schedules/{schedule_id}/run"): _of_schedule("/schedules/{}/run"),
+    ("POST", "/budgets"): _fixed("/budgets", A_BUDGET),
+    ("PUT", "/budgets/{budget_id}"): _of_budget("/budgets/{}", {"limit_usd": "11.00"}),
+    ("DELETE", "/budgets/{budget_id}"): _of_budget("/budgets/{}"),
     ("POST", "/policies"): _fixed("/policies", A_POLICY),
     ("POST", "/policies/dry-run"): _fixed("/policies/dry-run", A_POLICY),
     ("PUT", "/policies/{policy_id}"): _of_policy("/policies/{}", {"priority": 5}),

@@ -12,6 +12,7 @@ from cluster.domain.access import rows as access_rows
 from cluster.domain.agents import agent, breaker, credentials
 from cluster.domain.audit import erasure, retention
 from cluster.domain.base.log import IDENTITY, LogTexts
+from cluster.domain.budgets import budget
 from cluster.domain.consensus import learning
 from cluster.domain.deliberation import wire
 from cluster.domain.hooks import hook
@@ -37,6 +38,7 @@ LOG_TEXTS: Mapping[str, LogTexts] = {
     "auth": access_rows.LOG_TEXTS,
     "schedule": schedule.LOG_TEXTS,
     "credential": credentials.LOG_TEXTS,
+    "budget": budget.LOG_TEXTS,
     "policy": {**policy.LOG_TEXTS, **violations.LOG_TEXTS},
     "workflow": document.LOG_TEXTS,
     "hook": hook.LOG_TEXTS,

@@ -14,6 +14,12 @@ from cluster.domain.agents.agent import Health, Intent
 from cluster.domain.audit.retention import DELIBERATIONS_REMOVED, RULE_SET, RUNS_REMOVED, TASKS_REMOVED, removal
 from cluster.domain.base.errors import Conflict, NotFound
 from cluster.domain.base.log import Origin, record_for
+from cluster.domain.budgets.accounts import Account, Accounts
+from cluster.domain.budgets.budget import CREATED as BUDGET_CREATED
+from cluster.domain.budgets.budget import DELETED as BUDGET_DELETED
+from cluster.domain.budgets.budget import UPDATED as BUDGET_UPDATED
+from cluster.domain.budgets.budget import Mode
+from cluster.domain.budgets.levels import LevelReached
 from cluster.domain.consensus.learning import StoredOutcome, fit
 from cluster.domain.deliberation.stored import JournalAppend, JournalEvent, NewDeliberation
 from cluster.domain.hooks.hook import Secret
@@ -25,6 +31,7 @@ from cluster.domain.schedules.machine import Due
 from cluster.domain.schedules.machine import step as step_schedule
 from cluster.domain.schedules.schedule import Overlap
 from cluster.domain.scheduling.limits import Control, ControlKind
+from cluster.domain.scheduling.spending import with_entry
 from cluster.domain.tasks.events import Answered, Asked, Claim, Complete, Fail, Reporter
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.progress import Progress, ProgressReport
@@ -38,6 +45,7 @@ from cluster.ports.operations import Replay
 from cluster.ports.tasks import ShardFence, SubmitItem
 from cluster.postgres.stores import Stores
 from tests.support.access import a_binding, a_key, a_workspace
+from tests.support.budgets import a_budget
 from tests.support.hooks import a_hook
 from tests.support.notifications import KEY, SEALING, new_channel, new_rule, put_channel, put_rule
 from tests.support.outcomes import AGENTS as OUTCOME_AGENTS
@@ -101,12 +109,15 @@ class RandomChanges:
         self._dead: list[str] = []
         self._fence: ShardFence | None = None
         self._appended: dict[str, int] = {}
+        #: Attempts of one workspace have entries.
+        self._accounts = Accounts()
+        self._accounts.put(a_budget(workspace=WORKSPACES[0], mode=Mode.SOFT), NOW)
         self.calls: tuple[Callable[[], Awaitable[None]], ...] = (
             *(self.submit, self.submit, self.decide, self.decide, self.decide, self.replay, self.purge, self.control),
             *(self.register, self.change, self.remove, self.admit, self.append, self.append, self.cancel),
             *(self.outcome, self.workspace, self.bind, self.unbind, self.role, self.key, self.revoke, self.publish),
             *(self.schedule, self.schedule, self.workflow, self.workflow, self.retain, self.retain),
-            *(self.policy, self.violate),
+            *(self.policy, self.violate, self.budget),
             *(self.notification, self.notification, self.hook),
         )
 
@@ -163,7 +174,7 @@ class RandomChanges:
         for head in chosen:
             transition = step(head, self._event(head), self._now, POLICY)
             if transition.decision is not None:
-                decisions.append(transition.decision)
+                decisions.append(with_entry(self._accounts, head, transition.decision, self._n % 3 or None))
                 after[head.id] = transition.head
         await self.stores.tasks.decide(self._fence, decisions)
         for task_id, head in after.items():
@@ -333,6 +344,23 @@ class RandomChanges:
             if ids:
                 await store.remove(kind, removal(origin.workspace, kind, ids, self._now, ""))
                 self._dead = [task_id for task_id in self._dead if task_id not in ids]
+
+    async def budget(self) -> None:
+        """Makes a budget, or changes or deletes one that there is, or tells of a level; tasks are claimed with entries."""
+        origin, store = self._origin(), self.stores.budgets
+        found = await store.list(origin.workspace)
+        if not found or self._chance.random() < 0.3:
+            made = a_budget(id=f"budget_{self._n}", workspace=origin.workspace, name=secret_of(origin.workspace))
+            await store.create(made, made.record(origin, self._now, BUDGET_CREATED), self._key("budgets/create"))
+        elif self._chance.random() < 0.4:
+            after = found[0].changed({"limit_nanos": 10 + self._n}, origin.principal, self._now)
+            await store.change(after, after.record(origin, self._now, BUDGET_UPDATED))
+        elif self._chance.random() < 0.4:
+            account = Account.new(found[0], self._now)
+            account.spent = found[0].limit_nanos // 2
+            await store.tell([LevelReached.of(account, self._now)])
+        else:
+            await store.remove(found[0], found[0].record(origin, self._now, BUDGET_DELETED))
 
     async def policy(self) -> None:
         """Makes a policy, or changes or deletes one that there is, which its versions outlive."""

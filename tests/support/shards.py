@@ -76,6 +76,7 @@ class Cluster:
             controls=self.stores.controls,
             workspaces=self.stores.access,
             agents=self.stores.agents,
+            budgets=self.stores.budgets,
             is_published=is_published,
             on_fatal=self.deaths.append,
             **options,

@@ -17,12 +17,14 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import Enum, auto
 from typing import Any, NoReturn
 
 from aragora_worker.asking import Answer, Asks, question_of
 from aragora_worker.base.errors import InvalidRequest
 from aragora_worker.base.json_values import MAX_ERROR_CHARS, check_json, plain_json, shown_error, shown_words
+from aragora_worker.base.money import MOST_USD, NANOS, nanos_of, usd
 from aragora_worker.base.progress import Progress, checked_progress
 from aragora_worker.emitting import Emitter
 from aragora_worker.job_progress import Acknowledgement, acknowledged
@@ -66,6 +68,8 @@ class Job:
     cancelled: threading.Event = field(default_factory=threading.Event, compare=False)
     checkpoint: Any = None
     answer: Answer | None = None
+    #: What it has cost, in nano-dollars; `add_cost` adds.
+    costs: list[int] = field(default_factory=list, compare=False, repr=False)
     #: Takes the job's reports of progress.
     reports: Callable[[Progress], Acknowledgement] = field(default=acknowledged, compare=False, repr=False)
     #: Takes what the job emits.
@@ -80,6 +84,13 @@ class Job:
 
         Raises: `InvalidRequest` if a value cannot be stored."""
         return self.reports(checked_progress(percent, message, checkpoint) or Progress())
+
+    def add_cost(self, amount: Decimal | str | int) -> None:
+        """Adds to what this attempt has cost, in US dollars with at most nine decimals; its report says the sum, which budgets
+        count. Without any call, they count what they have reserved for it. Works in any thread.
+
+        Raises: `InvalidRequest` if it is no such amount, or more than 9,000,000 dollars."""
+        self.costs.append(nanos_of(f"{amount:f}" if isinstance(amount, Decimal) else str(amount), "amount"))
 
     def ask(
         self,
@@ -270,7 +281,9 @@ class RunningJob:
 
     def _encoded(self, outcome: Mapping[str, Any]) -> EncodedReport:
         ours = {"task_id": self.job.id, "agent_id": self._agent_id, "lease_token": self.job.lease_token}
-        return encoded({**ours, **outcome})
+        # More than the API takes in one report would lose the result too.
+        cost = {"cost_usd": usd(min(sum(self.job.costs), MOST_USD * NANOS))} if self.job.costs else {}
+        return encoded({**ours, **cost, **outcome})
 
     # --- the end -------------------------------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ LAST_TRY_S = 5.0
 
 def failure(report: Report, reason: str) -> dict[str, Any]:
     """The report that is sent instead of a result that cannot be sent: it says that the attempt failed."""
-    kept = {name: report[name] for name in ("task_id", "agent_id", "lease_token") if name in report}
+    kept = {name: report[name] for name in ("task_id", "agent_id", "lease_token", "cost_usd") if name in report}
     error = shown_text(f"the result cannot be reported: {reason}", MAX_ERROR_CHARS)
     return {**kept, "error": error, "requeue": True, "error_class": MALFORMED}
 

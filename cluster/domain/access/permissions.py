@@ -59,6 +59,9 @@ class Permission(StrEnum):
     POLICIES_WRITE = "controlplane:policies.write"
     #: Changes policies of all workspaces. It counts only if it is granted in all of them.
     POLICIES_GLOBAL = "controlplane:policies.global"
+    #: Budgets, and what attempts have cost.
+    BUDGETS_READ = "controlplane:budgets.read"
+    BUDGETS_WRITE = "controlplane:budgets.write"
     #: What was submitted against policies.
     VIOLATIONS_READ = "controlplane:violations.read"
     #: Says what people made of a violation.
@@ -94,14 +97,15 @@ WHILE_SUSPENDED = frozenset(
     )
 )
 
-#: The released server has no workspaces, credentials or hooks and no calls about access or channels, so none of its names allows
-#: these.
+#: The released server has no workspaces, credentials or hooks and no calls about access, channels or budgets, so none of its
+#: names allows these.
 _OURS = {
     *(Permission.ACCESS_READ, Permission.ACCESS_WRITE, Permission.SYSTEM_READ),
     *(Permission.CREDENTIALS_READ, Permission.CREDENTIALS_WRITE, Permission.CREDENTIALS_USE),
     Permission.POLICIES_GLOBAL,
     Permission.NOTIFICATIONS_WRITE,
     *(Permission.HOOKS_READ, Permission.HOOKS_WRITE),
+    *(Permission.BUDGETS_READ, Permission.BUDGETS_WRITE),
 }
 #: The released server has names of their own for the audit, so its names for reading do not allow it.
 _AUDIT = frozenset({Permission.AUDIT_READ, Permission.AUDIT_VERIFY})

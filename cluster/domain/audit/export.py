@@ -164,7 +164,7 @@ def csv_cells(row: LogRow, words: bool, previous_hash: str | None, entry_hash: s
         "previous_hash": previous_hash,
         "entry_hash": entry_hash,
     }
-    return [_cell(values[name] if name in values else getattr(row, name)) for name in CSV_COLUMNS]
+    return [csv_cell(values[name] if name in values else getattr(row, name)) for name in CSV_COLUMNS]
 
 
 def csv_line(cells: Sequence[str]) -> str:
@@ -174,7 +174,8 @@ def csv_line(cells: Sequence[str]) -> str:
     return line.getvalue()
 
 
-def _cell(value: Any) -> str:
+def csv_cell(value: Any) -> str:
+    """A value as a cell. Before a text that a spreadsheet would compute stands a quote."""
     text = "" if value is None else str(value)
     return f"'{text}" if text.startswith(_FORMULA) else text
 

@@ -35,7 +35,7 @@ class EventType:
     title: str
     kind: str
     field: str | None = None
-    value: str | None = None
+    value: str | int | None = None
 
     def matches(self, kind: str, data: Mapping[str, Any]) -> bool:
         return kind == self.kind and (self.field is None or data.get(self.field) == self.value)
@@ -45,12 +45,13 @@ def _plain(kind: str, severity: Severity, title: str) -> EventType:
     return EventType(name=kind, severity=severity, title=title, kind=kind)
 
 
-def _chosen(name: str, severity: Severity, title: str, kind: str, field: str, value: str) -> EventType:
+def _chosen(name: str, severity: Severity, title: str, kind: str, field: str, value: str | int) -> EventType:
     return EventType(name=name, severity=severity, title=title, kind=kind, field=field, value=value)
 
 
 _STATUS: Final = ("agent.status_changed", "new_status")
 _RUN: Final = ("workflow.run_ended", "status")
+_LEVEL: Final = ("budget.level_reached", "level")
 _BREAKER: Final = ("breaker.changed", "state")
 
 EVENT_TYPES: Final[tuple[EventType, ...]] = (
@@ -82,6 +83,10 @@ EVENT_TYPES: Final[tuple[EventType, ...]] = (
     _chosen("workflow.failed", Severity.ERROR, "Run {} of a workflow failed", *_RUN, "failed"),
     _plain("schedule.fired", Severity.INFO, "Schedule {} has started a run"),
     _plain("schedule.skipped", Severity.WARNING, "Schedule {} has skipped runs"),
+    _chosen("budget.half_used", Severity.INFO, "Half of budget {} is used", *_LEVEL, 50),
+    _chosen("budget.mostly_used", Severity.WARNING, "Three quarters of budget {} are used", *_LEVEL, 75),
+    _chosen("budget.nearly_used", Severity.ERROR, "Nine tenths of budget {} are used", *_LEVEL, 90),
+    _chosen("budget.used", Severity.CRITICAL, "Budget {} is used up", *_LEVEL, 100),
     _plain("control.paused", Severity.WARNING, "{} was paused"),
     _plain("control.resumed", Severity.INFO, "{} was resumed"),
 )

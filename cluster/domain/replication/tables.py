@@ -303,6 +303,47 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         "to where its words may not.",
     ),
     ReplicatedTable(
+        name="budgets",
+        key=("id",),
+        naming=Naming(kinds=("budget.created", "budget.updated", "budget.deleted"), values={"id": "entity"}),
+        columns=_columns(
+            "id text, workspace text, name text, scope text, subject text, period text, mode text, limit_nanos bigint, "
+            "estimate_nanos bigint, version integer, created_at double precision, created_by text, changed_at double "
+            "precision, changed_by text"
+        ),
+        owner="workspace",
+        withheld={"name": "''"},
+        why="The region that takes over spends no more than this one would.",
+    ),
+    ReplicatedTable(
+        name="budget_entries",
+        key=("task_id", "attempt"),
+        naming=Naming(
+            kinds=(
+                *("task.claimed", "task.completed", "task.failed", "task.requeued", "task.retried"),
+                *("task.dead_lettered", "task.timeout", "task.cancelled", "task.asked"),
+            ),
+            values={"task_id": "entity"},
+        ),
+        columns=_columns(
+            "task_id text, attempt integer, workspace text, budgets text[], agent_id text, task_type text, at double "
+            "precision, reserved bigint, spent bigint, known boolean, settled_at double precision"
+        ),
+        owner="workspace",
+        why="What was spent and reserved counts in the region that takes over.",
+    ),
+    ReplicatedTable(
+        name="budget_levels",
+        key=("budget_id", "period_start", "limit_nanos", "level"),
+        naming=Naming(kinds=("budget.level_reached",), values={"budget_id": "entity"}),
+        columns=_columns(
+            "budget_id text, period_start double precision, limit_nanos bigint, level smallint, workspace text, at double "
+            "precision"
+        ),
+        owner="workspace",
+        why="People are told once of each level.",
+    ),
+    ReplicatedTable(
         name="policies",
         key=("id",),
         naming=Naming(kinds=("policy.created", "policy.updated", "policy.deleted"), values={"id": "entity"}),
@@ -408,6 +449,7 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         key=("workspace", "route", "key"),
         naming=_of_workspace(
             *("task.submitted", "agent.registered", "agent.unregistered", "deliberation.admitted", "schedule.created"),
+            "budget.created",
             "policy.created",
             "workflow.run_started",
             created_at="at",

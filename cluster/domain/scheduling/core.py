@@ -18,6 +18,11 @@ from cluster.domain.base.compact import evolve as replace
 from cluster.domain.base.errors import ControlPlaneError
 from cluster.domain.base.ids import process_of
 from cluster.domain.base.log import SYSTEM, LogRow, caused_by_row
+from cluster.domain.budgets.accounts import Accounts, BudgetSums
+from cluster.domain.budgets.budget import CHANGES as BUDGETS
+from cluster.domain.budgets.budget import DELETED as BUDGET_DELETED
+from cluster.domain.budgets.budget import Budget
+from cluster.domain.budgets.entries import Reservation
 from cluster.domain.scheduling.cancellations import PendingCancellations
 from cluster.domain.scheduling.dependencies import Dependencies
 from cluster.domain.scheduling.dispatch import Dispatch, QueuesOpen
@@ -28,6 +33,7 @@ from cluster.domain.scheduling.lease_table import LeaseTable, key_of
 from cluster.domain.scheduling.limits import Control
 from cluster.domain.scheduling.ready_queue import ReadyQueue
 from cluster.domain.scheduling.requests import AgentKey, AnsweredClaim, ClaimRequest, Grant
+from cluster.domain.scheduling.spending import with_entry
 from cluster.domain.scheduling.sticky_keys import StickyKeys, StickyOver, waits_until
 from cluster.domain.scheduling.timers import ANY_ATTEMPT, Timers
 from cluster.domain.scheduling.waiting_claims import WaitingClaims
@@ -85,7 +91,7 @@ class SchedulerCore:
 
     #: Kinds of log rows that ``apply`` reads (matched by their beginnings). The shard's own decisions are not among them: they
     #: are in memory before they are rows.
-    FOLLOWS = ("task.submitted", "agent.", "control.", "access.workspace_changed")
+    FOLLOWS = ("task.submitted", "agent.", "control.", "access.workspace_changed", *BUDGETS)
 
     def __init__(
         self, *, lease_ttl_s: float, policy: RetryPolicy | None = None, queue: ReadyQueue | None = None
@@ -146,6 +152,17 @@ class SchedulerCore:
         for control in controls:
             self._dispatch.control(control, now)
 
+    def load_budgets(
+        self, budgets: Iterable[Budget], sums: Mapping[str, BudgetSums], reservations: Iterable[Reservation], now: float
+    ) -> None:
+        """Puts the stored budgets in force, with what is spent and reserved. Comes before ``load``, as controls do."""
+        self.accounts.load(budgets, sums, reservations, now)
+
+    @property
+    def accounts(self) -> Accounts:
+        """The budgets, with what is spent and reserved."""
+        return self._queue.accounts
+
     def load_states(self, closed: Mapping[str, WorkspaceState]) -> None:
         """Notes the workspaces that are not active. Comes before ``load``; then call ``end_deleted``."""
         for workspace, state in closed.items():
@@ -187,6 +204,10 @@ class SchedulerCore:
                 self._state_changed(row, now)
             elif row.kind.startswith("agent."):
                 self._agent_changed(row, (row.workspace, row.entity) in unschedulable, now)
+            elif row.kind == BUDGET_DELETED:
+                self._dispatch.remove_budget(row.workspace, row.entity)
+            elif row.kind in BUDGETS:
+                self._dispatch.budget(Budget.from_log(row.entity, row.workspace, row.at, row.principal, row.data), now)
             elif row.kind.startswith("control."):
                 self._dispatch.control(Control.from_log(row.workspace, row.seq, row.at, row.principal, row.data), now)
 
@@ -393,13 +414,17 @@ class SchedulerCore:
     def _happens(self, head: TaskHead, event: Event, now: float) -> TaskHead:
         return self.carry_out(head, step(head, event, now, self._policy), now)
 
-    def carry_out(self, head: TaskHead, transition: Transition, now: float) -> TaskHead:
-        """Applies a transition to memory: the new head, its decision and its effects. Returns the new head."""
+    def carry_out(self, head: TaskHead, transition: Transition, now: float, cost_nanos: int | None = None) -> TaskHead:
+        """Applies a transition to memory: the new head, its decision and its effects. Returns the new head. ``cost_nanos``: what
+        the attempt that it ends has cost, in nano-dollars, if its holder said so."""
         new = transition.head
         if new is not head:
             self._open[head.id] = new
         if transition.decision is not None:
-            self._decisions.append(transition.decision)
+            decision = transition.decision
+            self._decisions.append(
+                with_entry(self.accounts, head, decision, cost_nanos) if self._queue.accounts else decision
+            )
         for effect in transition.effects:
             _EFFECTS[type(effect)](self, head, new, effect, now)
         if new.status.terminal:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from cluster.domain.base.errors import NotFound
 from cluster.domain.base.ids import process_of
+from cluster.domain.budgets.budget import Budget, BudgetScope
 from cluster.domain.scheduling.cancellations import PendingCancellations
 from cluster.domain.scheduling.eligibility import Profile
 from cluster.domain.scheduling.last_claims import LastClaims, leaves_out
@@ -27,8 +28,8 @@ Happens = Callable[[TaskHead, Event, float], TaskHead]
 
 
 class QueuesOpen(Event):
-    """The kind of a timer whose subject is a workspace and not a task: something there may start again (a rate has a token, or
-    the time in which some regions come first is over)."""
+    """The kind of a timer whose subject is a workspace and not a task: something there may start again (a rate has a token, a
+    budget begins anew, or the time in which some regions come first is over)."""
 
 
 class Dispatch:
@@ -56,8 +57,8 @@ class Dispatch:
         self._sticky = sticky
         self._timers = timers
         self._happens = happens
-        # Workspace → when the timer is due that waits for a rate's next token there, so that claims that find nothing do not
-        # each arm one. ``_wait_for_tokens`` adds, the workspace's next ``QueuesOpen`` timer removes.
+        # Workspace → when the timer is due that waits for a rate's next token or a budget's next period there, so that claims
+        # that find nothing do not each arm one. ``_wait_until_open`` adds, the workspace's next ``QueuesOpen`` timer removes.
         self._opens_at: dict[str, float] = {}
         # Waiting claims answered since the last ``take_answers``. Their grants rest on decisions of the core.
         self._answered: list[AnsweredClaim] = []
@@ -118,7 +119,7 @@ class Dispatch:
         for _ in range(min(self._slots(request), request.max_tasks or 1)):
             task_id = self._queue.take(profile, request.agent_id, now)
             if task_id is None:
-                self._wait_for_tokens(request.workspace, now)
+                self._wait_until_open(request.workspace, now)
                 break
             event = Claim(
                 agent_id=request.agent_id, claim_id=request.claim_id, principal=request.principal, cause=request.cause
@@ -155,11 +156,14 @@ class Dispatch:
 
     # --- queues -------------------------------------------------------------------------------------------------
 
-    def _wait_for_tokens(self, workspace: str, now: float) -> None:
-        """Arms a timer for the next token of a rate in the workspace, unless one is armed that is due no later."""
-        if not self._queue.limits.has_rates:
-            return
-        at, planned = self._queue.next_token(workspace, now), self._opens_at.get(workspace)
+    def _wait_until_open(self, workspace: str, now: float) -> None:
+        """Arms a timer for the next token of a rate in the workspace, or the next period of a budget that is used up, unless one
+        is armed that is due no later."""
+        queue, planned = self._queue, self._opens_at.get(workspace)
+        at = queue.next_token(workspace, now) if queue.limits.has_rates else None
+        period = queue.accounts.opens_at(workspace, now)
+        if period is not None and (at is None or period < at):
+            at = period
         if at is not None and at > now and (planned is None or at < planned):
             self._opens_at[workspace] = at
             self._timers.arm(at, QueuesOpen, workspace)
@@ -185,6 +189,19 @@ class Dispatch:
         if own_sub_queue:
             self._move(control.workspace, (control.name,))
         self.wake(control.workspace)
+
+    def budget(self, budget: Budget, now: float) -> None:
+        """Puts a budget in force. The waiting tasks of its task type move to sub-queues of their own."""
+        if not self._queue.budget(budget, now):
+            return
+        if budget.scope is BudgetScope.TASK_TYPE and budget.version == 1:
+            self._move(budget.workspace, (budget.subject,))
+        self.wake(budget.workspace)
+
+    def remove_budget(self, workspace: str, budget_id: str) -> None:
+        """Takes a budget out of force."""
+        if self._queue.remove_budget(workspace, budget_id):
+            self.wake(workspace)
 
     def _give_own(self, workspace: str, task_types: frozenset[str]) -> None:
         """Gives the task types that a claim names sub-queues of their own if they have none."""
@@ -222,6 +239,8 @@ class Dispatch:
         room for another one that waits for it."""
         for sub_queue in self._queue.readmitted():
             self._waiting.became_ready(sub_queue)
+        for workspace in self._queue.accounts.take_free():
+            self.wake(workspace)
         while self._waiting.has_offers:
             self._waiting.serve(lambda waiting: self._offer(waiting, now), self._has_room)
 

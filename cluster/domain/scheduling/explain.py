@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 from cluster.domain.agents.agent import Agent
 from cluster.domain.agents.breaker import Breaker
+from cluster.domain.budgets.accounts import Account
 from cluster.domain.scheduling.agent_reasons import Reason, able_agents, claims_leave_out
+from cluster.domain.scheduling.budget_reasons import budget_reasons
 from cluster.domain.scheduling.last_claims import LeftOut
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.scheduling.ready_queue import AGEING_S, QueuePosition, ReadyQueue
@@ -27,7 +29,7 @@ class TaskView:
     first, ``left_out`` the agents whose claims leave it out, with what they name instead, ``versions`` those that announce
     versions, with these. ``suspended``: nothing starts in its workspace. ``sticky_agent``: the agent that holds its sticky key
     and that it waits for. ``replayed_as`` is the task that a dead one was submitted again as; ``purged``: it left the dead
-    letter for good."""
+    letter for good. ``budgets`` are the accounts that have no room for it, those of agents too."""
 
     head: TaskHead
     position: QueuePosition | None = None
@@ -43,6 +45,7 @@ class TaskView:
     sticky_agent: str | None = None
     replayed_as: str | None = None
     purged: bool = False
+    budgets: tuple[Account, ...] = ()
 
 
 def waiting_view(
@@ -75,6 +78,7 @@ def waiting_view(
         left_out=left_out,
         versions=versions,
         suspended=limits.is_closed(workspace),
+        budgets=tuple(queue.accounts.keeping(workspace, head.task_type, now)),
     )
 
 
@@ -110,6 +114,7 @@ def explain(
     if able and not agent_reasons and all(agent_id in without_actor for agent_id in able):
         agent_reasons = [_no_node([agent for agent in agents if agent.agent_id in able])]
     if head.detail is not TaskDetail.BLOCKED:
+        reasons += budget_reasons(view.budgets, able)
         reasons += agent_reasons + claims_leave_out(head, able, view.left_out)
         if not reasons and view.position is not None:
             reasons.append(_fairness(view.position, head.tenant))

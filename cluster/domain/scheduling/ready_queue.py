@@ -12,9 +12,9 @@ Tenants take turns by start-time fair queueing (Goyal, Vin and Cheng 1996): a di
 and the tenant with the lowest tag comes next. A tenant that had nothing waiting starts again at the present virtual time, so
 it does not save up a credit. A task without a tenant counts for its workspace.
 
-A task that may not start now delays no other. A pause, a rate and rules about agents concern whole sub-queues, which a claim
-skips. A task whose concurrency key is full is set aside when it comes up; for each slot that becomes free, one task per
-sub-queue is readmitted.
+A task that may not start now delays no other. A pause, a rate, a budget and rules about agents concern whole sub-queues, which
+a claim skips. A budget that throttles lowers the level of its tasks as it is used up. A task whose concurrency key is full is
+set aside when it comes up; for each slot that becomes free, one task per sub-queue is readmitted.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from cluster.domain.access.workspaces import WorkspaceState
+from cluster.domain.budgets.accounts import Accounts
+from cluster.domain.budgets.budget import Budget
 from cluster.domain.scheduling.eligibility import Profile, demand_key
 from cluster.domain.scheduling.limits import Control, ControlKind, Limits
 from cluster.domain.scheduling.sub_queues import LEVELS, MAX_PROFILES, HeapItem, SubQueue, SubQueues
@@ -91,6 +93,8 @@ class ReadyQueue:
     ) -> None:
         # Controls, tokens and slots. The core takes and frees the slots with its leases; ``_charge`` spends the tokens.
         self.limits = limits or Limits()
+        # Budgets, and what running attempts have reserved. The core reserves and settles with its decisions.
+        self.accounts = Accounts()
         # Seconds of waiting that are worth one level of priority.
         self._ageing_s = ageing_s
         # Share → weight, for shares whose tenant has no control. Fixed.
@@ -184,9 +188,10 @@ class ReadyQueue:
         return {name for name in new if (workspace, name) in self._shared_types}
 
     def _own_type(self, head: TaskHead) -> str | None:
-        """The type of a task if it has sub-queues of its own: by a control, or because claims name it."""
+        """The type of a task if it has sub-queues of its own: by a control or a budget, or because claims name it."""
         workspace, name = head.workspace, head.task_type
-        return name if self._sub_queues.is_own(workspace, name) or self.limits.has_type(workspace, name) else None
+        is_own = self._sub_queues.is_own(workspace, name) or self.limits.has_type(workspace, name)
+        return name if is_own or self.accounts.has_type(workspace, name) else None
 
     def take(self, profile: Profile, agent_id: str, now: float) -> str | None:
         """Removes the task that an agent should do first by a claim of this profile, and returns its id; None if there is none.
@@ -194,7 +199,7 @@ class ReadyQueue:
         The task types that the profile names must have sub-queues of their own (``give_own``)."""
         best: tuple[tuple[int, float, HeapItem], SubQueue, int] | None = None
         for sub_queue in self._sub_queues.candidates(profile, agent_id):
-            if sub_queue.gated and not self._is_open(sub_queue, now):
+            if sub_queue.gated and not self._is_open(sub_queue, agent_id, now):
                 continue
             for level, fifo in enumerate(sub_queue.levels):
                 task_id = self._first(sub_queue, fifo)
@@ -234,6 +239,21 @@ class ReadyQueue:
             return False
         self._set_gates(control.workspace)
         return True
+
+    def budget(self, budget: Budget, now: float) -> bool:
+        """Puts a budget in force; False if this version or a newer one is. After a new one of a task type the caller must push
+        the type's waiting tasks again, as after a control."""
+        changed = self.accounts.put(budget, now)
+        if changed:
+            self._set_gates(budget.workspace)
+        return changed
+
+    def remove_budget(self, workspace: str, budget_id: str) -> bool:
+        """Forgets a budget; False if it is not known."""
+        known = self.accounts.remove(budget_id)
+        if known:
+            self._set_gates(workspace)
+        return known
 
     def set_state(self, workspace: str, state: WorkspaceState) -> None:
         """Notes what a workspace admits now: nothing starts in one that is suspended or deleted."""
@@ -296,15 +316,19 @@ class ReadyQueue:
             )
         )
         rated = self.limits.bucket(sub_queue.demand.workspace, sub_queue.demand.queue) is not None
-        sub_queue.gated = sub_queue.paused or rated
+        sub_queue.budgeted = self.accounts.watches(sub_queue.demand.workspace)
+        sub_queue.gated = sub_queue.paused or rated or sub_queue.budgeted
         control = self.limits.get(sub_queue.demand.workspace, ControlKind.TENANT, sub_queue.tenant)
         sub_queue.weight = self._weights.get(sub_queue.share, 1.0) if control is None else control.weight
 
-    def _is_open(self, sub_queue: SubQueue, now: float) -> bool:
+    def _is_open(self, sub_queue: SubQueue, agent_id: str, now: float) -> bool:
         if sub_queue.paused:
             return False
-        bucket = self.limits.bucket(sub_queue.demand.workspace, sub_queue.demand.queue)
-        return bucket is None or bucket.ready(now)
+        demand = sub_queue.demand
+        bucket = self.limits.bucket(demand.workspace, demand.queue)
+        if bucket is not None and not bucket.ready(now):
+            return False
+        return not sub_queue.budgeted or self.accounts.admits(demand.workspace, agent_id, demand.task_type, now)
 
     def _defer(self, entry: QueueEntry) -> None:
         """Sets a task aside whose concurrency key is full. The caller takes its item out of the sub-queue's heap."""
@@ -385,7 +409,10 @@ class ReadyQueue:
 
     def _rank(self, entry: QueueEntry, now: float) -> Rank:
         aged = entry.level + int(max(0.0, now - entry.since) / self._ageing_s)
-        return Rank(effective_level=min(_TOP, aged), tag=self._tags.get(entry.sub_queue.share, 0.0), item=entry.item)
+        level, sub_queue = min(_TOP, aged), entry.sub_queue
+        if sub_queue.budgeted:
+            level = max(0, level - self.accounts.lowered(sub_queue.demand.workspace, sub_queue.demand.task_type, now))
+        return Rank(effective_level=level, tag=self._tags.get(sub_queue.share, 0.0), item=entry.item)
 
     def _charge(self, sub_queue: SubQueue) -> None:
         """Counts a dispatch: advances the share's tag, and spends a token of the queue's rate."""

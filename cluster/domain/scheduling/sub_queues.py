@@ -49,10 +49,12 @@ class SubQueue:
     turns: Turns
     # Whether tasks of several types share it.
     is_shared: bool
-    # Set by the ready queue from the controls. ``paused``: nothing starts. ``gated``: paused or rated, so a claim has to ask
-    # whether it is open; a flag spares all others that question. ``weight``: of the tenant's share.
+    # Set by the ready queue from controls and budgets. ``paused``: nothing starts. ``budgeted``: its workspace has budgets.
+    # ``gated``: paused, rated or budgeted, so a claim has to ask whether it is open; a flag spares all others that question.
+    # ``weight``: of the tenant's share.
     paused: bool = False
     gated: bool = False
+    budgeted: bool = False
     weight: float = 1.0
     # A heap of items per priority level. Items of tasks that have left or moved stay until they come up, because removing from
     # the middle of a heap would cost its length.

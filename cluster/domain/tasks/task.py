@@ -16,6 +16,7 @@ from typing import Any
 from cluster.domain.base.compact import compact
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.log import IDENTITY, LogRecord, LogTexts, Origin
+from cluster.domain.budgets.entries import Entry
 from cluster.domain.tasks.order_key import OrderKey
 from cluster.domain.tasks.progress import TaskProgress
 from cluster.domain.tasks.questions import Answer, Asking, Question, TaskQuestion
@@ -266,6 +267,7 @@ class TaskDecision:
 
     ``result_json`` and ``error`` are written if they are not None. ``want_body`` asks for the task's payload and metadata.
     ``question`` is asked by the attempt that the decision ends; ``answer`` is that to the question of the present attempt.
+    ``entry`` is what the attempt that it starts reserves, or the one that it ends has cost; None if no budget counts it.
     """
 
     head: TaskHead
@@ -278,6 +280,7 @@ class TaskDecision:
     want_body: bool = False
     question: Question | None = None
     answer: Answer | None = None
+    entry: Entry | None = None
 
 
 @compact

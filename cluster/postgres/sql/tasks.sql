@@ -38,6 +38,16 @@ select applied, seq, payload, metadata from decide_questions(
     $26::text::integer[], $27::text::text[], $28::text::text[], $29::text[], $30::text[], $31::bytea[],
     $32::bytea[])::log_rows, $33, $34)
 
+-- name: decide_spending
+-- The same of decisions some of which reserve money or settle what was reserved.
+select applied, seq, payload, metadata from decide_spending(
+    $1, $2, $3, $4, $5::text::text[], $6::text::integer[], $7::text::text[], $8::text::text[], $9::text::integer[],
+    $10::text::smallint[], $11::text::double precision[], $12::text::text[], $13::text::text[], $14::text::text[],
+    $15::text::double precision[], $16::text::double precision[], $17, $18, $19::text::boolean[], $20::text::text[],
+    row($21::smallint, $22::text::double precision[], $23::text::text[], $24::text::text[], $25::text::text[],
+    $26::text::integer[], $27::text::text[], $28::text::text[], $29::text[], $30::text[], $31::bytea[],
+    $32::bytea[])::log_rows, $33, $34, $35)
+
 -- name: store_progress
 -- One commit of what holders have reported of their progress.
 select store_progress($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)

@@ -10,12 +10,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aragora_worker.base.errors import InvalidRequest
 from aragora_worker.jobs import HelperThreads, Job, LoopWatch, Reject, RunningJob, Stop, run_again_until
 from aragora_worker.tasks import timeout
 
@@ -85,6 +87,37 @@ def odd_error(base: type[BaseException], member: str, raised: type[BaseException
         return type("Meta", (type(base),), {member: raising})("Odd", (base,), {})()  # type: ignore[no-any-return]
     method = member in ("__str__", "__repr__", "__reduce__")
     return type("Odd", (base,), {member: (lambda self: _raises(raised("odd"))) if method else raising})()
+
+
+def _pays(job: Job) -> None:
+    job.add_cost("0.1")
+    job.add_cost(Decimal("2E-9"))
+    job.add_cost(1)
+
+
+def _pays_and_fails(job: Job) -> None:
+    job.add_cost("0.5")
+    raise Reject("No.")
+
+
+def _pays_and_says_what_is_no_json(job: Job) -> object:
+    job.add_cost("0.5")
+    return object()
+
+
+def test_a_report_has_the_sum_of_what_the_job_has_cost(jobs: Loop) -> None:
+    assert report_of(jobs.start(_pays))["cost_usd"] == "1.100000002"
+    assert report_of(jobs.start(_pays_and_fails))["cost_usd"] == "0.50"
+    assert report_of(jobs.start(_pays_and_says_what_is_no_json))["cost_usd"] == "0.50"
+    assert "cost_usd" not in report_of(jobs.start(lambda job: None))
+
+
+def test_what_is_no_amount_costs_nothing_and_is_refused() -> None:
+    job = Job(id="t", task_type="x", payload=None, metadata={}, attempt=1, timeout_s=60.0, lease_token="l-t")
+    for amount in ("-1", "", "1e-3", Decimal("NaN"), Decimal("Infinity"), Decimal("-1"), "9000001", True, 0.1 + 0.2):
+        with pytest.raises(InvalidRequest, match="amount"):
+            job.add_cost(amount)  # type: ignore[arg-type]
+    assert job.costs == []
 
 
 @given(

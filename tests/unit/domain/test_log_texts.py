@@ -243,6 +243,7 @@ def test_every_subject_has_its_texts_declared() -> None:
         "retention",
         "schedule",
         "credential",
+        "budget",
         "policy",
         "workflow",
         "notification",

@@ -35,6 +35,9 @@ CARRIES = {
     "OutcomeStore.save": "items",
     "WorkspaceSchedules.create": "schedule",
     "WorkspaceSchedules.change": "changes",  # the schedule of each
+    "WorkspaceBudgets.create": "budget",
+    "WorkspaceBudgets.change": "budget",
+    "WorkspaceBudgets.remove": "budget",
     "WorkspacePolicies.create": "policy",
     "WorkspacePolicies.change": "policy",
     "WorkspacePolicies.remove": "policy",

@@ -1,0 +1,1 @@
+"""Budgets: money, periods, and accounts held to their entries."""
