@@ -46,8 +46,19 @@ export type AskInReport = { question: string; answer_schema?: Record<string, Jso
 
 export type AuditEntry = { entry_id: string; action: string; actor: { type: string; id: string; name: null; ip_address: null; user_agent: null }; resource_type: string; resource_id: string; timestamp: IsoTime; workspace_id: string; details: EventData; outcome: "success" | "failure"; error_message: string | null; sequence_number: number; previous_hash: string | null; entry_hash: string | null };
 
-/** Says that the agent has stopped working on a task that is being cancelled. */
-export type CancelAcknowledgement = { agent_id?: string | null; lease_token?: string | null };
+export type Budget = { id: string; name: string; created_by: string; updated_by: string; scope: "workspace" | "agent" | "task_type"; subject: string | null; period: "day" | "month"; mode: "soft" | "hard" | "throttle"; limit_usd: Usd; estimate_usd: Usd; version: number; created_at: IsoTime; updated_at: IsoTime; usage?: { spent_usd: Usd; reserved_usd: Usd; attempts: number; unknown_costs: number; period_start: IsoTime; period_end: IsoTime; available_usd: Usd; level: number; forecast_usd: Usd | null } };
+
+/**
+ * What can be changed of a budget; what is left out stays. `limit_usd`: what its tasks may cost in a period.
+ * `estimate_usd`: what is reserved for an attempt until its cost is known.
+ */
+export type BudgetChange = { name?: string | null; mode?: Mode | null; limit_usd?: string | null; estimate_usd?: string | null };
+
+/** Whose attempts a budget counts. */
+export type BudgetScope = "workspace" | "agent" | "task_type";
+
+/** Says that the agent has stopped working on a task that is being cancelled, and what that has cost (`cost_usd`). */
+export type CancelAcknowledgement = { agent_id?: string | null; lease_token?: string | null; cost_usd?: string | null };
 
 /** Which of the runs start that could not start in time. */
 export type CatchUp = "skip" | "one" | "all";
@@ -69,7 +80,8 @@ export type ChunkPage = { task_id: string; status: "pending" | "running" | "comp
 
 export type Claim = { agent_id: string; capabilities?: Array<string> | null; block_ms?: number; max_tasks?: number | null; claim_id?: string | null; task_types?: Array<string> | null; queues?: Array<string> | null; version?: string | null };
 
-export type Complete = { result?: Json; agent_id?: string | null; latency_ms?: number | null; lease_token?: string | null };
+/** `cost_usd`: what the attempt has cost, in US dollars as a text, for budgets. */
+export type Complete = { result?: Json; agent_id?: string | null; latency_ms?: number | null; lease_token?: string | null; cost_usd?: string | null };
 
 export type Control = { kind: string; name: string; paused: boolean; changed_at: EpochSeconds | null; changed_by: string | null; rate_per_second?: number | null; burst?: number; weight?: number };
 
@@ -170,7 +182,7 @@ export type EpochSeconds = number;
  */
 export type Erase = { workspace?: string | null; task_id?: string | null; subject?: string | null; dry_run?: boolean; cursor?: string | null };
 
-export type Error = { error: string; code: string; trace_id: string; errors?: Array<{ field: string; message: string }>; policy_id?: string; policy_version?: number; violation_type?: "agent" | "region" | "sla" | "condition"; allowed?: string; can_override?: boolean; index?: number };
+export type Error = { error: string; code: string; trace_id: string; errors?: Array<{ field: string; message: string }>; policy_id?: string; policy_version?: number; violation_type?: "agent" | "region" | "sla" | "condition"; allowed?: string; budget_id?: string; resets_at?: EpochSeconds; can_override?: boolean; index?: number };
 
 /** Why an attempt failed. `malformed`: its answer could not be stored or read; it is retried like `retryable`. */
 export type ErrorClass = "retryable" | "not_retryable" | "rate_limited" | "malformed";
@@ -193,9 +205,9 @@ export type Extend = { lease_token: string; percent?: number | null; message?: s
  * A failed attempt. `error_class` retryable, malformed and rate_limited let the task be tried again; not_retryable
  * ends it, as `requeue` false does, and as an `error_code` does that the task's `retry` calls non-retryable. The next
  * attempt waits for `retry_after_seconds` at least (up to a bound), and longer after `rate_limited`. `released`: it has
- * not failed, the holder gives it back unfinished; it costs no retry.
+ * not failed, the holder gives it back unfinished; it costs no retry. `cost_usd`: what the attempt has cost.
  */
-export type Fail = { error?: string | null; released?: boolean; agent_id?: string | null; latency_ms?: number | null; requeue?: boolean; error_class?: ErrorClass; retry_after_seconds?: number | null; error_code?: string | null; lease_token?: string | null };
+export type Fail = { error?: string | null; released?: boolean; agent_id?: string | null; latency_ms?: number | null; requeue?: boolean; error_class?: ErrorClass; retry_after_seconds?: number | null; error_code?: string | null; lease_token?: string | null; cost_usd?: string | null };
 
 /**
  * One task for each item of the list that `over` becomes, at most `concurrency` at a time; the result is the list of
@@ -266,6 +278,15 @@ export type MailTls = "starttls" | "tls" | "none";
 export type Member = { workspace: string; subject: string; role: string; created_at: EpochSeconds; created_by: string };
 
 /**
+ * What a budget does. `soft`: it only counts and tells. `hard`: nothing starts whose reservation it has no room for.
+ * `throttle`: as hard, and its tasks come later the more of it is used.
+ */
+export type Mode = "soft" | "hard" | "throttle";
+
+/** A budget. `subject`: the agent's id or the task type of its scope; none for the workspace. */
+export type NewBudget = { name?: string | null; mode?: Mode | null; limit_usd?: string | null; estimate_usd?: string | null; scope?: BudgetScope; subject?: string | null; period?: Period };
+
+/**
  * `workspaces` are those that the key acts in, the caller's if left out; `["*"]` stands for all. `grants` are names of
  * roles and permissions. Without `expires_in_seconds` the key does not expire. With `agents` it acts for these agents only:
  * it registers, beats, claims, reports and drains for no other.
@@ -291,6 +312,9 @@ export type OpenState = "active" | "suspended";
  * `cancel`: that one is cancelled.
  */
 export type Overlap = "skip" | "queue" | "cancel" | "allow";
+
+/** How long a budget lasts before it begins anew, at midnight UTC. */
+export type Period = "day" | "month";
 
 export type Policy = { id: string; name: string; description?: string; created_by: string; updated_by: string; scope: "global" | "task_type" | "capability" | "region" | "workspace"; all_workspaces: boolean; workspaces: Array<string>; task_types: Array<string>; capabilities: Array<string>; agent_allowlist: Array<string>; agent_blocklist: Array<string>; region_constraint: { allowed_regions: Array<string>; blocked_regions: Array<string> }; sla: { max_execution_seconds: number | null }; deny_when: string | null; enforcement_level: "warn" | "soft" | "hard"; enabled: boolean; priority: PolicyPriority; metadata?: Record<string, Json>; version: number; previous_version: number | null; created_at: IsoTime; updated_at: IsoTime };
 
@@ -356,9 +380,9 @@ export type ReplayRun = { from_step?: string | null };
 
 /**
  * One report of a batch: a failure if it has `error`, the answer to a cancel if it has `stopped`, given back
- * unfinished if it has `released`, or with a question to people if it has `ask`.
+ * unfinished if it has `released`, or with a question to people if it has `ask`. `cost_usd`: what the attempt has cost.
  */
-export type Report = { task_id: string; result?: Json; error?: string | null; requeue?: boolean; error_class?: ErrorClass; retry_after_seconds?: number | null; error_code?: string | null; stopped?: boolean; released?: boolean; ask?: AskInReport | null; agent_id?: string | null; latency_ms?: number | null; lease_token?: string | null };
+export type Report = { task_id: string; result?: Json; error?: string | null; requeue?: boolean; error_class?: ErrorClass; retry_after_seconds?: number | null; error_code?: string | null; stopped?: boolean; released?: boolean; ask?: AskInReport | null; agent_id?: string | null; latency_ms?: number | null; lease_token?: string | null; cost_usd?: string | null };
 
 export type Reports = { reports: Array<Report> };
 
@@ -447,6 +471,8 @@ export type SleepWait = { seconds?: number | Record<string, Json> | null; until?
 
 export type Snapshot = { snapshot_id: string; version: number; created_at: EpochSeconds; agents: Array<string>; outcomes: number; gate: Record<string, Json>; learned: Record<string, Json>; log_odds: Record<string, Json>; accuracy: Record<string, Json>; owner_cap: number | null; calibrated: Array<string>; alarms: Array<Record<string, Json>>; document?: Record<string, Json> };
 
+export type Spending = { day: string; agent_id: string; task_type: string; spent_usd: Usd; reserved_usd: Usd; attempts: number; unknown_costs: number };
+
 /**
  * `input`: what references to `input` stand for. `version`: of the workflow, the newest if it is left out.
  * `metadata`: of each task of the run; its `subject` says whose work it is.
@@ -484,6 +510,9 @@ export type TransportKind = "pull" | "openai" | "anthropic" | "http" | "a2a" | "
 
 /** What people made of a violation. */
 export type UpdateViolation = { status: ViolationStatus; resolution_notes?: string | null };
+
+/** US dollars. */
+export type Usd = string;
 
 export type Violation = { id: string; policy_id: string; workspace_id: string; policy_version: number; policy_name: string; description: string; task_type: string; submitted_by: string; resolution_notes?: string; violation_type: "agent" | "region" | "sla" | "condition"; enforcement_level: "warn" | "soft" | "hard"; task_id: string | null; agent_id: string | null; region: string | null; resolved_by: string | null; timestamp: IsoTime; status: "open" | "investigating" | "resolved" | "false_positive"; resolved_at: IsoTime | null; metadata?: Record<string, Json> };
 
@@ -690,6 +719,14 @@ export class Api {
   }
 
   /**
+   * Makes a budget. It counts attempts that start from now on. 400 (`InvalidRequest`) if its fields do not fit together, 409
+   * (`Conflict`) if the key was used with another body or there are 100 budgets.
+   */
+  createBudget(args: { body: NewBudget } & Repeatable): Promise<Budget> {
+    return this.#caller.call("POST", "/api/control-plane/budgets", [], args);
+  }
+
+  /**
    * Puts a question to several agents. Answers 200 with the result, or 202 with a `Location` if the call is asynchronous
    * or takes longer than 24 s. 409 (`Conflict`) if the request id or the key was used with another body, 410 (`Removed`,
    * `deliberation_removed`) if the request id is that of a deliberation that retention has removed.
@@ -742,8 +779,8 @@ export class Api {
    * Submits a task; it is durable before this is answered. Send an `Idempotency-Key` to make repeats safe. With `wait` the
    * answer has the `task` too, when it has ended or so many seconds have passed (at most 25), unless it cannot be read; this
    * takes the permission to read tasks. 400 (`InvalidRequest`) if the fields do not fit together or `after` names an unknown
-   * task, 403 (`PolicyDenied`) with `policy_id` and what is `allowed` if a policy refuses it, 409 (`Conflict`) if the key was
-   * used with another body.
+   * task, 403 (`PolicyDenied`) with `policy_id` and what is `allowed` if a policy refuses it, 403 (`BudgetExhausted`) with
+   * `budget_id` and `resets_at` if a budget is used up, 409 (`Conflict`) if the key was used with another body.
    */
   createTask(args: { wait?: number; body: CreateTask } & Repeatable): Promise<{ task_id: string; task?: Task }> {
     return this.#caller.call("POST", "/api/control-plane/tasks", ["wait"], args);
@@ -751,8 +788,8 @@ export class Api {
 
   /**
    * Submits up to 1,000 tasks in one transaction; they wait in the given order. An `Idempotency-Key` covers the whole
-   * batch. 400 (`InvalidRequest`) if a task is not valid, 403 (`PolicyDenied`) if a policy refuses one, 409
-   * (`Conflict`) if the key was used with another body.
+   * batch. 400 (`InvalidRequest`) if a task is not valid, 403 (`PolicyDenied`, `BudgetExhausted`) if a policy or a budget
+   * refuses one, 409 (`Conflict`) if the key was used with another body.
    */
   createTasks(args: { body: CreateTasks } & Repeatable): Promise<{ task_ids: Array<string>; total: number }> {
     return this.#caller.call("POST", "/api/control-plane/tasks/batch", [], args);
@@ -785,6 +822,14 @@ export class Api {
    */
   defineRole(args: { role_name: string; body: RolePermissions } & Repeatable): Promise<Role> {
     return this.#caller.call("PUT", "/api/control-plane/roles/{role_name}", [], args);
+  }
+
+  /**
+   * Deletes a budget; what attempts have cost stays. 404 (`NotFound`) if there is no such budget, 409 (`Conflict`) if somebody
+   * else changes it at the same moment.
+   */
+  deleteBudget(args: { budget_id: string } & Repeatable): Promise<{ deleted: boolean }> {
+    return this.#caller.call("DELETE", "/api/control-plane/budgets/{budget_id}", [], args);
   }
 
   /**
@@ -912,6 +957,14 @@ export class Api {
   }
 
   /**
+   * The same as `GET /spending`, as CSV with a line of names. 400 (`InvalidRequest`) if a day is none, or there are more than
+   * 10,000 rows.
+   */
+  exportSpending(args: { start?: string | null; end?: string | null } & CallOptions = {}): Promise<string> {
+    return this.#caller.call("GET", "/api/control-plane/spending/export", ["start", "end"], { ...args, as: "text" });
+  }
+
+  /**
    * Renews one lease; a heartbeat renews all leases of an agent. With `percent`, `message` or `checkpoint` it reports
    * progress too, and is answered when that, or a newer report of the same attempt, is durable: a task's is stored once a second
    * at most, and before its attempt ends. 400 (`InvalidRequest`, `invalid_progress`) if the checkpoint is too large, 409
@@ -961,6 +1014,11 @@ export class Api {
   /** Agents that now answer much worse or improbably better than before, and pairs of agents whose errors coincide. */
   getAlarms(args: CallOptions = {}): Promise<{ alarms: Array<Record<string, Json>> }> {
     return this.#caller.call("GET", "/api/control-plane/weights/alarms", [], args);
+  }
+
+  /** A budget, with what is spent and reserved of it in its present period. 404 (`NotFound`) if there is no such budget. */
+  getBudget(args: { budget_id: string } & CallOptions): Promise<Budget> {
+    return this.#caller.call("GET", "/api/control-plane/budgets/{budget_id}", [], args);
   }
 
   /**
@@ -1131,6 +1189,11 @@ export class Api {
    */
   listAudit(args: { start_time?: string | null; end_time?: string | null; actions?: string | null; actor_types?: string | null; actor_ids?: string | null; resource_types?: string | null; limit?: number; offset?: number } & CallOptions = {}): Promise<{ entries: Array<AuditEntry>; total: number; total_exact: boolean; query: { limit: number; offset: number } }> {
     return this.#caller.call("GET", "/api/control-plane/audit", ["start_time", "end_time", "actions", "actor_types", "actor_ids", "resource_types", "limit", "offset"], args);
+  }
+
+  /** All budgets of the workspace, the oldest first, with what is spent and reserved of each in its present period. */
+  listBudgets(args: CallOptions = {}): Promise<{ budgets: Array<Budget>; total: number }> {
+    return this.#caller.call("GET", "/api/control-plane/budgets", [], args);
   }
 
   /** The channels of the workspace, by name. */
@@ -1601,6 +1664,15 @@ export class Api {
   }
 
   /**
+   * What attempts have cost that a budget counted, by the day on which they started, agent and task type: from the day
+   * `start` until before the day `end`, at most 366 days; the present month if neither is given. `truncated`: there are more
+   * than 10,000 rows, and the last ones are left out. 400 (`InvalidRequest`) if a day is none.
+   */
+  spending(args: { start?: string | null; end?: string | null } & CallOptions = {}): Promise<{ start: string; end: string; spending: Array<Spending>; total_spent_usd: Usd; total_reserved_usd: Usd; truncated: boolean }> {
+    return this.#caller.call("GET", "/api/control-plane/spending", ["start", "end"], args);
+  }
+
+  /**
    * Starts a run, whose tasks are submitted in the caller's name. Send an `Idempotency-Key` to make repeats safe. 404
    * (`NotFound`) if there is no such workflow or version, 409 (`Conflict`) if the key was used with another body.
    */
@@ -1666,6 +1738,15 @@ export class Api {
    */
   taskMetrics(args: CallOptions = {}): Promise<{ total: number; by_status: { pending: number; running: number; completed: number; failed: number; cancelled: number; timeout: number }; by_type: Record<string, number>; completion_rate: number | null; avg_duration_ms: number; avg_wait_time_ms: number; throughput_per_minute: number; completed_today: number; failed_today: number }> {
     return this.#caller.call("GET", "/api/control-plane/metrics/tasks", [], args);
+  }
+
+  /**
+   * Changes a budget's name, mode, limit or estimate; what is left out stays. What it is about and its period are for good.
+   * 400 (`InvalidRequest`) if its fields do not fit together, 404 (`NotFound`) if there is no such budget, 409 (`Conflict`) if
+   * somebody else changes it at the same moment.
+   */
+  updateBudget(args: { budget_id: string; body: BudgetChange } & Repeatable): Promise<Budget> {
+    return this.#caller.call("PUT", "/api/control-plane/budgets/{budget_id}", [], args);
   }
 
   /**
