@@ -101,15 +101,15 @@ async def test_a_task_goes_from_submit_to_result(generation: str, api: Api, task
         assert (await called(client, "task_status", **task))["assigned_agent"] == "a1"
 
 
-@both
-async def test_texts_and_numbers_arrive_as_they_were_sent(generation: str, api: Api, tasks: TaskApi) -> None:
-    async with mcp_client(api.url, generation) as client:
-        for value in ODD_VALUES:
-            task = await called(client, "submit_task", task_type="t", payload=value, metadata={"v": value})
-            stored = await tasks.get(f"/tasks/{task['task_id']}")
-            assert [stored["payload"], stored["metadata"]] == [value, {"v": value}]
-        # What a model writes as null counts as left out.
-        await called(client, "submit_task", task_type="t", timeout_seconds=None, after=None, idempotency_key=None)
+async def test_texts_and_numbers_arrive_as_they_were_sent(api: Api, tasks: TaskApi) -> None:
+    for generation in GENERATIONS:
+        async with mcp_client(api.url, generation) as client:
+            for value in ODD_VALUES:
+                task = await called(client, "submit_task", task_type="t", payload=value, metadata={"v": value})
+                stored = await tasks.get(f"/tasks/{task['task_id']}")
+                assert [stored["payload"], stored["metadata"]] == [value, {"v": value}]
+            # What a model writes as null counts as left out.
+            await called(client, "submit_task", task_type="t", timeout_seconds=None, after=None, idempotency_key=None)
 
 
 @both
@@ -133,17 +133,17 @@ async def test_a_repeat_under_a_key_does_nothing_twice(generation: str, api: Api
     assert (await api.get("/deliberations"))["total"] == 1
 
 
-@both
-async def test_what_is_cancelled_ends_and_may_be_cancelled_again(generation: str, api: Api) -> None:
-    async with mcp_client(api.url, generation) as client:
-        for begun in (
-            await called(client, "submit_task", task_type="t"),
-            await called(client, "deliberate", content="Which?", wait=0),
-        ):
-            named = {name: value for name, value in begun.items() if name.endswith("_id")}
-            for _ in range(2):
-                assert await called(client, "cancel", **named) == {"cancelled": True}
-            assert (await at_its_end(client, **named))["status"] == "cancelled"
+async def test_what_is_cancelled_ends_and_may_be_cancelled_again(api: Api) -> None:
+    for generation in GENERATIONS:
+        async with mcp_client(api.url, generation) as client:
+            for begun in (
+                await called(client, "submit_task", task_type="t"),
+                await called(client, "deliberate", content="Which?", wait=0),
+            ):
+                named = {name: value for name, value in begun.items() if name.endswith("_id")}
+                for _ in range(2):
+                    assert await called(client, "cancel", **named) == {"cancelled": True}
+                assert (await at_its_end(client, **named))["status"] == "cancelled"
 
 
 ODD_ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
@@ -189,21 +189,30 @@ ODD_ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@both
-async def test_odd_arguments_are_refused_in_one_sentence_with_a_code(generation: str, api: Api) -> None:
-    async with mcp_client(api.url, generation) as client:
-        for tool, arguments, said in ODD_ARGUMENTS:
-            error = await refused(client, tool, **arguments)
-            assert said in error["error"], (tool, arguments, error)
-            assert len(error["error"]) < 400
-            assert error["trace_id"]
-            assert "Traceback" not in str(error)
-        with pytest.raises(MCPError, match="There is no tool deliver; use one of deliberate"):
-            await client.call_tool("deliver", {})
-        for uri in ("aragora://receipts/none", "aragora://tasks/t1", "file:///etc/passwd", "aragora://receipts/a%2Fb"):
-            with pytest.raises(MCPError) as unreadable:
-                await client.read_resource(uri)
-            assert unreadable.value.error.data["code"] in ("deliberation_not_found", "resource_not_found", "invalid_id")
+async def test_odd_arguments_are_refused_in_one_sentence_with_a_code(api: Api) -> None:
+    for generation in GENERATIONS:
+        async with mcp_client(api.url, generation) as client:
+            for tool, arguments, said in ODD_ARGUMENTS:
+                error = await refused(client, tool, **arguments)
+                assert said in error["error"], (tool, arguments, error)
+                assert len(error["error"]) < 400
+                assert error["trace_id"]
+                assert "Traceback" not in str(error)
+            with pytest.raises(MCPError, match="There is no tool deliver; use one of deliberate"):
+                await client.call_tool("deliver", {})
+            for uri in (
+                "aragora://receipts/none",
+                "aragora://tasks/t1",
+                "file:///etc/passwd",
+                "aragora://receipts/a%2Fb",
+            ):
+                with pytest.raises(MCPError) as unreadable:
+                    await client.read_resource(uri)
+                assert unreadable.value.error.data["code"] in (
+                    "deliberation_not_found",
+                    "resource_not_found",
+                    "invalid_id",
+                )
     # Nothing was begun by any of them.
     assert [(await api.get(path))["total"] for path in ("/tasks", "/deliberations")] == [0, 0]
 
@@ -237,18 +246,18 @@ def _odd_requests() -> Iterator[tuple[str, dict[str, str], bytes, int]]:
     yield "POST", {}, b'{"x": "' + b"y" * 1_100_000 + b'"}', 413
 
 
-@pytest.mark.parametrize("version", ["2025-06-18", "2026-07-28", "2030-01-01"])
-async def test_what_is_no_message_is_refused_without_a_stack_trace(version: str, api: Api) -> None:
-    for method, headers, body, status in _odd_requests():
-        answer = await api.client.request(method, "/mcp", headers=sent(version, **headers), content=body)
-        assert answer.status_code == status, (method, headers, body[:50], answer.text)
-        error = answer.json()["error"]
-        said = error if isinstance(error, str) else error["message"]
-        assert said.endswith("."), answer.text
-        assert len(said) < 200, answer.text
-        assert "Traceback" not in answer.text
-        assert answer.headers["x-content-type-options"] == "nosniff"
-        assert answer.headers["x-trace-id"] in answer.text
+async def test_what_is_no_message_is_refused_without_a_stack_trace(api: Api) -> None:
+    for version in ("2025-06-18", "2026-07-28", "2030-01-01", "", "\xff"):
+        for method, headers, body, status in _odd_requests():
+            raw = [(name.encode(), text.encode("latin-1")) for name, text in sent(version, **headers).items()]
+            answer = await api.client.request(method, "/mcp", headers=raw, content=body)
+            assert answer.status_code == status, (method, headers, body[:50], answer.text)
+            error = answer.json()["error"]
+            sentence = error if isinstance(error, str) else error["message"]
+            assert sentence.endswith("."), answer.text
+            assert len(sentence) < 200, answer.text
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert answer.headers["x-trace-id"] in answer.text
     assert (await api.client.post("/mcp/", json=_call())).status_code == 404
 
 

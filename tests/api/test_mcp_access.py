@@ -29,12 +29,19 @@ FIRST: dict[str, tuple[str, dict[str, Any]]] = {
     "list_agents": ("GET /agents", {}),
     "cancel": ("POST /tasks/{task_id}/cancel", {"task_id": ""}),
 }
-LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+LIST: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
 
 
 @pytest.fixture
 async def door(store_urls: StoreUrls) -> AsyncIterator[Authenticated]:
     async with authenticated(store_urls, STARTED, mcp_enabled=True) as door:
+        yield door
+
+
+@pytest.fixture
+async def quiet(store_urls: StoreUrls) -> AsyncIterator[Authenticated]:
+    """Without actors, which these calls do not reach."""
+    async with authenticated(store_urls, (), mcp_enabled=True) as door:
         yield door
 
 
@@ -65,24 +72,22 @@ async def test_each_tool_takes_the_permission_of_its_call(door: Authenticated) -
                 assert is_denied != (calls()[call] in roles()[role]), (role, tool, result.structured_content)
 
 
-@pytest.mark.parametrize("generation", GENERATIONS)
-async def test_nothing_of_another_workspace_is_found(generation: str, door: Authenticated) -> None:
+async def test_nothing_of_another_workspace_is_found(door: Authenticated) -> None:
     await door.call("POST", "/workspaces", {"id": "other", "name": "Other"})
-    async with mcp_client(door.api.url, generation, bearer(await door.key("admin"))) as client:
+    own, foreign = bearer(await door.key("admin")), bearer(await door.key("admin", workspace="other"))
+    async with mcp_client(door.api.url, headers=own) as client:
         ids = await _objects(client)
-    foreign = {**bearer(await door.key("admin", workspace="other"))}
-    async with mcp_client(door.api.url, generation, foreign) as client:
-        for tool in ("task_status", "task_result", "explain", "cancel"):
-            assert (await refused(client, tool, task_id=ids["task_id"]))["code"] == "task_not_found"
-        for tool in ("task_status", "task_result", "receipt", "cancel"):
-            error = await refused(client, tool, deliberation_id=ids["deliberation_id"])
-            assert error["code"] == "deliberation_not_found"
-        assert (await called(client, "list_agents"))["total"] == 0
+    for generation in GENERATIONS:
+        async with mcp_client(door.api.url, generation, foreign) as client:
+            for tool in ("task_status", "task_result", "explain", "cancel"):
+                assert (await refused(client, tool, task_id=ids["task_id"]))["code"] == "task_not_found"
+            for tool in ("task_status", "task_result", "receipt", "cancel"):
+                error = await refused(client, tool, deliberation_id=ids["deliberation_id"])
+                assert error["code"] == "deliberation_not_found"
+            assert (await called(client, "list_agents"))["total"] == 0
     # The key of another workspace does not act in the one that it names.
-    answer = await door.api.client.post(
-        "/mcp", headers=sent("2025-06-18", **foreign, x_aragora_workspace="default"), json=LIST
-    )
-    assert answer.status_code == 403
+    headers = sent("2025-06-18", **foreign, x_aragora_workspace="default")
+    assert (await door.api.client.post("/mcp", headers=headers, json=LIST)).status_code == 403
 
 
 async def test_words_are_shown_to_those_who_may_read_them(door: Authenticated) -> None:
@@ -101,30 +106,30 @@ async def test_words_are_shown_to_those_who_may_read_them(door: Authenticated) -
         assert "secret" not in str(record)
 
 
-async def test_who_has_no_credential_that_counts_gets_no_answer(door: Authenticated) -> None:
+async def test_who_has_no_credential_that_counts_gets_no_answer(quiet: Authenticated) -> None:
     for headers in ({}, bearer("ara_nobody"), {"Authorization": "Basic eDp5"}):
         # What is no message is not looked at before.
         for body in ({"json": LIST}, {"content": b"{"}):
-            answer = await door.api.client.post("/mcp", headers=sent("2025-06-18", **headers), **body)
+            answer = await quiet.api.client.post("/mcp", headers=sent("2025-06-18", **headers), **body)
             assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
             assert set(answer.json()) == {"error", "code", "trace_id"}
-    await door.api.app.state.denials.write()
-    denials = [row.data for row in await door.api.rows() if row.kind == "auth.denied"]
+    await quiet.api.app.state.denials.write()
+    denials = [row.data for row in await quiet.api.rows() if row.kind == "auth.denied"]
     assert {(denial["route"], denial["call"], denial["status"]) for denial in denials} == {("/mcp", "POST", 401)}
     assert sum(denial["count"] for denial in denials) == 6
 
 
-async def test_a_denied_tool_is_in_the_log_by_its_route(door: Authenticated) -> None:
-    async with mcp_client(door.api.url, headers=bearer(await door.key("viewer"))) as client:
+async def test_a_denied_tool_is_in_the_log_by_its_route(quiet: Authenticated) -> None:
+    async with mcp_client(quiet.api.url, headers=bearer(await quiet.key("viewer"))) as client:
         error = await refused(client, "submit_task", task_type="t")
-    await door.api.app.state.denials.write()
-    (row,) = [row for row in await door.api.rows() if row.kind == "auth.denied"]
+    await quiet.api.app.state.denials.write()
+    (row,) = [row for row in await quiet.api.rows() if row.kind == "auth.denied"]
     assert (row.data["route"], row.data["code"], row.cause) == ("/tasks", "forbidden", error["trace_id"])
 
 
-async def test_a_host_of_any_name_is_called_with_a_key(door: Authenticated) -> None:
-    headers = {**bearer(await door.key("viewer")), "host": "control.example.com"}
-    answer = await door.api.client.post("/mcp", headers=sent("2025-06-18", **headers), json=LIST)
+async def test_a_host_of_any_name_is_called_with_a_key(quiet: Authenticated) -> None:
+    headers = {**bearer(await quiet.key("viewer")), "host": "control.example.com"}
+    answer = await quiet.api.client.post("/mcp", headers=sent("2025-06-18", **headers), json=LIST)
     assert answer.status_code == 200
     assert len(answer.json()["result"]["tools"]) == len(TOOLS)
 
