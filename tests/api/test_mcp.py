@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from mcp.shared.exceptions import MCPError
 
 from cluster.domain.receipts.verify import parse, verify
+from cluster.telemetry.log_files import REQUEST_LOGGER
 from serve_app.mcp.tools import MAX_AGENTS, TOOLS
 from tests.api.test_deliberations import panel
 from tests.api.test_receipts import _trusted
@@ -262,7 +264,10 @@ async def test_what_is_no_message_is_refused_without_a_stack_trace(api: Api) -> 
 
 
 @both
-async def test_work_goes_on_when_its_client_hangs_up(generation: str, api: Api, agents: Agents) -> None:
+async def test_work_goes_on_when_its_client_hangs_up(
+    generation: str, api: Api, agents: Agents, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, REQUEST_LOGGER)
     config = {"options": ["A", "B"], "agents": ["a", "b"]}
     arguments = {"content": "Which?", "config": config, "wait": 25, "idempotency_key": "k"}
     async with mcp_client(api.url, generation) as client:
@@ -271,6 +276,8 @@ async def test_work_goes_on_when_its_client_hangs_up(generation: str, api: Api, 
         await eventually(lambda: bool(api.gateway.hub._ends))
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
+    # The call ends with its client, not with its time.
+    await eventually(lambda: any("/mcp ended with 499" in message for message in caplog.messages))
     await eventually(lambda: not api.gateway.hub._ends)
     await panel(api, agents, a="A", b="A")
     async with mcp_client(api.url, generation) as client:
