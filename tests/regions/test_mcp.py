@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from cluster.postgres.migrate import migrate
 from cluster.postgres.stores import Stores, open_stores
 from serve_app.mcp.door import McpDoor
-from tests.support.api import Api
+from tests.support.authenticated import authenticated
 from tests.support.mcp_clients import GENERATIONS, called, mcp_client, refused
 from tests.support.secondaries import MAX_BODY_BYTES, WEST, a_secondary
 from tests.support.stores import StoreUrls, fresh_name
@@ -18,7 +18,7 @@ from tests.support.stores import StoreUrls, fresh_name
 
 @pytest.fixture
 async def own_stores(store_urls: StoreUrls) -> AsyncIterator[Stores]:
-    """Of the secondary: ``api`` is the primary, with stores of its own."""
+    """Of the secondary; the primary has others."""
     name = fresh_name()
     await migrate(store_urls.database, name)
     stores = await open_stores(store_urls.database, name, "test-region", max_connections=4)
@@ -27,23 +27,26 @@ async def own_stores(store_urls: StoreUrls) -> AsyncIterator[Stores]:
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-async def test_what_a_tool_changes_is_forwarded_to_the_primary(generation: str, api: Api, own_stores: Stores) -> None:
+async def test_what_a_tool_changes_is_forwarded_to_the_primary(
+    generation: str, store_urls: StoreUrls, own_stores: Stores
+) -> None:
     doors: list[McpDoor] = []
-    urls = {WEST: api.url}
+    work = {"task_type": "t", "payload": 2**53 + 1, "idempotency_key": "k"}
+    async with authenticated(store_urls, ()) as primary:
+        urls = {WEST: primary.api.url}
 
-    def around(inner: ASGIApp) -> ASGIApp:
-        doors.append(McpDoor(inner, api.app, max_body_bytes=MAX_BODY_BYTES))
-        return doors[0]
+        def around(inner: ASGIApp) -> ASGIApp:
+            doors.append(McpDoor(inner, primary.api.app, max_body_bytes=MAX_BODY_BYTES))
+            return doors[0]
 
-    async with (
-        a_secondary(own_stores, urls, around=around) as secondary,
-        doors[0].running(),
-        mcp_client(secondary.url, generation) as client,
-    ):
-        work = {"task_type": "t", "payload": 2**53 + 1, "idempotency_key": "k"}
-        task = await called(client, "submit_task", **work)
-        assert (await api.get(f"/tasks/{task['task_id']}"))["payload"] == 2**53 + 1
-        assert await called(client, "submit_task", **work) == task
-        urls.clear()
-        await secondary.names(WEST)
-        assert (await refused(client, "cancel", **task))["code"] == "not_primary"
+        async with (
+            a_secondary(own_stores, urls, around=around) as secondary,
+            doors[0].running(),
+            mcp_client(secondary.url, generation, primary.admin) as client,
+        ):
+            task = await called(client, "submit_task", **work)
+            assert (await primary.call("GET", f"/tasks/{task['task_id']}"))["payload"] == 2**53 + 1
+            assert await called(client, "submit_task", **work) == task
+            urls.clear()
+            await secondary.names(WEST)
+            assert (await refused(client, "cancel", **task))["code"] == "not_primary"
