@@ -26,7 +26,7 @@ RUN python -m venv .venv \
     && pip install --no-cache-dir uv==0.13.9 \
     && echo aragora-worker > ours.txt \
     && uv pip install --no-cache --python .venv/bin/python --require-hashes --excludes ours.txt \
-        --constraint requirements.lock --requirement pyproject.toml --extra a2a
+        --constraint requirements.lock --requirement pyproject.toml --extra a2a --extra mcp
 
 COPY README.md LICENSE ./
 COPY actors actors

@@ -195,6 +195,7 @@ class Settings(RegionSettings):
         "Allowed CORS origins. * never comes with credentials, and while authentication is off it admits no page.",
         group="API",
     )
+    mcp_enabled: bool = variable(False, "Serve tools for language models (MCP) at /mcp; needs the extra `mcp`.", group="API")
     rate_limit: int = variable(600_000, "Calls of one principal, all replicas together, without heartbeats and claims; the calls of ten seconds may come at once. 0: no limit.", group="API", unit="calls per minute", ge=0, le=6_000_000)
     rate_limit_heartbeats: int = variable(600_000, "Heartbeats of one principal. 0: no limit.", group="API", unit="calls per minute", ge=0, le=6_000_000)
     rate_limit_claims: int = variable(600_000, "Claims of one principal. 0: no limit.", group="API", unit="calls per minute", ge=0, le=6_000_000)

@@ -94,8 +94,8 @@ _ROUTERS = (
 
 def make_app(public_url: str | None = None) -> DirectApp:
     """The routes, without anything to serve them: the composition root sets ``app.state.gateway`` and ``resolver``, and
-    ``limits`` and ``throttle`` if calls and logins are limited, ``denials`` and ``tickets`` if authentication is on, and
-    ``sessions`` and ``logins`` if people can log in.
+    ``limits`` and ``throttle`` if calls and logins are limited, ``denials`` and ``tickets`` if authentication is on, ``sessions``
+    and ``logins`` if people can log in, and ``mcp`` if that is served.
 
     Raises: `UndeclaredPermission` if a route declares no permission.
     """
@@ -108,7 +108,7 @@ def make_app(public_url: str | None = None) -> DirectApp:
     app.state.public_url = public_url
     answer_elsewhere(app)
     app.state.limits = app.state.throttle = app.state.sessions = app.state.logins = None
-    app.state.denials = app.state.tickets = None
+    app.state.denials = app.state.tickets = app.state.mcp = None
     _declare_pages(app)
     app.share_routes(_routes())
     errors.install(app)

@@ -62,6 +62,7 @@ from serve_app.components import Components, Probe
 from serve_app.front_certificates import FrontCertificates
 from serve_app.gateway import Gateway
 from serve_app.http.forwarded import leave_forwarding_to_us
+from serve_app.mcp.making import mcp_running, serve_mcp
 from serve_app.memory import ReplicaMemory
 from serve_app.signing import ReceiptSigner
 from serve_app.streams.chunks import ChunkHub
@@ -372,7 +373,8 @@ def make_ingress(
     in. ``replaced`` is the mark of the HAProxy of this node, ``hard_stop_s`` the bound on the calls that it cuts, and
     ``front_proof`` what it shows to be believed.
 
-    Raises: `AuthenticationOff` if authentication is off where others than this machine can call."""
+    Raises: `AuthenticationOff` if authentication is off where others than this machine can call, `McpMissing` if /mcp is to be
+    served and cannot be."""
     leave_forwarding_to_us()
     observations = HttpObservations()
     clients = Clients(settings.trusted_proxies, front_proof, serves_tls=settings.tls_enabled)
@@ -418,6 +420,7 @@ def make_ingress(
         app.state.limits = call_limits(settings, limits)
         if app.state.limits is not None:
             closing.push_async_callback(app.state.limits.close)
+        await closing.enter_async_context(mcp_running(app))
         for detail, advice in weak_store_passwords(settings.database_url, settings.redis_url):
             _logger.warning("%s. %s", detail, advice)
         _logger.info("version %s serves", VERSION)
@@ -445,6 +448,7 @@ def make_ingress(
                 lambda: app.state.gateway.catch_up(),
             )
         )
+    serve_mcp(app, settings)
     add_middleware(
         app,
         max_body_bytes=settings.max_body_bytes,

@@ -86,8 +86,8 @@ class GroupCommit(Generic[T, R]):
                 async with asyncio.timeout_at(until):
                     return await asyncio.shield(future)
             except TimeoutError:
-                if future.done():
-                    raise  # of the flush itself
+                if future.done():  # of the flush itself, or the flush has ended in the same moment
+                    return future.result()
                 until = began + self._longest_s()
                 if until <= loop.time():
                     raise self._late() from None

@@ -118,7 +118,7 @@ aragora-cp deliberations list --where 'agent=critic' --where 'created>=2026-11-0
 |---|---|
 | `POST /deliberations` | 200 with the result; 202 with `Location` when `async` is true or it takes longer than 24 s |
 | `GET /deliberations` | a page, newest first (`where`, `status`, `limit`, `cursor` or `offset`) |
-| `GET /deliberations/{request_id}` | the record, from admission on; 404 only for an unknown id |
+| `GET /deliberations/{request_id}` | the record, from admission on; `wait` as for tasks; 404 only for an unknown id |
 | `GET /deliberations/{request_id}/status` | `status`, `terminal` |
 | `GET /deliberations/{request_id}/transcript` | every step of the journal, with the agents' answers |
 | `POST /deliberations/{request_id}/cancel` | `{"cancelled": true}`, also if repeated; 409 if it has ended otherwise |

@@ -97,12 +97,22 @@ async def admit(connection: HTTPConnection, permission: Permission, kind: CallKi
     """
     if permission is Permission.PUBLIC:
         return
-    principal = await principal_of(connection)
-    await _count(connection, principal, kind)
-    check_named(connection, principal)
+    principal = await let_in(connection, kind)
     check_certificate(connection, permission, principal)
     if not allows(principal, permission):
         raise refusal(principal, permission)
+
+
+async def let_in(connection: HTTPConnection, kind: CallKind = CallKind.OTHERS) -> Principal:
+    """Who makes this call, which is counted. It is half of the door: what the caller may do is left to ``admit``.
+
+    Raises: `Forbidden` if the call names another workspace, `RateLimited` if the caller calls too often, and the errors of
+    ``principal_of``.
+    """
+    principal = await principal_of(connection)
+    await _count(connection, principal, kind)
+    check_named(connection, principal)
+    return principal
 
 
 async def _count(connection: HTTPConnection, principal: Principal, kind: CallKind) -> None:

@@ -125,3 +125,13 @@ async def whole_body(receive: Receive) -> bytes | None:
         parts.append(message.get("body", b""))
         if not message.get("more_body", False):
             return b"".join(parts)
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """What receives a body that has been read already, and then what ``receive`` does."""
+    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return first.pop() if first else await receive()
+
+    return again

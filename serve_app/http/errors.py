@@ -204,6 +204,13 @@ def unexpected_response(request: Request, error: Exception) -> Response:
     )
 
 
+def response_to(request: Request, error: Exception) -> Response:
+    """The answer to any error of an endpoint."""
+    if isinstance(error, ControlPlaneError):
+        return control_plane_response(request, error)
+    return unexpected_response(request, error)
+
+
 async def _control_plane_error(connection: HTTPConnection, error: Exception) -> Response | None:
     assert isinstance(error, ControlPlaneError)
     if isinstance(connection, WebSocket):

@@ -25,14 +25,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.domain.access.principal import Principal
 from cluster.domain.access.rate_limits import kind_of_call
-from cluster.domain.base.errors import ControlPlaneError
 from cluster.process.large import in_thread_if_large
 from serve_app.auth.admission import Asker, admit, origin, permission_of, principal_of
 from serve_app.auth.named_workspace import check_named_in
 from serve_app.auth.routing import GuardedRoute
 from serve_app.auth.words import shown, shown_response
 from serve_app.http import errors
-from serve_app.http.body_bounds import whole_body
+from serve_app.http.body_bounds import replayed, whole_body
 from serve_app.http.exact_numbers import float_reader
 from serve_app.http.idempotency import Idempotency, idempotency_key
 from serve_app.http.methods import answers_head
@@ -58,7 +57,7 @@ class DirectRoute:
         try:
             await admit(request, self._permission, self._kind)
         except Exception as error:  # noqa: BLE001 - it becomes the answer, as FastAPI's handlers make it
-            await _refusal(request, error)(scope, receive, send)
+            await errors.response_to(request, error)(scope, receive, send)
             return
         raw = b""
         body: Any = None
@@ -70,12 +69,12 @@ class DirectRoute:
             try:
                 body = await in_thread_if_large(len(raw), self._parsed, raw, await principal_of(request))
             except Exception:  # noqa: BLE001 - FastAPI reads the body again and words the refusal
-                await app.whole_way(scope, _replayed(raw, receive), send)  # type: ignore[attr-defined]
+                await app.whole_way(scope, replayed(raw, receive), send)  # type: ignore[attr-defined]
                 return
         try:
             answer = await self._endpoint(**await self._arguments(request, part, body))
         except Exception as error:  # noqa: BLE001 - as above
-            answer = _refusal(request, error)
+            answer = errors.response_to(request, error)
         if isinstance(answer, Response):
             response = await shown_response(request, self.route.path, answer)
             await response(scope, receive, send)
@@ -102,12 +101,6 @@ class DirectRoute:
             else:
                 values[name] = part if kind == "part" else body
         return values
-
-
-def _refusal(request: Request, error: Exception) -> Response:
-    if isinstance(error, ControlPlaneError):
-        return errors.control_plane_response(request, error)
-    return errors.unexpected_response(request, error)
 
 
 def direct_route(route: APIRoute) -> DirectRoute | None:
@@ -245,15 +238,6 @@ def _header(scope: Scope, sought: bytes) -> str | None:
         if name == sought:
             return str(value.decode("latin-1"))
     return None
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replayed() -> Message:
-        return first.pop() if first else await receive()
-
-    return replayed
 
 
 async def _send_json(send: Send, status: int, body: bytes) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncGenerator
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -15,7 +12,7 @@ from cluster.domain.access.permissions import Permission
 from cluster.domain.base.conditions import Search
 from cluster.domain.base.errors import Conflict, InvalidRequest
 from cluster.domain.base.json_values import check_json
-from cluster.domain.base.log import LogRow, Origin, record_for
+from cluster.domain.base.log import Origin, record_for
 from cluster.domain.deliberation.contract import MATERIAL, make_contract
 from cluster.domain.deliberation.request_ids import request_id_in
 from cluster.domain.deliberation.stored import Deliberation, NewDeliberation
@@ -32,16 +29,14 @@ from serve_app.http.idempotency import Idempotency
 from serve_app.http.paging import Cursor, decode_cursor, encode_cursor, total_wire
 from serve_app.http.searching import Searching
 from serve_app.routes.known import known_deliberation
+from serve_app.routes.task_reads import Wait, at_its_end
 from serve_app.schemas.deliberations import Deliberate
 from serve_app.schemas.fields import Offset
-from serve_app.streams.endings import until_ended
-from serve_app.streams.hub import StreamFilter
 
 router = GuardedRouter(tags=["deliberations"])
 
 #: A synchronous call is answered 202 before the released client gives up waiting (30 s) and sends it again.
 SYNC_WAIT_S = LONGEST_WAIT_S - 1.0
-_ENDS = ("deliberation.completed", "deliberation.failed", "deliberation.cancelled")
 
 
 def admission(gate: Gateway, body: Deliberate, asker: Origin, key: str | None, is_async: bool) -> NewDeliberation:
@@ -106,14 +101,15 @@ async def create_deliberation(
         stub = await gate.deliberations.stub(asker.workspace, new.request_id)
         if stub is not None:
             raise stub.error("deliberation")
-    after = await gate.hub.now()
     admitted = await gate.admissions.put(new)
     if admitted.conflict:
         raise Conflict(
             "This request_id or idempotency key was used with another body; use a new one.", "idempotency_conflict"
         )
     request_id = admitted.request_id
-    deliberation = None if is_async else await _wait_for_end(request, asker, request_id, after)
+    deliberation = None
+    if not is_async:
+        deliberation = await _at_its_end(request, asker, request_id, SYNC_WAIT_S, Permission.DELIBERATIONS_WRITE)
     if deliberation is not None and deliberation.terminal is not None:
         return JSONResponse(result_wire(deliberation))
     location = f"{request.url.path.rstrip('/')}/{request_id}"
@@ -122,29 +118,25 @@ async def create_deliberation(
     return JSONResponse(body_out, status_code=202, headers={"Location": location})
 
 
-async def _wait_for_end(request: Request, asker: Origin, request_id: str, after: int) -> Deliberation | None:
-    """The deliberation when it has ended, or the wait has. It goes on without the call.
+async def _at_its_end(
+    request: Request, asker: Origin, request_id: str, wait_s: float, permission: Permission
+) -> Deliberation:
+    """The deliberation when it has ended, ``wait_s`` have passed, or the client has hung up. It goes on without the call.
 
-    Raises: `Unauthenticated`, `Forbidden` if the caller loses its access meanwhile."""
+    Raises: what `known_deliberation` raises; `Unauthenticated`, `Forbidden` if the caller loses its access meanwhile."""
     gate = gateway(request)
-    deliberation = await gate.deliberations.get(asker.workspace, request_id)
-    if deliberation is not None and deliberation.terminal is not None:
-        return deliberation
-    stream_filter = StreamFilter(workspace=asker.workspace, deliberation_id=request_id)
-    rows = gate.hub.rows(after, stream_filter)
-    with gate.open_calls.of(request, Permission.DELIBERATIONS_WRITE) as call:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SYNC_WAIT_S):
-                await until_ended(_first_end(rows), call.ended)
-        gate.open_calls.check(call)
-    return await gate.deliberations.get(asker.workspace, request_id)
-
-
-async def _first_end(rows: AsyncGenerator[LogRow, None]) -> None:
-    async with contextlib.aclosing(rows):
-        async for row in rows:
-            if row.kind in _ENDS:
-                return
+    found = await known_deliberation(gate, asker, request_id)
+    if wait_s == 0 or found.terminal is not None:
+        return found
+    return await at_its_end(
+        request,
+        asker,
+        found.request_id,
+        wait_s,
+        read=lambda: known_deliberation(gate, asker, found.request_id),
+        ended=lambda deliberation: deliberation.terminal is not None,
+        permission=permission,
+    )
 
 
 async def _known(request: Request, asker: Origin, request_id: str) -> Deliberation:
@@ -210,10 +202,10 @@ async def list_deliberations(
 
 @router.get("/deliberations/{request_id}")
 @requires(Permission.DELIBERATIONS_READ)
-async def get_deliberation(request: Request, request_id: str, asker: Asker) -> dict[str, Any]:
-    """One deliberation with its question, its status and, once it has ended, its result. 404 (`NotFound`) if there is no
-    such deliberation."""
-    return record_wire(await _known(request, asker, request_id))
+async def get_deliberation(request: Request, request_id: str, asker: Asker, wait: Wait = 0.0) -> dict[str, Any]:
+    """One deliberation with its question, its status and, once it has ended, its result. With ``wait``, when it has ended or so
+    many seconds have passed (at most 25), as it is then. 404 (`NotFound`) if there is no such deliberation."""
+    return record_wire(await _at_its_end(request, asker, request_id, wait, Permission.DELIBERATIONS_READ))
 
 
 @router.get("/deliberations/{request_id}/status")

@@ -87,8 +87,10 @@ async def at_its_end(
     *,
     read: Callable[[], Awaitable[T]],
     ended: Callable[[T], bool],
+    permission: Permission = Permission.TASKS_READ,
 ) -> T:
-    """What ``read`` returns of a task or a run: when it has ended, ``wait_s`` have passed, or the client has hung up.
+    """What ``read`` returns of a task, a run or a deliberation: when it has ended, ``wait_s`` have passed, or the client has hung
+    up. ``permission``: what the call was admitted with.
 
     Raises: what ``read`` raises; `Unauthenticated`, `Forbidden` if the caller loses its access meanwhile."""
     gate = gateway(request)
@@ -101,7 +103,7 @@ async def at_its_end(
     try:
         with (
             gate.hub.end_of(asker.workspace, entity) as may_have_ended,
-            gate.open_calls.of(request, Permission.TASKS_READ) as call,
+            gate.open_calls.of(request, permission) as call,
         ):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(wait_s, LONGEST_WAIT_S)):

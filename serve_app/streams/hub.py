@@ -24,8 +24,8 @@ from cluster.ports.log import Log, LogFilter
 from cluster.ports.wake_ups import Doorbell
 from serve_app.auth.words import data_of
 
-#: What tells whoever waits for it that a run of a workflow has ended.
-RUN_ENDED = "workflow.run_ended"
+#: What tells whoever waits for it that a run of a workflow, or a deliberation, has ended.
+_OTHER_ENDS = ("workflow.run_ended", "deliberation.completed", "deliberation.failed", "deliberation.cancelled")
 KEEP_ROWS = 10_000
 #: How late an event may be if no doorbell tells of it.
 LATE_S = 0.1
@@ -114,7 +114,7 @@ class StreamHub:
         self._left = asyncio.Event()
         #: The ``seq`` up to which the log has been followed; 0 while it is not followed.
         self._cursor = 0
-        #: Whoever waits for the end of a task or a run, by workspace and id.
+        #: Whoever waits for the end of a task, a run or a deliberation, by workspace and id.
         self._ends: dict[tuple[str, str], set[asyncio.Event]] = {}
 
     async def now(self) -> int:
@@ -154,10 +154,11 @@ class StreamHub:
                 self._left.set()
 
     @contextlib.contextmanager
-    def end_of(self, workspace: str, task_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set when the task may have ended: when the log says so, and when the hub begins to follow the log,
-        since it may have ended before that. Clear it, look at the task, then wait: nobody asks the store meanwhile."""
-        event, key = asyncio.Event(), (workspace, task_id)
+    def end_of(self, workspace: str, entity: str) -> Iterator[asyncio.Event]:
+        """An event that is set when the task, run or deliberation may have ended: when the log says so, and when the hub begins
+        to follow the log, since it may have ended before that. Clear it, look at the entity, then wait: nobody asks the store
+        meanwhile."""
+        event, key = asyncio.Event(), (workspace, entity)
         with self._listening():
             self._ends.setdefault(key, set()).add(event)
             try:
@@ -187,7 +188,7 @@ class StreamHub:
         for row in rows:
             if is_erasure(row.kind):
                 self._forget(row)
-            elif row.kind in ENDS or row.kind == RUN_ENDED:
+            elif row.kind in ENDS or row.kind in _OTHER_ENDS:
                 _set_all(self._ends.get((row.workspace, row.entity), ()))
         self._move(rows[-1].seq)
 

@@ -289,3 +289,25 @@ async def test_the_events_of_one_deliberation_tell_its_story(api: Api, agents: A
     assert kinds[:2] == ["admitted", "started"]
     assert kinds[-1] == "completed"
     assert {"agent_proposal", "consensus_check", "round_start", "agent_critique", "agent_revision"} <= set(kinds)
+
+
+async def test_whoever_waits_for_a_deliberation_learns_its_end(api: Api, agents: Agents) -> None:
+    hub, key = api.gateway.hub, ("default", "review-17")
+    begun = await ask(api, config={"agents": ["a", "b"]}, request_id="review-17", **{"async": True})
+    assert (await api.get("/deliberations/review-17?wait=0.01"))["terminal"] is None
+    waiting = asyncio.ensure_future(_at_its_end(api, "review-17"))
+    with hub.end_of(*key) as may_have_ended:
+        await eventually(lambda: len(hub._ends[key]) == 2 and hub._cursor > 0)
+        may_have_ended.clear()
+        await api.post(f"/deliberations/{begun['request_id']}/cancel")
+        await eventually(may_have_ended.is_set)
+    assert (await waiting)["terminal"] == "CANCELLED"
+    assert (await api.call("GET", "/deliberations/review-17?wait=-1")).status_code == 400
+    assert hub._ends == {}
+
+
+async def _at_its_end(api: Api, request_id: str) -> Any:
+    """The record, however long a busy machine takes."""
+    while (record := await api.get(f"/deliberations/{request_id}?wait=25"))["terminal"] is None:
+        pass
+    return record

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cluster.http.forwarding import RegionForwarding
 from cluster.postgres.stores import Stores
@@ -53,15 +53,16 @@ async def a_secondary(
     tls: ssl.SSLContext | None = None,
     clients: Clients | None = None,
     answer_s: float = ANSWER_S,
+    around: Callable[[ASGIApp], ASGIApp] = lambda inner: inner,
 ) -> AsyncIterator[Secondary]:
-    """``urls`` may be changed while it runs."""
+    """``urls`` may be changed while it runs. ``around``: a layer outside of that which forwards."""
     leave_forwarding_to_us()
     clients = clients or Clients()
     forwarding = RegionForwarding(tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), answer_s)
     async with gated(stores, urls) as region:
         to_primary = ToPrimary(EAST, forwarding, clients)
         layer: Any = ReplicatedAnswers(_own_routes, lambda: region.gate, lambda: to_primary, region.stores.pool.ping)
-        layer = BodyBounds(layer, max_bytes=MAX_BODY_BYTES)
+        layer = BodyBounds(around(layer), max_bytes=MAX_BODY_BYTES)
         layer = RequestMiddleware(layer, observe=lambda *_: None, clients=clients)
         secondary = Secondary(region)
         await secondary.names(WEST)
