@@ -77,7 +77,7 @@ class McpDoor:
     async def _refusal(self, request: Request) -> Response | None:
         try:
             await let_in(request)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it becomes the answer, as of any route
             return response_to(request, error)
         return _unsuitable(request)
 

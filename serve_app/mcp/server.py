@@ -85,7 +85,7 @@ def make_server(app: ASGIApp) -> Server[Any]:
         request = _request(context)
         try:
             outcome = await tool(Routes(app, request), params.arguments or {})
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it becomes the tool's answer, as of any route
             return _result(_error(request, error)[1], is_error=True)
         return _result(outcome)
 
@@ -100,7 +100,7 @@ def make_server(app: ASGIApp) -> Server[Any]:
         request, uri = _request(context), str(params.uri)
         try:
             text = await Routes(app, request).text("GET", _resource_path(uri))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it becomes the tool's answer, as of any route
             status, answer = _error(request, error)
             code = INTERNAL_ERROR if status >= 500 else INVALID_PARAMS
             raise MCPError(code, str(answer["error"]), {name: answer[name] for name in ("code", "trace_id")}) from None

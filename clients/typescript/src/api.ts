@@ -1030,11 +1030,11 @@ export class Api {
   }
 
   /**
-   * One deliberation with its question, its status and, once it has ended, its result. 404 (`NotFound`) if there is no
-   * such deliberation.
+   * One deliberation with its question, its status and, once it has ended, its result. With `wait`, when it has ended or so
+   * many seconds have passed (at most 25), as it is then. 404 (`NotFound`) if there is no such deliberation.
    */
-  getDeliberation(args: { request_id: string } & CallOptions): Promise<Deliberation> {
-    return this.#caller.call("GET", "/api/control-plane/deliberations/{request_id}", [], args);
+  getDeliberation(args: { request_id: string; wait?: number } & CallOptions): Promise<Deliberation> {
+    return this.#caller.call("GET", "/api/control-plane/deliberations/{request_id}", ["wait"], args);
   }
 
   /** One hook, without its secrets. 404 (`NotFound`) if there is no such hook. */

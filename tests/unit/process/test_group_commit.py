@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -51,6 +52,16 @@ async def test_an_error_goes_to_its_own_batch_only() -> None:
     assert (first, third) == (10, 30)
     assert isinstance(second, StoreUnavailable)
     await commit_queue.drain()
+
+
+async def test_a_flush_that_ends_in_the_moment_of_the_time_out_counts() -> None:
+    flushes = Flushes()
+    commit_queue: GroupCommit[int, int] = GroupCommit(flushes, wait_s=0.5)
+    waiting = asyncio.create_task(commit_queue.put(1))
+    await eventually(lambda: flushes.batches == [[1]])
+    asyncio.get_running_loop().call_later(0.0, flushes.gate.set)
+    time.sleep(0.6)  # noqa: ASYNC251 - both are due when the loop runs again, the flush first
+    assert await waiting == 10
 
 
 async def test_a_group_stays_together_even_above_the_bound() -> None:
