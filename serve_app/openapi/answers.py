@@ -435,7 +435,16 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
             complete=YES_OR_NO,
             next_cursor=nullable(CURSOR),
             erased=fields(
-                tasks=COUNT, deliberations=COUNT, outcomes=COUNT, log_rows=COUNT, schedules=COUNT, workflows=COUNT
+                tasks=COUNT,
+                deliberations=COUNT,
+                outcomes=COUNT,
+                log_rows=COUNT,
+                schedules=COUNT,
+                workflows=COUNT,
+                policies=COUNT,
+                violations=COUNT,
+                notifications=COUNT,
+                credentials=COUNT,
             ),
             not_reached=listed(TEXT),
         )
