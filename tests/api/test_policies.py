@@ -19,6 +19,7 @@ from cluster.domain.base.log import Origin
 from cluster.domain.policies.submits import PolicyDenied
 from cluster.ports.tasks import SubmitItem
 from cluster.process.clock import ManualClock
+from serve_app.routes import policies as policy_routes
 from serve_app.under_policies import under_policies
 from tests.support.api import Api, in_thread
 from tests.support.docs import ROOT
@@ -181,6 +182,17 @@ async def test_a_dry_run_counts_what_would_have_been_refused(api: Api) -> None:
     assert lease["id"] in {task["task_id"] for task in found["tasks"]}
     assert [conflict["policy_id"] for conflict in found["conflicts"]] == [first["id"]]
     assert ((await api.get("/policies"))["total"], await _violations(api)) == (1, 0), "nothing was stored"
+
+
+async def test_a_dry_run_that_has_no_time_says_what_it_left_out(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy_routes, "DRY_RUN_S", 0.0)
+    for n in range(2):
+        await api.post("/tasks", {"task_type": "t", "payload": {"n": n}})
+    reads = {"name": "Reads", "deny_when": "payload.n >= 0.0"}
+    found = await api.post("/policies/dry-run", reads)
+    assert (found["matched"], found["not_judged"], found["denied"]) == (2, 2, 0)
+    found = await api.post("/policies/dry-run", {"name": "Reads nothing", "deny_when": "task.task_type == 't'"})
+    assert (found["matched"], found["not_judged"], found["denied"]) == (2, 0, 2), "that takes no time"
 
 
 async def test_statistics_count_each_status_for_itself(api: Api) -> None:
