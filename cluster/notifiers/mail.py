@@ -28,10 +28,10 @@ ANSWER_S: Final = 10.0
 PERMANENT: Final = range(500, 600)
 MOST_ADDRESSES: Final = 2
 #: Bytes that a server may say in one attempt. smtplib keeps all lines of an answer, however many there are.
-MOST_SAID: Final = 65_536
+MOST_BYTES: Final = 65_536
 
 
-class _TooMuchSaid(Exception):
+class _TooMuchSent(Exception):
     """No `OSError`, which smtplib would take for the end of the connection."""
 
 
@@ -40,14 +40,14 @@ class _Answers:
 
     def __init__(self, file: BinaryIO, before: int) -> None:
         self._file = file
-        self.said = before
+        self.received = before
 
     def readline(self, size: int) -> bytes:
-        """Raises: `_TooMuchSaid`."""
+        """Raises: `_TooMuchSent`."""
         line = self._file.readline(size)
-        self.said += len(line)
-        if self.said > MOST_SAID:
-            raise _TooMuchSaid
+        self.received += len(line)
+        if self.received > MOST_BYTES:
+            raise _TooMuchSent
         return line
 
     def close(self) -> None:
@@ -70,7 +70,7 @@ class _Client(smtplib.SMTP):
     def getreply(self) -> tuple[int, bytes]:
         if self.file is None:  # at first, and when TLS has begun
             assert self.sock is not None
-            self._answers = _Answers(self.sock.makefile("rb"), self._answers.said if self._answers else 0)
+            self._answers = _Answers(self.sock.makefile("rb"), self._answers.received if self._answers else 0)
             self.file = self._answers
         return super().getreply()
 
@@ -142,7 +142,7 @@ class MailSender:
                     return self._spoken(attempt, connected)
                 with self._tls.wrap_socket(connected, server_hostname=host) as over_tls:
                     return self._spoken(attempt, over_tls)
-        except (OSError, _TooMuchSaid) as error:  # all of smtplib's are of the former
+        except (OSError, _TooMuchSent) as error:  # all of smtplib's are of the former
             return _not_taken(host, error)
         finally:
             attempt.close()
@@ -178,14 +178,14 @@ class MailSender:
         return Taken()
 
 
-def _not_taken(host: str, error: OSError | _TooMuchSaid) -> NotTaken:
+def _not_taken(host: str, error: OSError | _TooMuchSent) -> NotTaken:
     """What went wrong, without a word of the server's."""
     match error:
         case smtplib.SMTPAuthenticationError():
             return NotTaken(f"{host} refuses the user or the password ({error.smtp_code}).")
         case smtplib.SMTPResponseException(smtp_code=code, smtp_error=bytes()) if code >= 0:
             return NotTaken(f"{host} answers {code}.", is_final=code in PERMANENT)
-        case smtplib.SMTPResponseException() | _TooMuchSaid():  # no line began with a number, or one was too long
+        case smtplib.SMTPResponseException() | _TooMuchSent():  # no line began with a number, or one was too long
             return NotTaken(f"{host} does not speak SMTP.")
         case smtplib.SMTPRecipientsRefused():
             codes = sorted({code for code, _ in error.recipients.values()})
