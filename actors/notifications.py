@@ -36,6 +36,8 @@ FAR: Final = 10_000
 #: Attempts at once, in all and of one channel: those that began together have to end before its next ones.
 MOST_AT_ONCE: Final = 32
 MOST_OF_CHANNEL: Final = 8
+#: Of all channels whose last attempt failed: however many of them hang, others have places left.
+MOST_OF_FAILING: Final = 16
 #: After this time an attempt that nobody settled is made again. No attempt takes as long.
 LEASE_S: Final = 90.0
 #: Between two looks for notifications that are old enough to be deleted, and how many are at once.
@@ -129,11 +131,19 @@ class NotificationKeeper:
         if room <= 0:
             return False
         self._ended.clear()
-        claimed = await self._notifications.claim(now, now + LEASE_S, room, list(self._under_way))
+        busy, of_failing = set(self._under_way), MOST_OF_FAILING - self._failing_under_way()
+        if of_failing > 0:
+            room = min(room, of_failing)
+        else:
+            busy |= self._failing
+        claimed = await self._notifications.claim(now, now + LEASE_S, room, sorted(busy))
         for notification, channel in claimed:
             self._under_way[_key(notification)] += 1
             self._attempts.start(self._attempt(notification, channel))
         return bool(claimed)
+
+    def _failing_under_way(self) -> int:
+        return sum(count for key, count in self._under_way.items() if key in self._failing)
 
     async def _attempt(self, notification: Notification, channel: Channel) -> None:
         key = _key(notification)

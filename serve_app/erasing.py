@@ -10,10 +10,10 @@ import base64
 import contextlib
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
-from cluster.domain.audit.erasure import OF_ROWS, Scope
+from cluster.domain.audit.erasure import COMPLETED, OF_ROWS, OF_RULES, OF_VIOLATIONS, Scope
 from cluster.domain.base.canonical import canonical_sha256
 from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
@@ -36,7 +36,7 @@ from serve_app.signing import ReceiptSigner
 #: Tasks or outcomes of one commit, and rows of the log.
 BATCH: Final = 200
 LOG_BATCH: Final = 2_000
-#: Runs that a dry run counts.
+#: Runs, policies and the like that a dry run counts.
 MOST_COUNTED: Final = 100_000
 #: How long a call goes on: well below what proxies and clients wait.
 CALL_S: Final = 10.0
@@ -45,7 +45,7 @@ NAMED: Final = 5
 #: Clocks of processes may differ by this much: a pull call is looked for as long before and after its deliberation.
 SKEW_S: Final = 300.0
 #: Stages of an erasure of a workspace.
-STAGES_MAX: Final = 7
+STAGES_MAX: Final = 10
 #: Times and numbers of a cursor are below it: up to it, floats are exact.
 MOST: Final = 2**53
 #: Of a stage that is one step.
@@ -63,6 +63,10 @@ class Erased:
     schedules: int = 0
     workflows: int = 0
     hooks: int = 0
+    policies: int = 0
+    violations: int = 0
+    notifications: int = 0
+    credentials: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,16 +82,7 @@ class Progress:
     erased: Erased = Erased()
 
     def cursor(self) -> str:
-        erased = self.erased
-        counts = [
-            erased.tasks,
-            erased.deliberations,
-            erased.outcomes,
-            erased.log_rows,
-            erased.schedules,
-            erased.workflows,
-            erased.hooks,
-        ]
+        counts = asdict(self.erased).values()
         text = json.dumps([self.erasure, self.until, self.stage, self.at, self.key, *counts])
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
@@ -97,7 +92,6 @@ def progress_of(cursor: str) -> Progress:
     try:
         found = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         erasure, until, stage, at, key, *counts = found
-        tasks, deliberations, outcomes, log_rows, schedules, workflows, hooks = (int(count) for count in counts)
         check_text(key, "key")
         if not (0 <= stage <= STAGES_MAX and all(0 <= number < MOST for number in (until, at, *counts))):
             raise ValueError("numbers that no erasure has")
@@ -107,15 +101,7 @@ def progress_of(cursor: str) -> Progress:
             stage=int(stage),
             at=float(at),
             key=str(key),
-            erased=Erased(
-                tasks=tasks,
-                deliberations=deliberations,
-                outcomes=outcomes,
-                log_rows=log_rows,
-                schedules=schedules,
-                workflows=workflows,
-                hooks=hooks,
-            ),
+            erased=Erased(**{each.name: int(n) for each, n in zip(fields(Erased), counts, strict=True)}),
         )
         if progress.cursor() != cursor:
             raise ValueError("another text than the one that was given out")
@@ -176,17 +162,7 @@ class Eraser:
                     if self._clock.now() >= deadline:
                         return self._progress, False
             self._progress = replace(self._progress, stage=self._progress.stage + 1, at=0.0, key="")
-        erased = self._progress.erased
-        await self._note(
-            "erasure.completed",
-            tasks=erased.tasks,
-            deliberations=erased.deliberations,
-            outcomes=erased.outcomes,
-            log_rows=erased.log_rows,
-            schedules=erased.schedules,
-            workflows=erased.workflows,
-            hooks=erased.hooks,
-        )
+        await self._note(COMPLETED, **asdict(self._progress.erased))
         return self._progress, True
 
     def _stages(self) -> Sequence[Callable[[], AsyncGenerator[None]]]:
@@ -194,11 +170,10 @@ class Eraser:
         if self._scope is Scope.TASK:
             return (self._one,)
         # Schedules, hooks and workflows go first, since they would go on to write what is erased.
-        both = (
-            *(self._all_schedules, self._all_hooks, self._all_workflows),
-            *(self._tasks, self._ended_deliberations),
-        )
-        return both if self._scope is Scope.SUBJECT else (*both, self._outcomes, self._words, self._rest)
+        begin = (self._all_schedules, self._all_hooks, self._all_workflows)
+        both = (*begin, self._tasks, self._ended_deliberations)
+        rules = (self._rules, self._violations, self._told)
+        return both if self._scope is Scope.SUBJECT else (*both, self._outcomes, *rules, self._words, self._rest)
 
     def _count(self, **more: int) -> None:
         erased = self._progress.erased
@@ -321,6 +296,47 @@ class Eraser:
             erased = len(ids) if self._dry_run else await self._erasures.erase_outcomes(self._workspace, records)
             self._count(outcomes=erased)
             self._moved((0.0, ids[-1]))
+            yield
+
+    async def _rules(self) -> AsyncGenerator[None]:
+        """Deletes policies with their versions, rules and channels of notifications, and credentials."""
+        if self._dry_run and self._progress.key == _DONE:
+            return
+        while found := await self._erasures.rules(self._workspace, MOST_COUNTED if self._dry_run else BATCH):
+            records = [self._record(kind, entity, **{OF_RULES[kind][0]: entity}) for kind, entity in found]
+            done = [True] * len(found) if self._dry_run else await self._erasures.erase_rules(self._workspace, records)
+            for kind, there_was in zip((kind for kind, _ in found), done, strict=True):
+                self._count(**{OF_RULES[kind][1]: int(there_was)})
+            if self._dry_run:
+                self._moved((0.0, _DONE))
+                yield
+                return
+            yield
+
+    async def _violations(self) -> AsyncGenerator[None]:
+        """Deletes what is written of violations of policies, of which the counts stay."""
+        while True:
+            position = (self._progress.at, self._progress.key)
+            window = await self._erasures.violations(self._workspace, position, BATCH)
+            if window.last is None:
+                return
+            erased = len(window.ids)
+            if window.ids and not self._dry_run:
+                record = self._record(OF_VIOLATIONS, self._workspace, violation_ids=list(window.ids))
+                erased = await self._erasures.erase_violations(self._workspace, record)
+            self._count(violations=erased)
+            self._moved(window.last)
+            yield
+
+    async def _told(self) -> AsyncGenerator[None]:
+        """Deletes notifications. Nothing is queued any more, since their rules are gone."""
+        if self._dry_run:
+            self._count(notifications=await self._erasures.told(self._workspace) if self._progress.key != _DONE else 0)
+            self._moved((0.0, _DONE))
+            yield
+            return
+        while told := await self._erasures.erase_told(self._workspace, LOG_BATCH):
+            self._count(notifications=told)
             yield
 
     async def _words(self) -> AsyncGenerator[None]:

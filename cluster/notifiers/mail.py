@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from aragora_worker.reasons import reason
 from cluster.domain.base.errors import EndpointForbidden, PeerError
@@ -25,8 +25,33 @@ from cluster.http.addresses import PinnedBackend
 #: For the whole of one attempt, and for one answer of the server.
 ATTEMPT_S: Final = 30.0
 ANSWER_S: Final = 10.0
-PERMANENT: Final = 500
+PERMANENT: Final = range(500, 600)
 MOST_ADDRESSES: Final = 2
+#: Bytes that a server may say in one attempt. smtplib keeps all lines of an answer, however many there are.
+MOST_BYTES: Final = 65_536
+
+
+class _TooMuchSent(Exception):
+    """No `OSError`, which smtplib would take for the end of the connection."""
+
+
+class _Answers:
+    """What a server says, up to a bound. ``before``: bytes that it has said already."""
+
+    def __init__(self, file: BinaryIO, before: int) -> None:
+        self._file = file
+        self.received = before
+
+    def readline(self, size: int) -> bytes:
+        """Raises: `_TooMuchSent`."""
+        line = self._file.readline(size)
+        self.received += len(line)
+        if self.received > MOST_BYTES:
+            raise _TooMuchSent
+        return line
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class _Client(smtplib.SMTP):
@@ -34,12 +59,20 @@ class _Client(smtplib.SMTP):
 
     def __init__(self, host: str, connected: socket.socket) -> None:
         self._connected = connected
+        self._answers: _Answers | None = None
         super().__init__(host, 0, local_hostname=socket.gethostname(), timeout=ANSWER_S)
 
     def connect(self, host: str = "localhost", port: int = 0, source_address: Any = None) -> tuple[int, bytes]:
         self.sock = self._connected
         self.file = None
         return self.getreply()
+
+    def getreply(self) -> tuple[int, bytes]:
+        if self.file is None:  # at first, and when TLS has begun
+            assert self.sock is not None
+            self._answers = _Answers(self.sock.makefile("rb"), self._answers.received if self._answers else 0)
+            self.file = self._answers
+        return super().getreply()
 
 
 class _Cut(OSError):
@@ -109,22 +142,8 @@ class MailSender:
                     return self._spoken(attempt, connected)
                 with self._tls.wrap_socket(connected, server_hostname=host) as over_tls:
                     return self._spoken(attempt, over_tls)
-        except smtplib.SMTPAuthenticationError as error:
-            return NotTaken(f"{host} refuses the user or the password ({error.smtp_code}).")
-        except smtplib.SMTPResponseException as error:
-            if error.smtp_code < 0:  # no line began with a number
-                return NotTaken(f"{host} does not speak SMTP.")
-            return NotTaken(f"{host} answers {error.smtp_code}.", is_final=error.smtp_code >= PERMANENT)
-        except smtplib.SMTPRecipientsRefused as error:
-            codes = sorted({code for code, _ in error.recipients.values()})
-            shown = ", ".join(map(str, codes))
-            return NotTaken(f"{host} refuses all recipients ({shown}).", is_final=codes[0] >= PERMANENT)
-        except ssl.SSLCertVerificationError as error:
-            return NotTaken(f"The certificate of {host} is not trusted: {error.verify_message}.")
-        except smtplib.SMTPServerDisconnected:
-            return NotTaken(f"{host} closed the connection.")
-        except (OSError, smtplib.SMTPException) as error:
-            return NotTaken(f"{host} cannot be reached, or does not speak SMTP: {reason(error)}.")
+        except (OSError, _TooMuchSent) as error:  # all of smtplib's are of the former
+            return _not_taken(host, error)
         finally:
             attempt.close()
 
@@ -157,6 +176,31 @@ class MailSender:
                 f"{server.host} has taken the mail, but for {len(refused)} of its recipients.", is_final=True
             )
         return Taken()
+
+
+def _not_taken(host: str, error: OSError | _TooMuchSent) -> NotTaken:
+    """What went wrong, without a word of the server's."""
+    match error:
+        case smtplib.SMTPAuthenticationError():
+            return NotTaken(f"{host} refuses the user or the password ({error.smtp_code}).")
+        case smtplib.SMTPResponseException(smtp_code=code, smtp_error=bytes()) if code >= 0:
+            return NotTaken(f"{host} answers {code}.", is_final=code in PERMANENT)
+        case smtplib.SMTPResponseException() | _TooMuchSent():  # no line began with a number, or one was too long
+            return NotTaken(f"{host} does not speak SMTP.")
+        case smtplib.SMTPRecipientsRefused():
+            codes = sorted({code for code, _ in error.recipients.values()})
+            shown = ", ".join(map(str, codes))
+            return NotTaken(
+                f"{host} refuses all recipients ({shown}).", is_final=all(code in PERMANENT for code in codes)
+            )
+        case ssl.SSLCertVerificationError():
+            return NotTaken(f"The certificate of {host} is not trusted: {error.verify_message}.")
+        case smtplib.SMTPServerDisconnected() if isinstance(error.__context__, TimeoutError):
+            return NotTaken(f"{host} did not answer within {ANSWER_S:.0f} s.")
+        case smtplib.SMTPServerDisconnected():
+            return NotTaken(f"{host} closed the connection.")
+        case _:
+            return NotTaken(f"{host} cannot be reached, or does not speak SMTP: {reason(error)}.")
 
 
 def _connected(addresses: Sequence[str], port: int) -> socket.socket:

@@ -14,8 +14,8 @@ Position = tuple[float, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """``ids`` are those chosen of some tasks or deliberations, the oldest first. ``last``: where the next window begins; None if
-    this one is empty."""
+    """``ids`` are those chosen of some tasks, deliberations or violations, the oldest first. ``last``: where the next window
+    begins; None if this one is empty."""
 
     ids: Sequence[str]
     last: Position | None
@@ -54,6 +54,16 @@ class Erasures(Protocol):
     async def outcomes(self, workspace: str, after: str, limit: int) -> list[str]:
         """Some outcomes with ids after ``after``."""
 
+    async def rules(self, workspace: str, limit: int) -> list[tuple[str, str]]:
+        """Some of the policies, rules and channels of notifications, and credentials: (kind of the row that says that it is gone,
+        its entity), what names others before them."""
+
+    async def violations(self, workspace: str, after: Position, limit: int) -> Window:
+        """A window of violations of policies; chosen are those that say something."""
+
+    async def told(self, workspace: str) -> int:
+        """How many notifications are kept."""
+
     async def log_words(self, workspace: str, after: int, through: int) -> int:
         """How many rows of the log with numbers after ``after`` and up to ``through`` have words."""
 
@@ -71,6 +81,15 @@ class Erasures(Protocol):
 
     async def erase_outcomes(self, workspace: str, records: Sequence[LogRecord]) -> int:
         """Deletes the outcomes that the records name, and returns how many that were."""
+
+    async def erase_rules(self, workspace: str, records: Sequence[LogRecord]) -> Sequence[bool]:
+        """Deletes what the records name, policies with all their versions, and returns of which there was something."""
+
+    async def erase_violations(self, workspace: str, record: LogRecord) -> int:
+        """Deletes what is written of the violations that the record lists, and returns of how many there was something."""
+
+    async def erase_told(self, workspace: str, limit: int) -> int:
+        """Deletes some notifications, whatever their state, and returns how many that were."""
 
     async def erase_log_words(self, workspace: str, after: int, through: int, record: LogRecord) -> int:
         """Deletes the words of rows with numbers after ``after`` and up to ``through``. Returns how many had some."""

@@ -43,12 +43,19 @@ class PostgresErasures:
     async def _window(
         self, query: str, workspace: str, subject: str | None, after: Position, until: float, limit: int
     ) -> Window:
-        rows = await self._pool.rows(_SQL[query], workspace, subject, *after, until, limit)
-        last = (rows[-1]["created_at"], rows[-1]["id"]) if rows else None
-        return Window(ids=[row["id"] for row in rows if row["chosen"]], last=last)
+        return _windowed(await self._pool.rows(_SQL[query], workspace, subject, *after, until, limit))
 
     async def outcomes(self, workspace: str, after: str, limit: int) -> list[str]:
         return [row["id"] for row in await self._pool.rows(_SQL["outcomes_to_erase"], workspace, after, limit)]
+
+    async def rules(self, workspace: str, limit: int) -> list[tuple[str, str]]:
+        return [(row["kind"], row["entity"]) for row in await self._pool.rows(_SQL["rules_to_erase"], workspace, limit)]
+
+    async def violations(self, workspace: str, after: Position, limit: int) -> Window:
+        return _windowed(await self._pool.rows(_SQL["violations_to_erase"], workspace, *after, limit))
+
+    async def told(self, workspace: str) -> int:
+        return int(await self._pool.value(_SQL["count_told"], workspace))
 
     async def log_words(self, workspace: str, after: int, through: int) -> int:
         return int(await self._pool.value(_SQL["log_words"], workspace, after, through))
@@ -69,6 +76,15 @@ class PostgresErasures:
     async def erase_outcomes(self, workspace: str, records: Sequence[LogRecord]) -> int:
         return int(await self._commit("erase_outcomes", records))
 
+    async def erase_rules(self, workspace: str, records: Sequence[LogRecord]) -> Sequence[bool]:
+        return list(await self._commit("erase_rules", records))
+
+    async def erase_violations(self, workspace: str, record: LogRecord) -> int:
+        return int(await self._commit("erase_violations", [record]))
+
+    async def erase_told(self, workspace: str, limit: int) -> int:
+        return int(await self._pool.value(_SQL["erase_told"], workspace, limit))
+
     async def erase_log_words(self, workspace: str, after: int, through: int, record: LogRecord) -> int:
         return int(await self._commit("erase_log_words", [record], after, through))
 
@@ -82,6 +98,11 @@ class PostgresErasures:
         return await self._pool.value(
             _SQL[query], self._epoch.region, self._epoch.value, *what, log_rows(records, self._epoch)
         )
+
+
+def _windowed(rows: Sequence[Any]) -> Window:
+    last = (rows[-1]["created_at"], rows[-1]["id"]) if rows else None
+    return Window(ids=[row["id"] for row in rows if row["chosen"]], last=last)
 
 
 def _chosen(rows: Sequence[Any]) -> Chosen:

@@ -23,7 +23,7 @@ COMMITS: Final = (
     *("register_agents", "change_agents", "remove_agents", "save_breakers"),
     *("admit_deliberations", "append_deliberations", "cancel_deliberation", "record_outcomes", "save_snapshots"),
     *("put_workspace", "put_binding", "remove_binding", "put_role", "remove_role", "create_key", "change_key"),
-    *("erase_tasks", "erase_deliberation", "erase_outcomes", "erase_log_words"),
+    *("erase_tasks", "erase_deliberation", "erase_outcomes", "erase_log_words", "erase_rules", "erase_violations"),
     *("remove_tasks", "remove_deliberations", "remove_runs", "put_retention"),
     *("create_schedule", "change_schedules", "remove_schedules"),
     *("put_credential", "remove_credential", "put_hook", "remove_hooks"),

@@ -471,6 +471,10 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
                 schedules=COUNT,
                 workflows=COUNT,
                 hooks=COUNT,
+                policies=COUNT,
+                violations=COUNT,
+                notifications=COUNT,
+                credentials=COUNT,
             ),
             not_reached=listed(TEXT),
         )

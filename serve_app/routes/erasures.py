@@ -32,7 +32,7 @@ router = GuardedRouter(tags=["erasure"])
 @requires(Permission.PAYLOADS_ERASE)
 async def erase(request: Request, body: Erase, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Erases payloads, results, errors, metadata, journals, outcomes, schedules, hooks, workflows with
-    their runs, and the words of the log; what the audit's
+    their runs, of a workspace also its policies, notifications and credentials, and the words of the log; what the audit's
     chain covers stays. A call takes at most some 10 s; if ``complete`` is false, call again with ``cursor`` set to
     ``next_cursor``. A repeat erases what is left. ``not_reached`` names copies that are yours to delete. Another
     workspace than the caller's takes the permission in all workspaces. 400 (`InvalidRequest`) unless exactly one of

@@ -9,8 +9,10 @@ from dataclasses import replace
 
 import pytest
 from standardwebhooks import Webhook
+from starlette.requests import Request
+from starlette.responses import Response
 
-from actors.notifications import LEASE_S, MOST_OF_CHANNEL
+from actors.notifications import LEASE_S, MOST_AT_ONCE, MOST_OF_CHANNEL
 from cluster.domain.base.errors import Conflict, Fenced, NotFound, TryLater
 from cluster.domain.base.log import record_for
 from cluster.domain.notifications.delivery import KEPT_S, MOST_ATTEMPTS, DeliveryStatus
@@ -18,6 +20,7 @@ from cluster.domain.notifications.events import Severity
 from cluster.domain.notifications.rules import RepeatBy
 from cluster.postgres.stores import Stores
 from cluster.process.clock import ManualClock
+from tests.support.endpoints import serving
 from tests.support.notifications import (
     KEY,
     ORIGIN,
@@ -190,15 +193,11 @@ async def test_a_missing_credential_is_named_and_tried_again(stores: Stores) -> 
 async def test_a_channel_that_hangs_does_not_hold_up_another(stores: Stores) -> None:
     hangs = asyncio.Event()
 
-    async def answer(request: object) -> object:
-        from starlette.responses import Response
-
+    async def answer(request: Request) -> Response:
         await hangs.wait()
         return Response()
 
-    from tests.support.endpoints import serving
-
-    async with receiver() as it, serving(answer) as slow, keeping(stores) as keeper:  # type: ignore[arg-type]
+    async with receiver() as it, serving(answer) as slow, keeping(stores) as keeper:
         await set_credential(stores, KEY)
         await put_channel(stores, new_channel(url=slow))
         await put_channel(stores, new_channel("quick", url=it.url))
@@ -216,6 +215,45 @@ async def test_a_channel_that_hangs_does_not_hold_up_another(stores: Stores) -> 
         await eventually(lambda: not keeper.is_sending)
         await send_all(keeper)
     assert Counter(each.status for each in await told(stores)) == {DeliveryStatus.DELIVERED: 6 * MOST_OF_CHANNEL}
+
+
+async def test_many_channels_that_fail_leave_places_for_others(stores: Stores) -> None:
+    """They would take all places, and what they get is due before what another one gets."""
+    hangs, fails = asyncio.Event(), [True]
+
+    async def answer(request: Request) -> Response:
+        if fails[0]:
+            return Response(status_code=500)
+        await hangs.wait()
+        return Response()
+
+    clock, names = ManualClock(NOW), [f"slow-{n}" for n in range(MOST_AT_ONCE)]
+    async with receiver() as it, serving(answer) as slow, keeping(stores, clock) as keeper:
+        await set_credential(stores, KEY)
+        for name in names:
+            await put_channel(stores, new_channel(name, url=slow))
+        await put_rule(stores, new_rule("slow", *names))
+        await happens(stores)
+        await queue_all(keeper)
+        await send_all(keeper)
+        fails[0] = False
+        await happens(stores)
+        await queue_all(keeper)
+        while await keeper.send_due():
+            pass
+        await clock.advance(1.0)
+        await put_channel(stores, new_channel("quick", url=it.url))
+        await put_rule(stores, new_rule("quick", "quick"))
+        await happens(stores)
+        await queue_all(keeper)
+        while await keeper.send_due():
+            pass
+        await it.heard(1)
+        hangs.set()
+        await eventually(lambda: not keeper.is_sending)
+        await clock.advance(60.0)
+        await send_all(keeper)
+    assert {each.status for each in await told(stores)} == {DeliveryStatus.DELIVERED}
 
 
 async def test_an_attempt_that_nobody_settled_is_made_again(stores: Stores) -> None:

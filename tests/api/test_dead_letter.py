@@ -63,6 +63,23 @@ async def test_many_are_replayed_by_filter_and_the_rest_stays(tasks: TaskApi) ->
     assert (await tasks.get("/tasks", status="pending"))["total"] == 4
 
 
+async def test_a_purge_takes_what_was_reported_and_asked_too(tasks: TaskApi) -> None:
+    await tasks.agent("a1")
+    task_id = await tasks.submit(max_retries=0)
+    asking = await tasks.claim_one("a1")
+    held = f"/tasks/{task_id}"
+    await tasks.post(
+        f"{held}/extend", {"lease_token": asking["lease_token"], "message": "half", "checkpoint": {"at": 1}}
+    )
+    await tasks.post(f"{held}/ask", {"lease_token": asking["lease_token"], "question": "Go on?"})
+    await tasks.post(f"{held}/answer", {"verdict": "approve", "answer": "as Ann said"})
+    await tasks.fail(await tasks.claim_one("a1"))
+    counts = "select (select count(*) from task_progress) as reported, (select count(*) from task_questions) as asked"
+    assert [tuple(row) for row in await tasks.api.stores.pool.rows(counts)] == [(1, 1)]
+    await tasks.post("/dead-letter/purge", {"ids": [task_id]})
+    assert [tuple(row) for row in await tasks.api.stores.pool.rows(counts)] == [(0, 0)]
+
+
 async def test_what_is_purged_is_gone_for_good_but_not_from_history(tasks: TaskApi) -> None:
     task_id, kept = await _dead(tasks, "a", payload={"secret": 1}), await _dead(tasks, "b")
     purge = {"filter": {"task_type": "a"}}

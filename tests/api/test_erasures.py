@@ -9,7 +9,7 @@ import math
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ from tests.support.workflows import settle, workflow_keeper
 PLANTED = "Zyxwvut-planted"
 ERASED_TABLES = (
     "tasks, task_progress, task_chunks, task_questions, schedules, hooks, workflows, workflow_runs, deliberations, "
-    "deliberation_events, outcomes, idempotency, agent_probes, log"
+    "deliberation_events, policies, policy_versions, policy_violations, notification_channels, notification_rules, "
+    "notifications, secrets, outcomes, idempotency, agent_probes, log"
 )
 _OPTIONS = [f"{PLANTED} Postgres", f"{PLANTED} Redis"]
 
@@ -91,8 +92,37 @@ async def _deliberation(api: Api, **context: Any) -> str:
     return str(result["request_id"])
 
 
+async def _policies(api: Api) -> None:
+    """A policy and one that was deleted, each with two versions, and a violation that somebody has settled."""
+    wordy = {"name": PLANTED, "description": PLANTED, "metadata": {"note": PLANTED}}
+    body = {**wordy, "task_types": ["nightly"], "agent_blocklist": ["a1"], "deny_when": f'payload.text == "{PLANTED}"'}
+    for _ in range(2):
+        made = await api.post("/policies", body)
+        assert (await api.call("PUT", f"/policies/{made['id']}", {"description": f"{PLANTED} too"})).is_success
+    refused = await api.call(
+        "POST", "/tasks", {"task_type": "nightly", "target_agent": "a1", "payload": {"text": PLANTED}}
+    )
+    assert refused.status_code == 403
+    (violation, *_) = (await api.get("/policies/violations"))["violations"]
+    notes = {"status": "resolved", "resolution_notes": PLANTED}
+    assert (await api.call("PATCH", f"/policies/violations/{violation['id']}", notes)).is_success
+    assert (await api.call("DELETE", f"/policies/{made['id']}")).is_success
+
+
+async def _notifications(api: Api) -> None:
+    """A channel with its credential and its rule, and a test that waits: nobody sends here."""
+    secret = base64.b64encode(PLANTED.encode().ljust(32)).decode()
+    await api.post("/credentials", {"name": "key", "secret": secret})
+    channel = {"kind": "webhook", "url": f"http://127.0.0.1/{PLANTED}", "credential": "key"}
+    await api.post("/notifications/channels", {"name": "hook", **channel})
+    rule = {"events": ["*"], "channels": ["hook"]}
+    await api.post("/notifications/rules", {"name": "all", **rule})
+    await api.post("/notifications/channels/hook/test", {})
+
+
 async def _everything(api: Api) -> tuple[str, str, str]:
-    """A completed task, a dead one, a deliberation with an outcome, a schedule, a hook, and a workflow with a run that failed."""
+    """A completed task, a dead one, a deliberation with an outcome, a schedule, a hook, a workflow with a run that failed,
+    policies, violations, notifications and a credential."""
     tasks = TaskApi(api)
     await tasks.agent("worker")
     done = await _ended(tasks, metadata={"name": PLANTED, "subject": PLANTED})
@@ -114,6 +144,8 @@ async def _everything(api: Api) -> tuple[str, str, str]:
     run = {"input": {"text": PLANTED}, "metadata": {"name": PLANTED}}
     await api.post("/workflows/flow/runs", run, headers={"Idempotency-Key": "run"})
     await settle(workflow_keeper(api.stores))
+    await _policies(api)
+    await _notifications(api)
     await api.stores.log.append([replace(system_event("e"), workspace="default", private={"problem": PLANTED})])
     return done, dead, request_id
 
@@ -189,16 +221,12 @@ async def test_a_dump_holds_nothing_and_all_still_verifies(api: Api, store_urls:
     transcript = await api.get(f"/deliberations/{request_id}/transcript")
     assert transcript["redacted"] is True
     assert (await api.get("/dead-letter"))["tasks"] == [], "nobody can replay it"
+    for path in ("/notifications", "/policies", "/credentials"):
+        assert (await api.get(path))["total"] == 0
+    stats = await api.get("/policies/violations/stats")
+    assert (stats["total"], stats["resolved"]) == (4, 1), "what was counted stays"
     again = (await api.post("/erasures", {"workspace": "default"}))["erased"]
-    assert again == {
-        "tasks": 0,
-        "deliberations": 0,
-        "outcomes": 0,
-        "log_rows": 0,
-        "schedules": 0,
-        "workflows": 0,
-        "hooks": 0,
-    }
+    assert again == dict.fromkeys(again, 0)
 
 
 async def test_the_trail_says_who_erased_and_no_word(api: Api) -> None:
@@ -386,15 +414,29 @@ async def test_what_cannot_be_erased_is_refused(api: Api, body: dict[str, Any], 
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
+def _as_cursor(parts: list[object]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
+
+
 @pytest.mark.parametrize(
     ("position", "value"),
-    [(0, "\x00"), (0, "Ann Smith"), (1, math.inf), (2, 7), (3, math.nan), (4, "\x00"), (4, "\ud800"), (5, -1)],
+    [
+        (0, "\x00"),
+        (0, "Ann Smith"),
+        (1, math.inf),
+        (2, erasing.STAGES_MAX + 1),
+        (3, math.nan),
+        (4, "\x00"),
+        (4, "\ud800"),
+        (5, -1),
+    ],
     ids=str,
 )
 async def test_a_cursor_that_somebody_has_changed_is_refused(api: Api, position: int, value: object) -> None:
-    fields: list[object] = ["erasure_1", 9e9, 4, 0.0, "", 0, 0, 0, 0, 0]
-    fields[position] = value
-    cursor = base64.urlsafe_b64encode(json.dumps(fields).encode()).decode().rstrip("=")
+    parts: list[object] = ["erasure_1", 9e9, 4, 0.0, "", *astuple(erasing.Erased())]
+    assert erasing.progress_of(_as_cursor(parts)), "it would be taken"
+    parts[position] = value
+    cursor = _as_cursor(parts)
     answer = await api.call("POST", "/erasures", {"workspace": "default", "cursor": cursor})
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
 

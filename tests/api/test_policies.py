@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from cluster.cli.main import app as cli
+from cluster.domain.base.log import Origin
+from cluster.domain.policies.submits import PolicyDenied
+from cluster.ports.tasks import SubmitItem
 from cluster.process.clock import ManualClock
+from serve_app.routes import policies as policy_routes
+from serve_app.under_policies import under_policies
 from tests.support.api import Api, in_thread
 from tests.support.docs import ROOT
+from tests.support.samples import new_task
 from tests.support.schedules import schedule_keeper
 from tests.support.system import clean_environment
 from tests.support.task_api import TaskApi
@@ -55,6 +65,34 @@ async def test_a_refused_submit_is_a_violation_and_says_what_is_allowed(api: Api
     task_id = (await api.post("/tasks", LONG))["task_id"]
     (warned, _) = (await api.get("/policies/violations"))["violations"]
     assert (warned["task_id"], warned["enforcement_level"]) == (task_id, "warn")
+
+
+class _Awaited(list[Any]):
+    """A list that whoever reads it gets when the event loop lets it."""
+
+    def __init__(self, items: list[Any]) -> None:
+        super().__init__(items)
+        self.is_read, self.may_go_on = asyncio.Event(), threading.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def __iter__(self) -> Iterator[Any]:
+        self._loop.call_soon_threadsafe(self.is_read.set)
+        assert self.may_go_on.wait(20), "the event loop is held up"
+        return super().__iter__()
+
+
+async def test_others_are_served_while_conditions_read_what_is_large(api: Api) -> None:
+    policy = await api.post(
+        "/policies", {"name": "Nothing doubtful", "deny_when": "payload.exists(each, each == 'no')"}
+    )
+    awaited = _Awaited([*["yes"] * 50_000, "no"])
+    item = SubmitItem(task=new_task(payload=awaited, origin=Origin(workspace="default")), idempotency=None)
+    asked = asyncio.create_task(under_policies(api.gateway, item.task.origin, [item]))
+    await awaited.is_read.wait()
+    assert (await api.get("/policies"))["total"] == 1
+    awaited.may_go_on.set()
+    with pytest.raises(PolicyDenied, match=policy["id"]):
+        await asked
 
 
 async def test_agents_and_regions_are_judged_when_a_task_is_claimed(api: Api) -> None:
@@ -144,6 +182,17 @@ async def test_a_dry_run_counts_what_would_have_been_refused(api: Api) -> None:
     assert lease["id"] in {task["task_id"] for task in found["tasks"]}
     assert [conflict["policy_id"] for conflict in found["conflicts"]] == [first["id"]]
     assert ((await api.get("/policies"))["total"], await _violations(api)) == (1, 0), "nothing was stored"
+
+
+async def test_a_dry_run_that_has_no_time_says_what_it_left_out(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy_routes, "DRY_RUN_S", 0.0)
+    for n in range(2):
+        await api.post("/tasks", {"task_type": "t", "payload": {"n": n}})
+    reads = {"name": "Reads", "deny_when": "payload.n >= 0.0"}
+    found = await api.post("/policies/dry-run", reads)
+    assert (found["matched"], found["not_judged"], found["denied"]) == (2, 2, 0)
+    found = await api.post("/policies/dry-run", {"name": "Reads nothing", "deny_when": "task.task_type == 't'"})
+    assert (found["matched"], found["not_judged"], found["denied"]) == (2, 0, 2), "that takes no time"
 
 
 async def test_statistics_count_each_status_for_itself(api: Api) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from cluster.domain.audit.erasure import COMPLETED, Scope
 from cluster.domain.base.errors import ControlPlaneError, Fenced, StoreUnavailable
+from cluster.domain.base.log import Origin, record_for
 from cluster.domain.consensus.outcomes import Outcome
 from cluster.domain.replication.batch import (
     START,
@@ -39,7 +42,7 @@ from regions.replication.source import ReplicationSource, SourceBounds
 from tests.support.outcomes import new_outcome
 from tests.support.probes import eventually
 from tests.support.replicating import RandomChanges, secret_of, tables_of
-from tests.support.samples import new_task, system_event
+from tests.support.samples import NOW, new_task, system_event
 from tests.support.stores import StoreUrls, fresh_name
 
 ZONE = "test-region"
@@ -202,6 +205,44 @@ async def test_a_copy_is_made_while_the_source_writes_and_is_resumed(primary: Re
     assert not (await secondary.replica.state()).is_whole, "it has pieces that are later than its log"
     await secondary.receiver(link).catch_up()
     await _equal(primary, secondary)
+
+
+async def test_an_erased_workspace_keeps_nothing_of_its_own_in_another_region(
+    primary: Region, secondary: Region
+) -> None:
+    """What each region keeps for itself is not in the images, so it is deleted by the row that ends the erasure."""
+    pool = secondary.stores.pool
+
+    async def ended(scope: Scope) -> None:
+        row = record_for(Origin(workspace="w"), NOW, COMPLETED, "erasure_1", {"scope": scope.value})
+        await primary.stores.erasures.note("w", row)
+        await secondary.receiver(Link(primary.stores)).catch_up()
+
+    await ended(Scope.SUBJECT)
+    for workspace in ("w", "other"):
+        secret = "insert into secrets (name, sealed, workspace, revision) values ($1, 'x', $2, 1)"
+        await pool.execute(secret, f"credential/{workspace}/key", workspace)
+        told = {
+            "id": workspace,
+            "workspace": workspace,
+            "channel": "c",
+            "event": "e",
+            "severity": "info",
+            "entity": "x",
+        }
+        numbers = {"seq": 1, "at": NOW, "data": {}, "created_at": NOW, "status": "sent", "attempts": 1, "repeats": 0}
+        notification = (
+            "insert into notifications select * from json_populate_record(null::notifications, $1::text::json)"
+        )
+        await pool.execute(notification, json.dumps(told | numbers))
+        answer = "insert into idempotency values ($1, 'route', 'key', 'x', '{\"words\": 1}', $2)"
+        await pool.execute(answer, workspace, NOW)
+    for scope in (Scope.SUBJECT, Scope.WORKSPACE):
+        await ended(scope)
+        left = {"other"} if scope is Scope.WORKSPACE else {"w", "other"}
+        for table in ("secrets", "notifications", "idempotency"):
+            found = await pool.rows(f"select workspace from {table} where workspace is not null")
+            assert {row["workspace"] for row in found} == left, table
 
 
 async def test_a_batch_that_does_not_follow_is_refused_by_name(primary: Region, secondary: Region) -> None:

@@ -11,6 +11,7 @@ from actors.schedules import change_of
 from cluster.domain.access.roles import CustomRole
 from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.agents.agent import Health, Intent
+from cluster.domain.audit.erasure import OF_RULES, OF_VIOLATIONS
 from cluster.domain.audit.retention import DELIBERATIONS_REMOVED, RULE_SET, RUNS_REMOVED, TASKS_REMOVED, removal
 from cluster.domain.base.errors import Conflict, NotFound
 from cluster.domain.base.log import Origin, record_for
@@ -118,7 +119,7 @@ class RandomChanges:
             *(self.outcome, self.workspace, self.bind, self.unbind, self.role, self.key, self.revoke, self.publish),
             *(self.schedule, self.schedule, self.workflow, self.workflow, self.retain, self.retain),
             *(self.policy, self.violate, self.budget),
-            *(self.notification, self.notification, self.hook),
+            *(self.notification, self.notification, self.hook, self.erase_rules),
         )
 
     async def begin(self) -> None:
@@ -385,6 +386,20 @@ class RandomChanges:
         if self._chance.random() < 0.5:
             after = new.changed(ViolationStatus.RESOLVED, words, origin.principal, self._now)
             await store.change_violation(after, after.record(origin, CHANGED, self._now))
+
+    async def erase_rules(self) -> None:
+        """Now and then a policy, a rule or a channel of notifications, and violations, as an erasure of a workspace takes all."""
+        origin, store = self._origin(), self.stores.erasures
+        if self._chance.random() < 0.8:
+            return
+        for kind, entity in (await store.rules(origin.workspace, 100))[-1:]:
+            data = {OF_RULES[kind][0]: entity, "erasure": "erasure_1"}
+            await store.erase_rules(origin.workspace, [record_for(origin, self._now, kind, entity, data)])
+        window = await store.violations(origin.workspace, (0.0, ""), 20)
+        listed = {"violation_ids": list(window.ids), "erasure": "erasure_1"}
+        await store.erase_violations(
+            origin.workspace, record_for(origin, self._now, OF_VIOLATIONS, origin.workspace, listed)
+        )
 
     async def register(self) -> None:
         items: list[RegisterItem] = []

@@ -6,7 +6,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +235,8 @@ def _says(*lines: bytes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter
         ((b"HTTP/1.1 400 Bad Request\r\n",), "127.0.0.1 does not speak SMTP.", False),
         ((), "127.0.0.1 closed the connection.", False),
         ((b"554 no\r\n",), "127.0.0.1 answers 554.", True),
+        ((b"999 what\r\n",), "127.0.0.1 answers 999.", False),
+        ((b"220-" + b"x" * 10_000 + b"\r\n",), "127.0.0.1 does not speak SMTP.", False),
         ((b"220 hi\r\n", b"250 ok\r\n", b"421 busy\r\n"), "127.0.0.1 answers 421.", False),
         (
             (b"220 hi\r\n", b"250 ok\r\n", b"250 ok\r\n", b"450 a\r\n", b"550 b\r\n", b"250 ok\r\n"),
@@ -242,11 +244,37 @@ def _says(*lines: bytes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter
             False,
         ),
     ],
-    ids=["http", "closed", "554", "421", "recipients"],
+    ids=["http", "closed", "554", "999", "long", "421", "recipients"],
 )
 async def test_a_server_that_breaks_off_is_named(lines: tuple[bytes, ...], error: str, final: bool) -> None:
     async with listening(_says(*lines)) as server:
         assert await attempt(mail_channel(port_of(server))) == NotTaken(error, is_final=final)
+
+
+async def test_a_server_that_hangs_is_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mail, "ANSWER_S", 0.2)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with listening(talk) as server:
+        outcome = await attempt(mail_channel(port_of(server)))
+        assert outcome == NotTaken("127.0.0.1 did not answer within 0 s.")
+
+
+async def test_no_more_is_read_of_a_server_than_it_may_say() -> None:
+    """It goes on with one answer, line after line, which the standard library would keep all."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"220-and on\r\n" * 1000)
+                await writer.drain()
+        writer.close()
+
+    async with listening(talk) as server:
+        assert await attempt(mail_channel(port_of(server))) == NotTaken("127.0.0.1 does not speak SMTP.")
 
 
 async def test_a_server_that_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

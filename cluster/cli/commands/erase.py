@@ -55,7 +55,7 @@ def _call(target: dict[str, Any], dry_run: bool, cursor: str | None) -> dict[str
 
 def _counts(answer: dict[str, Any]) -> str:
     erased = answer["erased"]
-    names = ("tasks", "deliberations", "schedules", "hooks", "workflows", "outcomes", "log_rows")
-    # A server of an earlier version counts neither schedules nor workflows.
-    parts = (f"{erased.get(name, 0)} {name.replace('_', ' ')}" for name in names)
-    return ", ".join(parts)
+    first = ("tasks", "deliberations", "schedules", "hooks", "workflows")
+    # The others in the order of the server, which may be of another version.
+    names = (*first, *(name for name in erased if name not in first))
+    return ", ".join(f"{erased.get(name, 0)} {name.replace('_', ' ')}" for name in names)

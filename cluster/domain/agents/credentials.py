@@ -23,7 +23,7 @@ MOST_CREDENTIALS: Final = 1_000
 MOST_CHARS: Final = 16_384
 #: What is shorter is no secret, and would be struck out of answers where it is an ordinary word.
 LEAST_CHARS: Final = 8
-LOG_TEXTS: LogTexts = {"credential": IDENTITY}
+LOG_TEXTS: LogTexts = {"credential": IDENTITY, "erasure": IDENTITY}
 
 _HEADER_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")

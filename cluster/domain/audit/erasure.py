@@ -7,7 +7,7 @@ since a subject is often a person's name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -27,6 +27,18 @@ class Scope(StrEnum):
 OF_ENTITIES: Final = frozenset({"task.erased", "deliberation.erased", "outcome.erased"})
 #: A row of this kind says it of all rows of its workspace with numbers after ``after`` and up to ``through``.
 OF_ROWS: Final = "erasure.words"
+#: A row of this kind ends an erasure. Of a workspace, each region then deletes what it keeps for itself.
+COMPLETED: Final = "erasure.completed"
+POLICY_ERASED: Final = "policy.erased"
+#: Rows of these kinds say what is deleted with a workspace: in which field they name it, and as what it is counted.
+OF_RULES: Final[Mapping[str, tuple[str, str]]] = {
+    POLICY_ERASED: ("policy_id", "policies"),
+    "notification.rule_deleted": ("rule", "notifications"),
+    "notification.channel_deleted": ("channel", "notifications"),
+    "credential.deleted": ("credential", "credentials"),
+}
+#: A row of this kind lists violations of policies, of which nothing that was written is left.
+OF_VIOLATIONS: Final = "policy.violations_erased"
 #: Where whose name a submit gives: a member of a task's ``metadata``, and of a deliberation's ``context``.
 SUBJECT_FIELD: Final = "subject"
 
@@ -39,7 +51,9 @@ LOG_TEXTS: LogTexts = {
 NOT_REACHED: Final[Sequence[str]] = (
     "Backups of the database, its archived WAL and its file system's snapshots: delete those that are older than this erasure.",
     "Row versions that PostgreSQL keeps in its files until they are rewritten: run VACUUM FULL on tasks, deliberations, "
-    "deliberation_events, schedules, hooks, workflows, workflow_runs, outcomes, idempotency, agent_probes and log.",
+    "deliberation_events, task_progress, task_chunks, task_questions, schedules, hooks, workflows, workflow_runs, policies, "
+    "policy_versions, policy_violations, notification_channels, notification_rules, notifications, secrets, outcomes, "
+    "idempotency, agent_probes and log.",
     "The write-ahead log of PostgreSQL, until new writes have replaced it.",
     "Standby servers of PostgreSQL, until they have replayed this erasure and its VACUUM.",
     "Exports of the audit, receipts, batch files and answers that left the control plane.",
@@ -53,8 +67,8 @@ FIRST_FORM: Final = (
 
 
 def is_erasure(kind: str) -> bool:
-    """Whether rows of this kind say that words of earlier rows are gone, by an erasure or by retention."""
-    return kind == OF_ROWS or kind in OF_ENTITIES or kind in LISTS
+    """Whether rows of this kind say that what was written is gone, by an erasure or by retention."""
+    return kind in (OF_ROWS, COMPLETED) or kind in OF_ENTITIES or kind in LISTS
 
 
 def erases(row: LogRow, earlier: LogRow) -> bool:

@@ -160,7 +160,7 @@ def _findings(policy: Policy, submit: Submit) -> Iterator[Finding]:
         yield Finding(
             policy=policy,
             type=ViolationType.AGENT,
-            reason=f"target_agent {agent} may not have this task",
+            reason=f"agent {agent} may not have this task",
             allowed=_allowed("agents", policy.agent_allowlist, policy.agent_blocklist),
             agent_id=agent,
         )

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from cluster.domain.access.workspaces import ALL_WORKSPACES
+from cluster.domain.audit.erasure import POLICY_ERASED
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.expressions import Expression, expression
 from cluster.domain.base.log import IDENTITY, LogRecord, LogTexts, Origin, record_for
@@ -21,7 +22,7 @@ CREATED: Final = "policy.created"
 UPDATED: Final = "policy.updated"
 DELETED: Final = "policy.deleted"
 #: The rows after which a copy of the policies is read anew.
-CHANGES: Final = (CREATED, UPDATED, DELETED)
+CHANGES: Final = (CREATED, UPDATED, DELETED, POLICY_ERASED)
 
 #: What a condition may name: fields of the task, and what somebody wrote.
 VARIABLES: Final = frozenset({"task", "payload", "metadata"})
@@ -48,7 +49,7 @@ class Scope(StrEnum):
     WORKSPACE = "workspace"
 
 
-LOG_TEXTS: LogTexts = {"policy_id": IDENTITY, "enforcement": frozenset(Enforcement)}
+LOG_TEXTS: LogTexts = {"policy_id": IDENTITY, "erasure": IDENTITY, "enforcement": frozenset(Enforcement)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,8 @@ class ViolationStatus(StrEnum):
 LOG_TEXTS: LogTexts = {
     "policy_id": IDENTITY,
     "task_id": IDENTITY,
+    "violation_ids": IDENTITY,
+    "erasure": IDENTITY,
     "violation_type": frozenset(ViolationType),
     "enforcement": frozenset(Enforcement),
     "status": frozenset(ViolationStatus),

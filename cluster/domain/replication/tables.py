@@ -196,9 +196,10 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
     ReplicatedTable(
         name="task_progress",
         key=("task_id",),
-        # An erasure deletes it, and names the task alone; retention does too.
+        # An erasure or a purge deletes it, and names the task alone; retention does too.
         naming=Naming(
-            kinds=("progress.", "task.erased", "retention.tasks_removed"), values={"task_id": "each.task_ids"}
+            kinds=("progress.", "task.erased", "task.purged", "retention.tasks_removed"),
+            values={"task_id": "each.task_ids"},
         ),
         columns=_columns(
             "task_id text, workspace text, attempt integer, at double precision, percent double precision, message text, "
@@ -215,7 +216,7 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         naming=Naming(
             kinds=(
                 *("task.submitted", "task.asked", "task.answered", "task.completed", "task.failed", "task.erased"),
-                "retention.tasks_removed",
+                *("task.purged", "retention.tasks_removed"),
             ),
             values={"task_id": "each.task_ids"},
         ),
@@ -346,7 +347,9 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
     ReplicatedTable(
         name="policies",
         key=("id",),
-        naming=Naming(kinds=("policy.created", "policy.updated", "policy.deleted"), values={"id": "entity"}),
+        naming=Naming(
+            kinds=("policy.created", "policy.updated", "policy.deleted", "policy.erased"), values={"id": "entity"}
+        ),
         columns=_columns(
             "id text, workspace text, version integer, content json, created_at double precision, created_by text, "
             "changed_at double precision, changed_by text"
@@ -359,7 +362,7 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
     ReplicatedTable(
         name="policy_versions",
         key=("policy_id", "version"),
-        naming=Naming(kinds=("policy.created", "policy.updated"), values={"policy_id": "entity"}),
+        naming=Naming(kinds=("policy.created", "policy.updated", "policy.erased"), values={"policy_id": "entity"}),
         columns=_columns(
             "policy_id text, version integer, workspace text, content json, created_at double precision, created_by text, "
             "changed_at double precision, changed_by text"
@@ -371,7 +374,7 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
     ReplicatedTable(
         name="policy_violations",
         key=("id",),
-        naming=Naming(kinds=("policy.violation",), values={"id": "entity"}),
+        naming=Naming(kinds=("policy.violation",), values={"id": "each.violation_ids"}),
         columns=_columns(
             "id text, workspace text, policy_id text, policy_version integer, policy_name text, violation_type text, "
             "enforcement text, description text, principal text, task_type text, task_id text, agent_id text, region text, "

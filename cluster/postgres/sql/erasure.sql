@@ -73,6 +73,45 @@ select erase_outcomes($1, $2, $3)
 -- One commit that deletes the words of a range of the log.
 select erase_log_words($1, $2, $3, $4, $5)
 
+-- name: rules_to_erase
+-- Some of what people made beside the work, by the kind of the row that says that it is gone; what names others comes before them.
+(select distinct 'policy.erased' as kind, policy_id as entity from policy_versions where workspace = $1 limit $2)
+union all
+(select 'notification.rule_deleted', name from notification_rules where workspace = $1 limit $2)
+union all
+(select 'notification.channel_deleted', name from notification_channels where workspace = $1 limit $2)
+union all
+(select 'credential.deleted', substr(name, length('credential/' || workspace || '/') + 1) from secrets where workspace = $1 limit $2)
+limit $2
+
+-- name: erase_rules
+-- One commit that deletes some of them.
+select erase_rules($1, $2, $3)
+
+-- name: violations_to_erase
+-- A window of a workspace's violations, oldest first: which of them say something.
+select id, at as created_at, (policy_name, description, resolution_notes) <> ('', '', '') as chosen
+from policy_violations
+where workspace = $1 and (at, id) > ($2::float8, $3::text)
+order by at, id limit $4
+
+-- name: erase_violations
+-- One commit that deletes what is written of violations.
+select erase_violations($1, $2, $3)
+
+-- name: count_told
+-- How many notifications of a workspace are kept.
+select count(*) from notifications where workspace = $1
+
+-- name: erase_told
+-- Deletes some notifications of a workspace, and returns how many. It is no commit of the log, as their end is none.
+with chosen as (
+    select id from notifications where workspace = $1 limit $2 for update
+), removed as (
+    delete from notifications n using chosen c where n.id = c.id returning n.id
+)
+select count(*) from removed
+
 -- name: forget_rest
 -- Deletes the remembered answers of a workspace, but for ids, and the error texts of its probes.
 select forget_answers($1, null), forget_probes($1)
