@@ -912,8 +912,8 @@ export class Api {
   /**
    * What a policy would have done to the newest tasks of the workspace, at most 1,000. Nothing is stored. `denied` and
    * `warned` count submits, `agent_refused` those of the others whose agent it would not have allowed, `not_judged` those
-   * whose payload or metadata a condition reads and which are too large to be read here or were erased. Such a condition takes the
-   * permission to read payloads. 400 (`InvalidRequest`) as when it is made.
+   * whose payload or metadata a condition reads and which are too large to be read here, were erased, or come when it has read for
+   * 5 s. Such a condition takes the permission to read payloads. 400 (`InvalidRequest`) as when it is made.
    */
   dryRunPolicy(args: { body: DryRun } & Repeatable): Promise<{ tried: number; matched: number; not_judged: number; denied: number; warned: number; agent_refused: number; tasks: Array<{ task_id: string; task_type: string; reason: string }>; conflicts: Array<PolicyConflict> }> {
     return this.#caller.call("POST", "/api/control-plane/policies/dry-run", [], args);
@@ -929,7 +929,7 @@ export class Api {
 
   /**
    * Erases payloads, results, errors, metadata, journals, outcomes, schedules, hooks, workflows with
-   * their runs, and the words of the log; what the audit's
+   * their runs, of a workspace also its policies, notifications and credentials, and the words of the log; what the audit's
    * chain covers stays. A call takes at most some 10 s; if `complete` is false, call again with `cursor` set to
    * `next_cursor`. A repeat erases what is left. `not_reached` names copies that are yours to delete. Another
    * workspace than the caller's takes the permission in all workspaces. 400 (`InvalidRequest`) unless exactly one of
@@ -937,7 +937,7 @@ export class Api {
    * 410 (`Removed`) if retention has removed it with its words, 409 (`Conflict`, `open_work`) while something of it has not
    * ended.
    */
-  erase(args: { body: Erase } & Repeatable): Promise<{ erasure_id: string; scope: "workspace" | "task" | "subject"; dry_run: boolean; complete: boolean; next_cursor: string | null; erased: { tasks: number; deliberations: number; outcomes: number; log_rows: number; schedules: number; workflows: number; hooks: number }; not_reached: Array<string> }> {
+  erase(args: { body: Erase } & Repeatable): Promise<{ erasure_id: string; scope: "workspace" | "task" | "subject"; dry_run: boolean; complete: boolean; next_cursor: string | null; erased: { tasks: number; deliberations: number; outcomes: number; log_rows: number; schedules: number; workflows: number; hooks: number; policies: number; violations: number; notifications: number; credentials: number }; not_reached: Array<string> }> {
     return this.#caller.call("POST", "/api/control-plane/erasures", [], args);
   }
 
