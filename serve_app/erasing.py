@@ -67,6 +67,7 @@ class Erased:
     violations: int = 0
     notifications: int = 0
     credentials: int = 0
+    budgets: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,7 +300,7 @@ class Eraser:
             yield
 
     async def _rules(self) -> AsyncGenerator[None]:
-        """Deletes policies with their versions, rules and channels of notifications, and credentials."""
+        """Deletes policies with their versions, rules and channels of notifications, credentials and budgets."""
         if self._dry_run and self._progress.key == _DONE:
             return
         while found := await self._erasures.rules(self._workspace, MOST_COUNTED if self._dry_run else BATCH):

@@ -475,6 +475,7 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
                 violations=COUNT,
                 notifications=COUNT,
                 credentials=COUNT,
+                budgets=COUNT,
             ),
             not_reached=listed(TEXT),
         )

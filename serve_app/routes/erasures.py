@@ -31,14 +31,13 @@ router = GuardedRouter(tags=["erasure"])
 @router.post("/erasures")
 @requires(Permission.PAYLOADS_ERASE)
 async def erase(request: Request, body: Erase, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Erases payloads, results, errors, metadata, journals, outcomes, schedules, hooks, workflows with
-    their runs, of a workspace also its policies, notifications and credentials, and the words of the log; what the audit's
-    chain covers stays. A call takes at most some 10 s; if ``complete`` is false, call again with ``cursor`` set to
-    ``next_cursor``. A repeat erases what is left. ``not_reached`` names copies that are yours to delete. Another
-    workspace than the caller's takes the permission in all workspaces. 400 (`InvalidRequest`) unless exactly one of
-    workspace, task_id and subject is given, 403 (`Forbidden`), 404 (`NotFound`) if there is no such task or workspace,
-    410 (`Removed`) if retention has removed it with its words, 409 (`Conflict`, ``open_work``) while something of it has not
-    ended."""
+    """Erases payloads, results, errors, metadata, journals, outcomes, schedules, hooks, workflows with their runs, of a
+    workspace also its policies, budgets, notifications and credentials, and the words of the log; what the audit's chain
+    covers stays. A call takes at most some 10 s; if ``complete`` is false, call again with ``cursor`` set to ``next_cursor``.
+    A repeat erases what is left. ``not_reached`` names copies that are yours to delete. Another workspace than the caller's
+    takes the permission in all workspaces. 400 (`InvalidRequest`) unless exactly one of workspace, task_id and subject is
+    given, 403 (`Forbidden`), 404 (`NotFound`) if there is no such task or workspace, 410 (`Removed`) if retention has removed
+    it with its words, 409 (`Conflict`, ``open_work``) while something of it has not ended."""
     gate = gateway(request)
     scope, target = _chosen(body)
     if scope is Scope.WORKSPACE:

@@ -37,7 +37,7 @@ from tests.support.workflows import settle, workflow_keeper
 PLANTED = "Zyxwvut-planted"
 ERASED_TABLES = (
     "tasks, task_progress, task_chunks, task_questions, schedules, hooks, workflows, workflow_runs, deliberations, "
-    "deliberation_events, policies, policy_versions, policy_violations, notification_channels, notification_rules, "
+    "deliberation_events, policies, policy_versions, policy_violations, budgets, notification_channels, notification_rules, "
     "notifications, secrets, outcomes, idempotency, agent_probes, log"
 )
 _OPTIONS = [f"{PLANTED} Postgres", f"{PLANTED} Redis"]
@@ -122,7 +122,7 @@ async def _notifications(api: Api) -> None:
 
 async def _everything(api: Api) -> tuple[str, str, str]:
     """A completed task, a dead one, a deliberation with an outcome, a schedule, a hook, a workflow with a run that failed,
-    policies, violations, notifications and a credential."""
+    policies, violations, a budget, notifications and a credential."""
     tasks = TaskApi(api)
     await tasks.agent("worker")
     done = await _ended(tasks, metadata={"name": PLANTED, "subject": PLANTED})
@@ -145,6 +145,9 @@ async def _everything(api: Api) -> tuple[str, str, str]:
     await api.post("/workflows/flow/runs", run, headers={"Idempotency-Key": "run"})
     await settle(workflow_keeper(api.stores))
     await _policies(api)
+    await api.post(
+        "/budgets", {"name": PLANTED, "scope": "workspace", "period": "day", "limit_usd": "5", "estimate_usd": "1"}
+    )
     await _notifications(api)
     await api.stores.log.append([replace(system_event("e"), workspace="default", private={"problem": PLANTED})])
     return done, dead, request_id
@@ -221,7 +224,7 @@ async def test_a_dump_holds_nothing_and_all_still_verifies(api: Api, store_urls:
     transcript = await api.get(f"/deliberations/{request_id}/transcript")
     assert transcript["redacted"] is True
     assert (await api.get("/dead-letter"))["tasks"] == [], "nobody can replay it"
-    for path in ("/notifications", "/policies", "/credentials"):
+    for path in ("/notifications", "/policies", "/credentials", "/budgets"):
         assert (await api.get(path))["total"] == 0
     stats = await api.get("/policies/violations/stats")
     assert (stats["total"], stats["resolved"]) == (4, 1), "what was counted stays"

@@ -928,16 +928,15 @@ export class Api {
   }
 
   /**
-   * Erases payloads, results, errors, metadata, journals, outcomes, schedules, hooks, workflows with
-   * their runs, of a workspace also its policies, notifications and credentials, and the words of the log; what the audit's
-   * chain covers stays. A call takes at most some 10 s; if `complete` is false, call again with `cursor` set to
-   * `next_cursor`. A repeat erases what is left. `not_reached` names copies that are yours to delete. Another
-   * workspace than the caller's takes the permission in all workspaces. 400 (`InvalidRequest`) unless exactly one of
-   * workspace, task_id and subject is given, 403 (`Forbidden`), 404 (`NotFound`) if there is no such task or workspace,
-   * 410 (`Removed`) if retention has removed it with its words, 409 (`Conflict`, `open_work`) while something of it has not
-   * ended.
+   * Erases payloads, results, errors, metadata, journals, outcomes, schedules, hooks, workflows with their runs, of a
+   * workspace also its policies, budgets, notifications and credentials, and the words of the log; what the audit's chain
+   * covers stays. A call takes at most some 10 s; if `complete` is false, call again with `cursor` set to `next_cursor`.
+   * A repeat erases what is left. `not_reached` names copies that are yours to delete. Another workspace than the caller's
+   * takes the permission in all workspaces. 400 (`InvalidRequest`) unless exactly one of workspace, task_id and subject is
+   * given, 403 (`Forbidden`), 404 (`NotFound`) if there is no such task or workspace, 410 (`Removed`) if retention has removed
+   * it with its words, 409 (`Conflict`, `open_work`) while something of it has not ended.
    */
-  erase(args: { body: Erase } & Repeatable): Promise<{ erasure_id: string; scope: "workspace" | "task" | "subject"; dry_run: boolean; complete: boolean; next_cursor: string | null; erased: { tasks: number; deliberations: number; outcomes: number; log_rows: number; schedules: number; workflows: number; hooks: number; policies: number; violations: number; notifications: number; credentials: number }; not_reached: Array<string> }> {
+  erase(args: { body: Erase } & Repeatable): Promise<{ erasure_id: string; scope: "workspace" | "task" | "subject"; dry_run: boolean; complete: boolean; next_cursor: string | null; erased: { tasks: number; deliberations: number; outcomes: number; log_rows: number; schedules: number; workflows: number; hooks: number; policies: number; violations: number; notifications: number; credentials: number; budgets: number }; not_reached: Array<string> }> {
     return this.#caller.call("POST", "/api/control-plane/erasures", [], args);
   }
 

@@ -36,6 +36,7 @@ OF_RULES: Final[Mapping[str, tuple[str, str]]] = {
     "notification.rule_deleted": ("rule", "notifications"),
     "notification.channel_deleted": ("channel", "notifications"),
     "credential.deleted": ("credential", "credentials"),
+    "budget.deleted": ("budget_id", "budgets"),
 }
 #: A row of this kind lists violations of policies, of which nothing that was written is left.
 OF_VIOLATIONS: Final = "policy.violations_erased"
@@ -52,7 +53,7 @@ NOT_REACHED: Final[Sequence[str]] = (
     "Backups of the database, its archived WAL and its file system's snapshots: delete those that are older than this erasure.",
     "Row versions that PostgreSQL keeps in its files until they are rewritten: run VACUUM FULL on tasks, deliberations, "
     "deliberation_events, task_progress, task_chunks, task_questions, schedules, hooks, workflows, workflow_runs, policies, "
-    "policy_versions, policy_violations, notification_channels, notification_rules, notifications, secrets, outcomes, "
+    "policy_versions, policy_violations, budgets, notification_channels, notification_rules, notifications, secrets, outcomes, "
     "idempotency, agent_probes and log.",
     "The write-ahead log of PostgreSQL, until new writes have replaced it.",
     "Standby servers of PostgreSQL, until they have replayed this erasure and its VACUUM.",

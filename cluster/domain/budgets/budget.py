@@ -54,7 +54,7 @@ class Mode(StrEnum):
 
 LOG_TEXTS: LogTexts = {
     "scope": frozenset(BudgetScope),
-    "subject": IDENTITY,
+    **dict.fromkeys(("subject", "budget_id", "erasure"), IDENTITY),
     "period": frozenset(Period),
     "mode": frozenset(Mode),
 }

@@ -29,8 +29,11 @@ begin
         delete from secrets s using named r
         where r.kind = 'credential.deleted' and s.workspace = r.workspace
           and s.name = 'credential/' || r.workspace || '/' || r.entity returning r.ord
+    ), no_budgets as (
+        delete from budgets b using named r
+        where r.kind = 'budget.deleted' and b.workspace = r.workspace and b.id = r.entity returning r.ord
     ), done as (
-        select ord from no_policies union select ord from no_versions union select ord from no_rules
+        select ord from no_budgets union select ord from no_policies union select ord from no_versions union select ord from no_rules
         union select ord from no_channels union select ord from no_credentials
     )
     select array_agg(d.ord is not null order by r.ord) into v_done from named r left join done d using (ord);

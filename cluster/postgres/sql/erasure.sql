@@ -81,7 +81,10 @@ union all
 union all
 (select 'notification.channel_deleted', name from notification_channels where workspace = $1 limit $2)
 union all
-(select 'credential.deleted', substr(name, length('credential/' || workspace || '/') + 1) from secrets where workspace = $1 limit $2)
+(select 'credential.deleted', substr(name, length('credential/' || workspace || '/') + 1) from secrets
+ where workspace = $1 and starts_with(name, 'credential/') limit $2)
+union all
+(select 'budget.deleted', id from budgets where workspace = $1 limit $2)
 limit $2
 
 -- name: erase_rules
