@@ -22,6 +22,7 @@ from cluster.ports.actor_names import ActorName, ActorNames
 from cluster.ports.agents import DedicatedAgent
 from cluster.ports.clock import Clock
 from cluster.ports.leases import Leases
+from cluster.process.loops import ended
 
 _logger = logging.getLogger(__name__)
 
@@ -180,10 +181,7 @@ class Supervisor:
             self._waited_for.pop(name, None)
 
     async def _wait_no_more(self, names: set[str]) -> None:
-        tasks = [self._waited_for.pop(name) for name in names]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(*(self._waited_for.pop(name) for name in names))
 
     async def stop(self) -> None:
         """Stops waiting for actors and releases the lease, so that another supervisor can act at once."""

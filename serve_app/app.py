@@ -24,7 +24,7 @@ from cluster.domain.base.errors import TryLater
 from cluster.process.clock import SystemClock
 from cluster.process.front import proof_of
 from cluster.process.haproxy import REPLACED
-from cluster.process.loops import end_process
+from cluster.process.loops import end_process, ended
 from cluster.process.memory import settle_memory
 from cluster.process.waits import REPLICA_GRACE_S
 from cluster.settings import Settings
@@ -126,8 +126,7 @@ class SupervisorDeployment:
 
     async def __del__(self) -> None:
         """Serve calls and awaits this when the replica leaves: its successor then need not wait until the lease has expired."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await ended(self._task)
         if self._supervisor is not None:
             with contextlib.suppress(TryLater):
                 await self._supervisor.stop()

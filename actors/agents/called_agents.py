@@ -39,7 +39,7 @@ from cluster.log.agent_directory import AgentDirectory, Key
 from cluster.ports.clock import Clock
 from cluster.ports.tasks import TaskStore
 from cluster.process.group_commit import GroupCommit
-from cluster.process.loops import Loops, OnFatal
+from cluster.process.loops import Loops, OnFatal, ended
 from cluster.process.traces import traced
 
 _logger = logging.getLogger(__name__)
@@ -119,9 +119,7 @@ class PushTasks:
         """Ends the loops, and cancels claims and work. Whoever owns the agents next takes over the leases."""
         self._stopping = True
         await self._loops.stop()
-        for task in list(self._owned):
-            task.cancel()
-        await asyncio.gather(*self._owned, return_exceptions=True)
+        await ended(*self._owned)
 
     def apply(self, rows: Sequence[LogRow]) -> None:
         """Notes what concerns claims: agents that changed, and tasks that name their agents."""

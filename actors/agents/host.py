@@ -55,7 +55,7 @@ from cluster.ports.tasks import TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.group_commit import GroupCommit
 from cluster.process.large import in_thread_if_large
-from cluster.process.loops import Loops, OnFatal, unwatched
+from cluster.process.loops import Loops, OnFatal, ended, unwatched
 from cluster.process.traces import traced
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
 
@@ -207,10 +207,7 @@ class AgentHost:
     async def stop(self) -> None:
         """Ends all that runs here and leaves the hosts, so that its agents pass to the others."""
         await self._loops.stop()
-        tasks = [*self._calls.values(), *self._saves]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(*self._calls.values(), *self._saves)
         await self._push.stop()
         await self._pull_calls.stop()
         await self._membership.leave()

@@ -33,6 +33,7 @@ from cluster.ports.clock import Clock
 from cluster.ports.tasks import SubmitItem, TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.large import in_thread_if_large, rough_size
+from cluster.process.loops import ended
 
 #: Under which the calls' idempotency keys are stored. (A stored name: "turn" was a word for a pull call.)
 ROUTE = "turns"
@@ -58,9 +59,7 @@ class PullCalls:
 
     async def stop(self) -> None:
         """Gives up the cancellations that are under way."""
-        for task in self._cancels:
-            task.cancel()
-        await asyncio.gather(*self._cancels, return_exceptions=True)
+        await ended(*self._cancels)
 
     def apply(self, rows: Sequence[LogRow]) -> None:
         """Wakes the calls whose tasks have ended."""

@@ -43,7 +43,7 @@ from cluster.ports.log import Log, LogFilter
 from cluster.ports.outcomes import WeightSource
 from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.group_commit import GroupCommit
-from cluster.process.loops import Loops, OnFatal, unwatched
+from cluster.process.loops import Loops, OnFatal, ended, unwatched
 from cluster.process.traces import traced
 
 _logger = logging.getLogger(__name__)
@@ -194,10 +194,7 @@ class DeliberationWorker:
 
     async def stop(self) -> None:
         await self._loops.stop()
-        tasks = list(self._runs.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(*self._runs.values())
 
     async def status(self) -> dict[str, Any]:
         return {"running": len(self._runs)}
@@ -370,9 +367,7 @@ class _Run:
 
     async def close(self) -> None:
         self._inbox.close()
-        for task in self._calls.values():
-            task.cancel()
-        await asyncio.gather(*self._calls.values(), return_exceptions=True)
+        await ended(*self._calls.values())
 
     async def _next(self) -> list[Event]:
         """All events since the last call; waits for the first, which may be an answer, a cancellation, a panel or time."""

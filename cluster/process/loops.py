@@ -72,8 +72,5 @@ class Loops:
         return not self._tasks
 
     async def stop(self) -> None:
-        """Cancels all tasks and waits for them to end."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Cancels all tasks until they have ended."""
+        await ended(*self._tasks)

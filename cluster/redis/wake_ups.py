@@ -98,6 +98,9 @@ class RedisDoorbell:
             try:
                 await self._subscription.subscribe(*(self._channels[topic] for topic in new))
             except (RedisError, OSError, TimeoutError) as error:
+                waiting = asyncio.current_task()
+                if waiting is not None and waiting.cancelling():
+                    raise asyncio.CancelledError from error  # redis-py has made a time-out of it
                 _logger.debug("the listener will subscribe when it is back: %s", error)
 
     async def _listen(self) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from cluster.ports.clock import Clock
 from cluster.ports.replication import LinkRefused, ReplicationEnd
-from cluster.process.loops import Loops, OnFatal, unwatched
+from cluster.process.loops import Loops, OnFatal, ended, unwatched
 from regions.links.asking import answer
 from regions.links.frames import BrokenLink, FramedConnection, LinkBounds, within
 from regions.links.identity import PeerFiles, region_of
@@ -75,10 +75,7 @@ class LinkServer:
             self._server.close()
         if self._listening is not None:
             self._listening.close()
-        talks = list(self._talks)
-        for task in talks:
-            task.cancel()
-        await asyncio.gather(*talks, return_exceptions=True)
+        await ended(*self._talks)
 
     async def _serve(self) -> None:
         """Accepts by the files as they are now. The socket stays, so whoever connects meanwhile waits in its queue. New files

@@ -36,6 +36,7 @@ from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency, answered_once
+from serve_app.routes.made_before import still_there
 from serve_app.schemas.budgets import BudgetChange, NewBudget, budget_wire, spending_wire, usage_wire
 
 router = GuardedRouter(tags=["budgets"])
@@ -69,7 +70,7 @@ async def _with_usage(gate: Gateway, asker: Origin, budgets: Sequence[Budget]) -
 @requires(Permission.BUDGETS_WRITE)
 async def create_budget(request: Request, body: NewBudget, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Makes a budget. It counts attempts that start from now on. 400 (`InvalidRequest`) if its fields do not fit together, 409
-    (`Conflict`) if the key was used with another body or there are 100 budgets."""
+    (`Conflict`) if the key was used with another body or for a budget that has been deleted since, or there are 100 budgets."""
     gate = gateway(request)
     now = gate.clock.now()
     budget = checked(
@@ -88,7 +89,7 @@ async def create_budget(request: Request, body: NewBudget, asker: Asker, key: Id
         digest = body_digest(body.model_dump(mode="json", exclude_unset=True))
         idem = IdempotencyKey(route="budgets/create", key=key, body_digest=digest)
     budget_id = await gate.budgets.create(budget, budget.record(asker, now, CREATED), idem)
-    return await _published(gate, asker, budget_id)
+    return await still_there(_published(gate, asker, budget_id), "budget")
 
 
 async def _published(gate: Gateway, asker: Origin, budget_id: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from cluster.log.follower import LogFollower
 from cluster.ports.clock import Clock
 from cluster.ports.log import Log, LogFilter
 from cluster.ports.wake_ups import Doorbell
+from cluster.process.loops import ended
 from serve_app.auth.words import data_of
 
 #: What tells whoever waits for it that a run of a workflow, or a deliberation, has ended.
@@ -135,8 +136,7 @@ class StreamHub:
                     following.result()  # raises the error that ended it
             finally:
                 left.cancel()
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
+                await ended(following)
                 self._cursor = 0
                 self._rows.clear()
 

@@ -132,5 +132,5 @@ async def test_each_call_that_makes_something_may_be_repeated_after_its_end(api:
             assert again.json()["code"] == "deleted_since"
             assert made not in (await api.call("GET", path)).text
         seen.append((collection, again.status_code))
-    assert {collection for collection, status in seen if status == 409} == {"/schedules", "/policies"}
+    assert {collection for collection, status in seen if status == 409} == {"/schedules", "/policies", "/budgets"}
     assert len(seen) > 8

@@ -421,10 +421,10 @@ async def test_payloads_of_a_resident_workspace_do_not_travel(primary: Region, s
         return 0 < len(filtered.get(table, ())) < len(whole.get(table, ()))
 
     shown: set[str] = set()
-    for rounds in range(10):
-        if rounds > 1 and shown == withholds:
+    for rounds in range(60):
+        if rounds > 5 and shown == withholds:
             break
-        for _ in range(120):
+        for _ in range(40):
             await changes.change_something()
         await secondary.receiver(link).catch_up()
         whole, filtered = await tables_of(primary.stores), await tables_of(secondary.stores)

@@ -294,7 +294,9 @@ class RandomChanges:
         name = f"flow-{origin.workspace}"
         found = await store.get(origin.workspace, name)
         if found is None or self._chance.random() < 0.2:
-            step = {"id": "a", "task": {"input": {"x": {"from": "input"}, **_secret(origin.workspace)}}}
+            # Runs of half of the versions fail at once, so that retention has some to remove.
+            path = {"path": "/none"} if self._chance.random() < 0.5 else {}
+            step = {"id": "a", "task": {"input": {"x": {"from": "input", **path}, **_secret(origin.workspace)}}}
             await apply_workflow(self.stores, step, name=name, origin=origin)
         elif self._chance.random() < 0.5:
             run_id = f"wfrun_{self._n:05d}"

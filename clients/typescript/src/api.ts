@@ -720,7 +720,7 @@ export class Api {
 
   /**
    * Makes a budget. It counts attempts that start from now on. 400 (`InvalidRequest`) if its fields do not fit together, 409
-   * (`Conflict`) if the key was used with another body or there are 100 budgets.
+   * (`Conflict`) if the key was used with another body or for a budget that has been deleted since, or there are 100 budgets.
    */
   createBudget(args: { body: NewBudget } & Repeatable): Promise<Budget> {
     return this.#caller.call("POST", "/api/control-plane/budgets", [], args);

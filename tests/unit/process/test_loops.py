@@ -65,3 +65,24 @@ async def test_a_task_that_swallows_cancellations_is_ended_all_the_same() -> Non
     await ended(task)
     assert task.cancelled()
     assert swallowed == 3
+
+
+async def test_a_loop_that_loses_its_first_cancellation_is_stopped_all_the_same() -> None:
+    lost = 0
+
+    async def work() -> None:
+        nonlocal lost
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:  # as of a library that makes an error of its own of it
+                if lost:
+                    raise
+                lost += 1
+
+    deaths: list[BaseException] = []
+    loops = Loops(deaths.append)
+    loops.start(work())
+    await asyncio.sleep(0)
+    await asyncio.wait_for(loops.stop(), 30)
+    assert (lost, loops.idle, deaths) == (1, True, [])
