@@ -36,25 +36,3 @@ begin
     perform log_append(p_region, p_epoch, array[true], l);
     return cardinality(v_done);
 end $$;
-
--- As before (0031), and the words of runs that another region's retention took go too.
-create or replace function follow_erasures(p_after bigint) returns void language sql as $$
-    update log l set private = null from log e
-    where e.seq > p_after and e.kind in ('task.erased', 'deliberation.erased', 'outcome.erased')
-      and l.entity = e.entity and l.workspace = e.workspace and l.private is not null;
-    update log l set private = null from log e
-    where e.seq > p_after and e.kind = 'erasure.words'
-      and l.seq > (e.data ->> 'after')::bigint and l.seq <= (e.data ->> 'through')::bigint
-      and l.workspace = e.workspace and l.private is not null;
-    select forget_words(e.workspace, listed_ids(e.data, case e.kind
-        when 'retention.tasks_removed' then 'task_ids' when 'retention.runs_removed' then 'run_ids' else 'request_ids' end))
-    from log e
-    where e.seq > p_after and e.kind in ('retention.tasks_removed', 'retention.deliberations_removed', 'retention.runs_removed');
-    select forget_chunks(coalesce((
-        select array_agg(i.id) from (
-            select e.entity as id from log e where e.seq > p_after and e.kind = 'task.erased'
-            union all
-            select unnest(listed_ids(e.data, 'task_ids')) from log e
-            where e.seq > p_after and e.kind = 'retention.tasks_removed'
-        ) i), '{}'));
-$$;

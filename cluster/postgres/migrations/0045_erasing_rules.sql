@@ -57,7 +57,8 @@ begin
     return v_erased;
 end $$;
 
--- As before (0031). Of a workspace that was erased also goes what each region keeps for itself.
+-- As before (0031). The words of runs that another region's retention took go too, and of a workspace that was erased what each
+-- region keeps for itself.
 create or replace function follow_erasures(p_after bigint) returns void language sql as $$
     update log l set private = null from log e
     where e.seq > p_after and e.kind in ('task.erased', 'deliberation.erased', 'outcome.erased')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from cluster.domain.base.errors import ActorUnavailable, Overloaded, StoreUnavailable, Unstorable
 from cluster.process.group_commit import GroupCommit
+from tests.support.loop_clock import pass_time
 from tests.support.probes import eventually
 
 
@@ -56,11 +56,11 @@ async def test_an_error_goes_to_its_own_batch_only() -> None:
 
 async def test_a_flush_that_ends_in_the_moment_of_the_time_out_counts() -> None:
     flushes = Flushes()
-    commit_queue: GroupCommit[int, int] = GroupCommit(flushes, wait_s=0.5)
+    commit_queue: GroupCommit[int, int] = GroupCommit(flushes, wait_s=60)
     waiting = asyncio.create_task(commit_queue.put(1))
     await eventually(lambda: flushes.batches == [[1]])
     asyncio.get_running_loop().call_later(0.0, flushes.gate.set)
-    time.sleep(0.6)  # noqa: ASYNC251 - both are due when the loop runs again, the flush first
+    pass_time(61)  # both are due when the loop runs again, the flush first
     assert await waiting == 10
 
 
