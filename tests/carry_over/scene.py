@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from cluster.domain.base.json_writing import canonical_json
-from tests.carry_over import crew
+from tests.carry_over import crew, standing
 from tests.support.answering import Agents
 from tests.support.crowd import crowd
 from tests.support.probes import eventually
@@ -108,6 +108,7 @@ async def play(scene: Scene) -> None:
     await _decided(scene)
     await _weights(scene)
     await _waiting_tasks(scene)
+    await standing.leave(scene)
     await _open_deliberations(scene)
 
 
@@ -396,12 +397,21 @@ async def shown(scene: Scene) -> dict[str, Any]:
     waiting += [facts["for_paused"], facts["slots"][1], facts["resting"], facts["backing_off"]]
     paths += [f"/tasks/{task_id}/explain" for task_id in waiting]
     paths += [f"/tasks/{facts[name]}/events" for name in ("done", "cancelled", "dead")]
+    if "standing" in facts:  # builds before 0.9.0 had none of it
+        paths += standing.shown(facts["standing"])
     return {path: timeless(await scene.get(path)) for path in paths}
 
 
 #: Fields that say how late it is, what Redis heard last, or where a tenant stands in its turns: nobody promises to keep
 #: them.
-_OF_THE_MOMENT = {"last_heartbeat", "last_heartbeat_by_region", "summary", "message", "dispatches_until_turn"}
+_OF_THE_MOMENT = {
+    "last_heartbeat",
+    "last_heartbeat_by_region",
+    "summary",
+    "message",
+    "dispatches_until_turn",
+    "forecast_usd",
+}
 
 
 def timeless(answer: Any) -> Any:

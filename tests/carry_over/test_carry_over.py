@@ -22,10 +22,12 @@ from cluster.domain.tasks.task import LeaseToken
 from cluster.embedded.safety import sealing_key
 from cluster.embedded.secrets import store_secrets
 from tests.api.test_batch import Batch
-from tests.carry_over import crew
+from tests.carry_over import crew, standing
 from tests.carry_over.later import Later, later, restored
 from tests.carry_over.picture import Picture, stored
 from tests.carry_over.scene import BACKOFF_S, CONFIG, DELAY_S, LEASE_S, journal_digest, shown
+from tests.support.api import STARTED
+from tests.support.hooks import send
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls
 
@@ -276,6 +278,78 @@ async def test_deliberations_continue_without_paying_twice_and_with_the_stored_w
         body = {"content": "Weighed later?", "config": CONFIG | {"consensus": "learned"}}
         result = await it.api.post("/deliberations", body)
         assert (panel["snapshot_id"], result["snapshot_id"], result["terminal"]) == (wanted, wanted, "DECIDED")
+
+
+async def test_schedules_runs_questions_rules_and_budgets_go_on(start: Start, picture: Picture) -> None:
+    if "standing" not in picture.facts:
+        assert picture.path.name in ("0.1.0", "0.1.1", *(f"0.{n}.0" for n in range(2, 9))), "later builds have them"
+        return
+    async with start(*STARTED, SEALER) as it:
+        facts, tasks = it.facts["standing"], it.tasks
+        await _runs_go_on(it)
+        answer = {"verdict": "answer", "answer": {"tier": 2}}
+        await tasks.post(f"/tasks/{facts['asking']}/answer", answer)
+        assert (await tasks.get(f"/tasks/{facts['asking']}"))["result"] == {"tier": 2}
+        listed = (await it.api.get("/questions"))["questions"]
+        assert [question["task_id"] for question in listed] == [facts["open_question"]]
+
+        denied = await it.api.call("POST", "/tasks", {"task_type": "risky", "target_agent": "builder"})
+        assert (denied.status_code, denied.json()["code"]) == (403, "policy_denied")
+        assert denied.json()["policy_id"] == facts["policy"]
+        sent = await send(it.api, facts["hook"], {"n": 1}, at=it.clock.now())
+        assert sent.status_code == 201, sent.text
+        hooked = await tasks.claim_one("hook-worker")
+        assert (hooked["id"], hooked["payload"]) == (sent.json()["task_id"], {"n": 1})
+        await tasks.complete(hooked)
+        rotated = await it.api.post("/credentials/provider/rotate", {"secret": "the next one of them"})
+        assert rotated["name"] == "provider"
+
+        steady = facts["steady"]
+        known = await tasks.get(f"/tasks/{steady['id']}")
+        assert (known["progress"]["percent"], known["checkpoint"]) == (40, standing.CHECKPOINT)
+        it.clock.advance(LEASE_S + 1)
+        await it.becomes(steady["id"], "retrying")
+        it.clock.advance(standing.RETRY["initial_seconds"])
+        checkpoints = {}
+        for _ in range(2):
+            lease = await tasks.claim_one("steady-worker")
+            checkpoints[lease["id"]] = lease.get("checkpoint")
+            await tasks.complete(lease)
+        assert checkpoints == {steady["id"]: standing.CHECKPOINT, facts["retried"]: None}
+
+        due = (await it.api.get(f"/schedules/{facts['schedule']}"))["next_run_at"]
+        it.clock.advance(due - it.clock.now() + 1)
+        night = await tasks.claim_one("night-worker")
+        assert night["payload"] == {"of": "the night"}
+        await tasks.complete(night)
+        assert (await it.api.get(f"/schedules/{facts['schedule']}"))["next_run_at"] > due
+        listed = (await tasks.get("/tasks", task_type="nightly"))["tasks"]
+        assert [task["id"] for task in listed] == [night["id"]], "it was due once"
+
+
+async def _runs_go_on(it: Later) -> None:
+    """The paid build is not done again; what it cost still counts."""
+    facts, tasks = it.facts["standing"], it.tasks
+    await tasks.post(f"/workflow-runs/{facts['waiting']}/signals/approved", {"value": {"by": "ann"}})
+    build = {"lease_token": facts["build"]["lease_token"], "result": {"built": 2}}
+    await tasks.post(f"/tasks/{facts['build']['id']}/complete", build)
+    await tasks.post(f"/workflow-runs/{facts['building']}/signals/approved", {"value": {"by": "bob"}})
+    payloads = []
+    for _ in range(2):
+        lease = await tasks.claim_one("builder")
+        payloads.append(lease["payload"])
+        await tasks.complete(lease)
+    payloads.sort(key=lambda payload: payload["by"])
+    assert payloads == [{"built": {"built": 1}, "by": "ann"}, {"built": {"built": 2}, "by": "bob"}]
+
+    async def ended() -> bool:
+        runs = [await it.api.get(f"/workflow-runs/{facts[name]}") for name in ("waiting", "building")]
+        return {run["status"] for run in runs} == {"completed"}
+
+    await eventually(ended, what="both runs to end")
+    (budget,) = (await it.api.get("/budgets"))["budgets"]
+    assert (budget["id"], budget["usage"]["attempts"]) == (facts["budget"], 4)
+    assert float(budget["usage"]["spent_usd"]) == 1.55, "1.25 before, and an estimate for each of the others"
 
 
 async def test_an_interrupted_batch_is_resumed_and_asks_nothing_twice(start: Start, tmp_path: Path) -> None:

@@ -1,0 +1,120 @@
+"""What stands in a workspace when a build is killed: schedules, runs of workflows, questions, rules, budgets and what they hold.
+
+``leave`` makes it over the public API. The names are for ``test_carry_over.py``, which goes on with each of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tests.support.probes import eventually
+
+if TYPE_CHECKING:
+    from tests.carry_over.scene import Scene
+
+SCHEDULE = {
+    "name": "nightly",
+    "cron": "30 2 * * *",
+    "timezone": "Europe/Berlin",
+    "task": {"task_type": "nightly", "required_capabilities": ["night"], "payload": {"of": "the night"}},
+}
+WORKFLOW = {
+    "name": "release",
+    "steps": [
+        {
+            "id": "build",
+            "task": {"task_type": "build", "required_capabilities": ["builds"], "input": {"x": {"from": "input"}}},
+        },
+        {"id": "approval", "after": ["build"], "signal": {"name": "approved"}},
+        {
+            "id": "publish",
+            "task": {
+                "task_type": "publish",
+                "required_capabilities": ["builds"],
+                "input": {"built": {"from": "build"}, "by": {"from": "approval", "path": "/by"}},
+            },
+        },
+    ],
+}
+POLICY = {"name": "No risky work", "task_types": ["risky"], "agent_blocklist": ["builder"]}
+BUDGET = {
+    **{"name": "Builds", "scope": "agent", "subject": "builder", "period": "month", "mode": "soft"},
+    **{"limit_usd": "10.00", "estimate_usd": "0.10"},
+}
+CHANNEL = {
+    **{"name": "mail", "kind": "email", "host": "127.0.0.1", "port": 1, "tls": "none"},
+    **{"sender": "a@example.com", "recipients": ["b@example.com"]},
+}
+RULE = {"name": "dead", "events": ["task.dead_lettered"], "channels": ["mail"]}
+CREDENTIAL = {"name": "provider", "secret": "a secret of the picture"}
+QUESTION = {
+    "question": "Shall it go on?",
+    "answer_schema": {"type": "object", "required": ["tier"], "properties": {"tier": {"type": "integer"}}},
+}
+RETRY = {"attempts": 5, "initial_seconds": 1200, "factor": 3, "cap_seconds": 7200, "non_retryable": ["Broken"]}
+CHECKPOINT = {"page": 2, "of": ["ä"]}
+
+_LISTS = (
+    "/workflows",
+    "/credentials",
+    "/policies",
+    "/notifications/channels",
+    "/notifications/rules",
+    "/hooks",
+    "/budgets",
+)
+
+
+def shown(facts: dict[str, Any]) -> list[str]:
+    """Paths at which the API shows it, which must be there again."""
+    runs = [f"/workflow-runs/{facts[name]}?results=true" for name in ("waiting", "building")]
+    tasks = [f"/tasks/{facts['steady']['id']}", *(f"/tasks/{facts[name]}/explain" for name in ("asking", "retried"))]
+    return [*_LISTS, f"/schedules/{facts['schedule']}", *runs, *tasks]
+
+
+async def leave(scene: Scene) -> None:
+    for name, capability in (
+        ("builder", "builds"),
+        ("night-worker", "night"),
+        ("steady-worker", "steady"),
+        ("hook-worker", "hooked"),
+    ):
+        await scene.agent(name, capability)
+    facts: dict[str, Any] = {"budget": (await scene.repeatable("POST", "/budgets", BUDGET, "budget"))["id"]}
+    facts["policy"] = (await scene.repeatable("POST", "/policies", POLICY, "policy"))["id"]
+    facts["schedule"] = (await scene.repeatable("POST", "/schedules", SCHEDULE, "schedule"))["schedule_id"]
+    await scene.post("/credentials", CREDENTIAL)
+    await scene.post("/notifications/channels", CHANNEL)
+    await scene.post("/notifications/rules", RULE)
+    facts["hook"] = await scene.post(
+        "/hooks", {"name": "reviews", "task": {"task_type": "hooked", "required_capabilities": ["hooked"]}}
+    )
+    await _runs(scene, facts)
+    facts["asking"] = await scene.task("asking", input_required=QUESTION, payload=None)
+    facts["open_question"] = await scene.task("asking", input_required=QUESTION, payload=None)
+    retried = await scene.task("retried", "steady", retry=RETRY)
+    await scene.fail(await scene.lease("steady-worker", retried), "not yet")
+    steady = await scene.task("steady", "steady", max_retries=3)
+    lease = await scene.lease("steady-worker", steady)
+    said = {"lease_token": lease["lease_token"], "percent": 40, "message": "page 2 of 5", "checkpoint": CHECKPOINT}
+    await scene.post(f"/tasks/{steady}/extend", said)
+    scene.facts["standing"] = facts | {"retried": retried, "steady": lease}
+
+
+async def _runs(scene: Scene, facts: dict[str, Any]) -> None:
+    """One waits for a signal, with a paid build behind it; of the other a worker has the first step."""
+    await scene.repeatable("POST", "/workflows", WORKFLOW, "workflow")
+    waiting = (await scene.repeatable("POST", "/workflows/release/runs", {"input": 1}, "run-1"))["run_id"]
+    first = await scene.claim("builder", "build-1")
+    done = {"lease_token": first["lease_token"], "result": {"built": 1}, "cost_usd": "1.25"}
+    await scene.post(f"/tasks/{first['id']}/complete", done)
+
+    async def waits() -> bool:
+        run = await scene.get(f"/workflow-runs/{waiting}?results=true")
+        return any((step["id"], step["status"]) == ("approval", "running") for step in run["steps"])
+
+    await eventually(waits, what="the run to wait for its signal")
+    building = (await scene.repeatable("POST", "/workflows/release/runs", {"input": 2}, "run-2"))["run_id"]
+    lease = await scene.claim("builder", "build-2")
+    facts |= {"waiting": waiting, "building": building}
+    facts["build"] = {name: lease[name] for name in ("id", "attempt", "lease_token")} | {"agent_id": "builder"}
