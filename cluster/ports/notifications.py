@@ -8,8 +8,8 @@ from typing import Protocol
 
 from cluster.domain.base.log import LogRecord, LogRow
 from cluster.domain.notifications.channel import Channel
-from cluster.domain.notifications.delivery import DeliveryStatus, Notification, Outcome
-from cluster.domain.notifications.rules import Queued, Rule
+from cluster.domain.notifications.delivery import DeliveryStatus, Notification, Outcome, Queued
+from cluster.domain.notifications.rules import Rule
 from cluster.ports.erasure import Position
 
 

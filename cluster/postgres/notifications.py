@@ -11,9 +11,10 @@ from cluster.domain.base.errors import Conflict, NotFound
 from cluster.domain.base.json_writing import json_writer
 from cluster.domain.base.log import LogRecord, LogRow
 from cluster.domain.notifications.channel import MOST_CHANNELS, Channel, ChannelKind
-from cluster.domain.notifications.delivery import DeliveryStatus, Notification
+from cluster.domain.notifications.delivery import DeliveryStatus, Notification, Queued
 from cluster.domain.notifications.events import KINDS, Severity
-from cluster.domain.notifications.rules import MOST_RULES, Queued, RepeatBy, Rule
+from cluster.domain.notifications.quiet import QuietHours
+from cluster.domain.notifications.rules import MOST_RULES, RepeatBy, Rule
 from cluster.ports.erasure import Position
 from cluster.ports.notifications import NotificationFilter, Told
 from cluster.postgres.log import Epoch, log_row, log_rows
@@ -76,6 +77,8 @@ class PostgresNotifications:
             "repeat_after_s": rule.repeat_after_s,
             "repeat_by": rule.repeat_by.value,
             "since": rule.since,
+            "digest_s": rule.digest_s or None,
+            "quiet": rule.quiet and rule.quiet.to_json(),
         }
         outcome = await self._commit("put_rule", MOST_RULES, _dump(row), self._rows(record))
         if outcome == "too_many":
@@ -175,7 +178,7 @@ def _queued(queued: Queued) -> dict[str, Any]:
         "status": DeliveryStatus.PENDING.value,
         "attempts": 0,
         "repeats": 0,
-        "next_at": queued.created_at,
+        "next_at": queued.due_at,
     }
 
 
@@ -203,6 +206,8 @@ def _rule(row: Any) -> Rule:
         repeat_after_s=row["repeat_after_s"],
         repeat_by=RepeatBy(row["repeat_by"]),
         since=row["since"],
+        digest_s=row["digest_s"] or 0.0,
+        quiet=None if row["quiet_text"] is None else QuietHours.from_json(json.loads(row["quiet_text"])),
     )
 
 

@@ -54,7 +54,7 @@ SHOWN: Mapping[str, str] = {
     ),
     "Credential": "origins created_by changed_by",
     "Channel": "changed_by",
-    "NotificationRule": "events changed_by",
+    "NotificationRule": "events changed_by quiet",
     "Notification": "event title entity last_error",
     "POST /agents/heartbeats.refused": "agent_id error code",
     "Job": "type",

@@ -224,7 +224,7 @@ SHAPES["Channel"] = fields(
 )  # fmt: skip
 SHAPES["NotificationRule"] = fields(
     name=ID, events=listed(TEXT), severity=words(Severity), channels=listed(ID), repeat_after_seconds=NUMBER,
-    repeat_by=words(RepeatBy), changed_at=EPOCH, changed_by=TEXT,
+    repeat_by=words(RepeatBy), digest_seconds=nullable(NUMBER), quiet=nullable(MAP), changed_at=EPOCH, changed_by=TEXT,
 )  # fmt: skip
 SHAPES["Notification"] = fields(
     notification_id=ID, channel=ID, rule=nullable(ID), event=TEXT, severity=words(Severity), title=TEXT, entity=TEXT, seq=COUNT,

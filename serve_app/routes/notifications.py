@@ -17,9 +17,9 @@ from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import LogRecord, Origin, record_for
 from cluster.domain.base.urls import without_userinfo
 from cluster.domain.notifications.channel import Channel, ChannelKind, check_fields, check_mail, signing_key
-from cluster.domain.notifications.delivery import KEPT_S, DeliveryStatus, Notification
+from cluster.domain.notifications.delivery import KEPT_S, DeliveryStatus, Notification, Queued
 from cluster.domain.notifications.events import TEST, Severity
-from cluster.domain.notifications.rules import Queued, check_events
+from cluster.domain.notifications.rules import check_events
 from cluster.http.addresses import check_endpoint
 from cluster.http.origins import origin_of
 from cluster.ports.notifications import NotificationFilter
@@ -143,6 +143,7 @@ async def send_test(request: Request, channel_name: str, asker: Asker, key: Idem
             at=now,
             data={},
             created_at=now,
+            due_at=now,
         )
         record = _record(asker, now, "notification.tested", queued.id, notification_id=queued.id, channel=name)
         if not await gate.notifications.test(queued, record):
@@ -164,8 +165,8 @@ async def list_rules(request: Request, asker: Asker) -> dict[str, Any]:
 @requires(Permission.NOTIFICATIONS_WRITE)
 async def set_rule(request: Request, body: RuleFields, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Makes a rule, or replaces the one of this name: which events go to which channels, from now on. 400 (`InvalidRequest`) if
-    there is no such event, 404 (`NotFound`) if there is no such channel, 409 (`Conflict`) if the workspace has 100 rules or the
-    key was used with another body."""
+    there is no such event or time zone, or repeats and a digest are asked for, 404 (`NotFound`) if there is no such channel, 409
+    (`Conflict`) if the workspace has 100 rules or the key was used with another body."""
     gate = gateway(request)
     check_id(body.name, "name")
     check_events(body.events)

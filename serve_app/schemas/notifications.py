@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.log import Origin
+from cluster.domain.base.zones import check_zone
 from cluster.domain.notifications.channel import MOST_RECIPIENTS, Channel, ChannelKind, MailServer, MailTls
 from cluster.domain.notifications.delivery import DeliveryStatus, Notification
 from cluster.domain.notifications.events import Severity
 from cluster.domain.notifications.messages import title
+from cluster.domain.notifications.quiet import DAYS, QuietHours, minutes_of
 from cluster.domain.notifications.rules import MOST_EVENTS, RepeatBy, Rule
 from cluster.ports.notifications import Told
 from serve_app.schemas.fields import MAX_SECONDS, ExactBody, Named, Text, Word
 
 #: Where mail is handed in if the channel names no port: the submission port, or that of SMTP over TLS.
 PORTS = {MailTls.STARTTLS: 587, MailTls.TLS: 465, MailTls.NONE: 25}
+#: How long events may be gathered: from a minute to a week.
+LEAST_DIGEST_S, MOST_DIGEST_S = 60.0, 7 * 86_400.0
+TIME_OF_DAY = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Address = Annotated[Named, Field(min_length=3, max_length=320)]
 
 
@@ -67,9 +74,35 @@ class ChannelFields(ExactBody):
         )
 
 
+class QuietFields(ExactBody):
+    """From ``start`` until ``end`` (HH:MM by the clock of ``timezone``; the next day's if it is not later), beginning on ``days``
+    (mon to sun; every day if they are left out). Events that are at least as grave as ``unless`` are told all the same."""
+
+    start: Annotated[Word, Field(pattern=TIME_OF_DAY)]
+    end: Annotated[Word, Field(pattern=TIME_OF_DAY)]
+    timezone: Text = Field("UTC", max_length=100)
+    days: list[Day] | None = Field(None, min_length=1, max_length=7)
+    unless: Severity = Severity.CRITICAL
+
+    def hours(self) -> QuietHours:
+        """Raises: `InvalidRequest` if there is no such time zone."""
+        check_zone(self.timezone)
+        return QuietHours(
+            start=minutes_of(self.start),
+            end=minutes_of(self.end),
+            timezone=self.timezone,
+            days=tuple(sorted({DAYS.index(day) for day in self.days or DAYS})),
+            unless=self.unless,
+        )
+
+
 class RuleFields(ExactBody):
     """``events``: names, ``group.*`` or ``*``; ``severity``: the least one. Within ``repeat_after_seconds`` after an event was
-    told, the same event about the same thing (``entity``) or about anything (``event``) is only counted."""
+    told, the same event about the same thing (``entity``) or about anything (``event``) is only counted.
+    ``digest_seconds``: for so long events are gathered and then told as one; ``quiet``: hours in which they are gathered until
+    the hours end."""
+
+    younger = frozenset({"digest_seconds", "quiet"})
 
     name: Word
     events: list[Word] = Field(min_length=1, max_length=MOST_EVENTS)
@@ -77,8 +110,16 @@ class RuleFields(ExactBody):
     channels: list[Word] = Field(min_length=1, max_length=20)
     repeat_after_seconds: float = Field(0.0, ge=0, le=MAX_SECONDS)
     repeat_by: RepeatBy = RepeatBy.ENTITY
+    digest_seconds: float | None = Field(None, ge=LEAST_DIGEST_S, le=MOST_DIGEST_S)
+    quiet: QuietFields | None = None
 
     def rule(self, asker: Origin, now: float) -> Rule:
+        """Raises: `InvalidRequest` if there is no such time zone, or both repeats and a digest are asked for."""
+        if self.digest_seconds is not None and self.repeat_after_seconds:
+            raise InvalidRequest(
+                "A digest counts repeats itself; give either digest_seconds or repeat_after_seconds.",
+                "digest_and_repeats",
+            )
         return Rule(
             workspace=asker.workspace,
             name=self.name,
@@ -89,6 +130,8 @@ class RuleFields(ExactBody):
             changed_at=now,
             repeat_after_s=self.repeat_after_seconds,
             repeat_by=self.repeat_by,
+            digest_s=self.digest_seconds or 0.0,
+            quiet=None if self.quiet is None else self.quiet.hours(),
         )
 
 
@@ -118,6 +161,8 @@ def rule_wire(rule: Rule) -> dict[str, Any]:
         "channels": list(rule.channels),
         "repeat_after_seconds": rule.repeat_after_s,
         "repeat_by": rule.repeat_by.value,
+        "digest_seconds": rule.digest_s or None,
+        "quiet": rule.quiet and rule.quiet.to_json(),
         "changed_at": rule.changed_at,
         "changed_by": rule.principal,
     }

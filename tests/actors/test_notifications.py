@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -16,7 +17,9 @@ from actors.notifications import LEASE_S, MOST_AT_ONCE, MOST_OF_CHANNEL
 from cluster.domain.base.errors import Conflict, Fenced, NotFound, TryLater
 from cluster.domain.base.log import record_for
 from cluster.domain.notifications.delivery import KEPT_S, MOST_ATTEMPTS, DeliveryStatus
-from cluster.domain.notifications.events import Severity
+from cluster.domain.notifications.digest import MOST_TOLD
+from cluster.domain.notifications.events import DIGEST, Severity
+from cluster.domain.notifications.quiet import QuietHours
 from cluster.domain.notifications.rules import RepeatBy
 from cluster.postgres.stores import Stores
 from cluster.process.clock import ManualClock
@@ -114,6 +117,74 @@ async def test_repeats_are_counted_and_told_after_the_time(stores: Stores) -> No
         await queue_all(keeper)
     found = await told(stores)
     assert [(each.entity, each.repeats) for each in found] == [("task_0", 2), ("task_3", 1), ("task_9", 0)]
+
+
+async def test_events_of_a_digest_are_told_as_one_at_its_end(stores: Stores) -> None:
+    clock = ManualClock(NOW)
+    async with receiver() as it, keeping(stores, clock) as keeper:
+        await prepared(stores, it.url, digest_s=600.0)
+        for n in range(130):
+            await happens(stores, f"task_{n}", kind="task.failed" if n % 2 else "task.completed")
+            if n % 40 == 0:
+                await queue_all(keeper)  # events within one commit and over several
+        await queue_all(keeper)
+        await send_all(keeper)
+        assert it.got == [], "it is gathered"
+        (open_one,) = await told(stores)
+        assert (open_one.event, open_one.repeats, open_one.severity) == (DIGEST, 129, Severity.ERROR)
+        await clock.advance(600.0)
+        await send_all(keeper)
+        await happens(stores, "later")
+        await queue_all(keeper)
+        digest, later = await told(stores)
+        ((_, headers, body),) = it.got
+    assert (digest.status, later.status) == (DeliveryStatus.DELIVERED, DeliveryStatus.PENDING)
+    assert headers["webhook-id"] == digest.id == open_one.id
+    data = json.loads(body)["data"]
+    assert data["details"]["counts"] == {"task.completed": 65, "task.failed": 65}
+    assert [event["entity"] for event in data["details"]["events"]] == [f"task_{n}" for n in range(MOST_TOLD)]
+    assert data["title"] == "130 events of rule all: 65 task.completed, 65 task.failed"
+
+
+async def test_quiet_hours_hold_back_all_but_the_gravest(stores: Stores) -> None:
+    clock = ManualClock(NOW)
+    start = int(NOW % 86_400) // 60
+    quiet = QuietHours(start=start, end=(start + 60) % 1440)
+    async with receiver() as it, keeping(stores, clock) as keeper:
+        await prepared(stores, it.url, quiet=quiet)
+        for n in range(3):
+            await happens(stores, f"task_{n}")
+            await queue_all(keeper)
+        await happens(stores, "budget_1", kind="budget.level_reached", level=100)
+        await queue_all(keeper)
+        await send_all(keeper)
+        assert [json.loads(body)["type"] for _, _, body in it.got] == ["budget.used"]
+        await clock.advance(3600.0)
+        await happens(stores, "task_3")
+        await queue_all(keeper)
+        await send_all(keeper)
+        assert sorted(json.loads(body)["type"] for _, _, body in it.got[1:]) == [DIGEST, "task.failed"]
+        assert {each.status for each in await told(stores)} == {DeliveryStatus.DELIVERED}
+
+
+async def test_a_digest_that_is_being_tried_again_stays_as_it_was_sent(stores: Stores) -> None:
+    clock = ManualClock(NOW)
+    async with receiver() as it, keeping(stores, clock) as keeper:
+        it.status = 500
+        await prepared(stores, it.url, digest_s=60.0)
+        await happens(stores, "first")
+        await queue_all(keeper)
+        await clock.advance(60.0)
+        await send_all(keeper)
+        await happens(stores, "second")
+        await queue_all(keeper)
+        it.status = 200
+        await clock.advance(60.0)
+        await send_all(keeper)
+        bodies = {headers["webhook-id"]: body for _, headers, body in it.got}
+    assert len(it.got) == 3
+    assert [body for _, _, body in it.got].count(it.got[0][2]) == 2, "the same words under the same id"
+    assert len(bodies) == 2
 
 
 async def test_a_receiver_that_fails_gets_the_same_id_again(stores: Stores) -> None:

@@ -8,7 +8,7 @@ import time
 
 from cluster.domain.audit.retention import DAY_S
 from cluster.domain.base.log import LogRow, Origin
-from cluster.domain.notifications.events import KINDS, TITLES
+from cluster.domain.notifications.events import DIGEST, KINDS, TITLES
 from cluster.ports.access import Revocation
 from cluster.process.clock import ManualClock
 from tests.api.test_outcomes import imports
@@ -228,7 +228,7 @@ async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
     assert [row.kind for row in rows if WORDS in row.data_json] == []
     assert WORDS not in str([row.private_json for row in rows if row.workspace == "default"])
     made = {row.kind for row in rows}
-    events = {*TITLES} - {*KINDS}  # names of notifications' events, which are no kinds
+    events = {DIGEST, *TITLES} - {*KINDS}  # names of notifications' events, which are no kinds
     missed = set().union(*(kinds_in_code(subject) for subject in LOG_TEXTS)) - made - events
     machines = {kind for kind in missed if kind.startswith(("task.", "deliberation."))}
     assert missed - machines == OF_OPERATORS | OF_LOGINS

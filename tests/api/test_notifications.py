@@ -126,6 +126,9 @@ async def test_a_channel_that_cannot_be_is_refused(api: Api) -> None:
         assert "T000" not in answer.text
 
 
+NIGHT = {"start": "22:00", "end": "07:00"}
+
+
 async def test_rules_and_bounds_are_checked(api: Api) -> None:
     await api.post(CHANNELS, {"name": "mail", **MAIL})
     rule = {"name": "r", "events": ["task.failed"], "channels": ["mail"]}
@@ -136,9 +139,21 @@ async def test_rules_and_bounds_are_checked(api: Api) -> None:
         ({"channels": ["absent"]}, 404, "channel_not_found"),
         ({"severity": "loud"}, 400, "invalid_request"),
         ({"repeat_after_seconds": -1}, 400, "invalid_request"),
+        ({"digest_seconds": 59}, 400, "invalid_request"),
+        ({"digest_seconds": 60, "repeat_after_seconds": 60}, 400, "digest_and_repeats"),
+        ({"quiet": {"start": "22:00"}}, 400, "invalid_request"),
+        ({"quiet": {"start": "24:00", "end": "07:00"}}, 400, "invalid_request"),
+        ({"quiet": {**NIGHT, "timezone": "Mars/Base"}}, 400, "invalid_timezone"),
+        ({"quiet": {**NIGHT, "days": ["monday"]}}, 400, "invalid_request"),
+        ({"quiet": {**NIGHT, "days": []}}, 400, "invalid_request"),
+        ({"quiet": {**NIGHT, "odd": 1}}, 400, "unknown_field"),
     ):
         answer = await api.call("POST", RULES, rule | odd)
         assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    quiet = {**NIGHT, "timezone": "Europe/Berlin", "days": ["sun", "sat"], "unless": "error"}
+    made = await api.post(RULES, rule | {"digest_seconds": 900, "quiet": quiet})
+    assert (made["digest_seconds"], made["quiet"]) == (900, {**quiet, "days": ["sat", "sun"]})
+    assert (await api.get(RULES))["rules"] == [made]
     assert "did you mean task.failed?" in (await api.call("POST", RULES, rule | {"events": ["task.fail"]})).text
     for n in range(MOST_CHANNELS - 1):
         await api.post(CHANNELS, {"name": f"mail-{n}", **MAIL})

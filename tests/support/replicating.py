@@ -24,6 +24,7 @@ from cluster.domain.budgets.levels import LevelReached
 from cluster.domain.consensus.learning import StoredOutcome, fit
 from cluster.domain.deliberation.stored import JournalAppend, JournalEvent, NewDeliberation
 from cluster.domain.hooks.hook import Secret
+from cluster.domain.notifications.quiet import QuietHours
 from cluster.domain.policies.policy import CREATED, DELETED, UPDATED
 from cluster.domain.policies.violations import CHANGED, RECORDED, ViolationStatus
 from cluster.domain.replication.batch import TextRow
@@ -318,7 +319,10 @@ class RandomChanges:
             return
         url = f"http://127.0.0.1/{_secret(origin.workspace)}"
         await put_channel(self.stores, new_channel("channel", workspace=origin.workspace, url=url))
-        await put_rule(self.stores, new_rule("rule", "channel", workspace=origin.workspace))
+        await put_rule(
+            self.stores,
+            new_rule("rule", "channel", workspace=origin.workspace, digest_s=60.0, quiet=QuietHours(start=0, end=60)),
+        )
 
     async def hook(self) -> None:
         """Makes a hook, changes it, or deletes it. Its secrets stay in the region."""

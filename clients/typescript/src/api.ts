@@ -300,7 +300,7 @@ export type NewWorkspace = { id: string; name?: string | null };
 
 export type Notification = { notification_id: string; channel: string; rule: string | null; event: string; severity: "info" | "warning" | "error" | "critical"; title: string; entity: string; seq: number; event_at: EpochSeconds; created_at: EpochSeconds; status: "pending" | "delivered" | "dead"; attempts: number; repeats: number; next_attempt_at: EpochSeconds | null; ended_at: EpochSeconds | null; last_error: string | null };
 
-export type NotificationRule = { name: string; events: Array<string>; severity: "info" | "warning" | "error" | "critical"; channels: Array<string>; repeat_after_seconds: number; repeat_by: "entity" | "event"; changed_at: EpochSeconds; changed_by: string };
+export type NotificationRule = { name: string; events: Array<string>; severity: "info" | "warning" | "error" | "critical"; channels: Array<string>; repeat_after_seconds: number; repeat_by: "entity" | "event"; digest_seconds: number | null; quiet: Record<string, Json> | null; changed_at: EpochSeconds; changed_by: string };
 
 export type OpenQuestion = { attempt: number; open: boolean; question?: string; answer_schema?: Record<string, Json> | null; answerers: Array<string>; time_limit_seconds: number | null; asked_at: EpochSeconds; asked_by: string; due_at: EpochSeconds | null; verdict: "approved" | "rejected" | "answered" | "default" | null; answer?: Json; reason?: string | null; answered_at: EpochSeconds | null; answered_by: string | null; default?: Json; task_id: string; task_type: string; queue: string; priority: PriorityNumber };
 
@@ -349,6 +349,12 @@ export type PriorityNumber = 0 | 50 | 75 | 100;
 export type Progress = { attempt: number; reported_at: EpochSeconds; percent: number | null; message?: string | null };
 
 export type Question = { attempt: number; open: boolean; question?: string; answer_schema?: Record<string, Json> | null; answerers: Array<string>; time_limit_seconds: number | null; asked_at: EpochSeconds; asked_by: string; due_at: EpochSeconds | null; verdict: "approved" | "rejected" | "answered" | "default" | null; answer?: Json; reason?: string | null; answered_at: EpochSeconds | null; answered_by: string | null; default?: Json };
+
+/**
+ * From `start` until `end` (HH:MM by the clock of `timezone`; the next day's if it is not later), beginning on `days`
+ * (mon to sun; every day if they are left out). Events that are at least as grave as `unless` are told all the same.
+ */
+export type QuietFields = { start: string; end: string; timezone?: string; days?: Array<"mon" | "tue" | "wed" | "thu" | "fri" | "sat" | "sun"> | null; unless?: Severity };
 
 /** A token bucket: `per_minute` calls on average, `burst` at once. */
 export type Rate = { per_minute: number; burst?: number };
@@ -412,8 +418,10 @@ export type Rotation = { overlap_seconds?: number };
 /**
  * `events`: names, `group.*` or `*`; `severity`: the least one. Within `repeat_after_seconds` after an event was
  * told, the same event about the same thing (`entity`) or about anything (`event`) is only counted.
+ * `digest_seconds`: for so long events are gathered and then told as one; `quiet`: hours in which they are gathered until
+ * the hours end.
  */
-export type RuleFields = { name: string; events: Array<string>; severity?: Severity; channels: Array<string>; repeat_after_seconds?: number; repeat_by?: RepeatBy };
+export type RuleFields = { name: string; events: Array<string>; severity?: Severity; channels: Array<string>; repeat_after_seconds?: number; repeat_by?: RepeatBy; digest_seconds?: number | null; quiet?: QuietFields | null };
 
 /** `dry_run` only counts what would be removed now. */
 export type RunRetention = { dry_run?: boolean };
@@ -1632,8 +1640,8 @@ export class Api {
 
   /**
    * Makes a rule, or replaces the one of this name: which events go to which channels, from now on. 400 (`InvalidRequest`) if
-   * there is no such event, 404 (`NotFound`) if there is no such channel, 409 (`Conflict`) if the workspace has 100 rules or the
-   * key was used with another body.
+   * there is no such event or time zone, or repeats and a digest are asked for, 404 (`NotFound`) if there is no such channel, 409
+   * (`Conflict`) if the workspace has 100 rules or the key was used with another body.
    */
   setRule(args: { body: RuleFields } & Repeatable): Promise<NotificationRule> {
     return this.#caller.call("POST", "/api/control-plane/notifications/rules", [], args);

@@ -164,6 +164,22 @@ def set_rule(
     repeat_by: Annotated[
         str, typer.Option(help="entity: the same event about the same thing; event: about anything.")
     ] = "entity",
+    digest: Annotated[
+        float | None,
+        amount("Seconds for which events are gathered and then told as one; left out: each is told at once."),
+    ] = None,
+    quiet: Annotated[
+        str | None, typer.Option(help="Hours in which events are gathered until the hours end, as 22:00-07:00.")
+    ] = None,
+    quiet_zone: Annotated[
+        str | None, typer.Option(help="Their time zone, such as Europe/Berlin; UTC if left out.")
+    ] = None,
+    quiet_day: Annotated[
+        list[str] | None, typer.Option(help="A day on which they begin, mon to sun; may be given several times.")
+    ] = None,
+    quiet_unless: Annotated[
+        str | None, typer.Option(help="Events from this severity on are told all the same: critical if left out.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a rule, or replace the one of this name."""
@@ -174,6 +190,7 @@ def set_rule(
         "severity": severity,
         "repeat_after_seconds": repeat_after,
         "repeat_by": repeat_by,
+        **given(digest_seconds=digest, quiet=_quiet(quiet, timezone=quiet_zone, days=quiet_day, unless=quiet_unless)),
     }
     _done(call("POST", "/notifications/rules", body), "set", as_json)
 
@@ -203,6 +220,18 @@ def delete_rule(name: str) -> None:
     """Delete a rule; what is queued already is sent."""
     call("DELETE", f"/notifications/rules/{path_segment(name)}")
     console.print("deleted")
+
+
+def _quiet(hours: str | None, **others: Any) -> dict[str, Any] | None:
+    """Raises: `BadParameter` if the hours are none, or others are given without them."""
+    if hours is None:
+        if given(**others):
+            raise typer.BadParameter("give the hours as well, as --quiet 22:00-07:00", param_hint="--quiet")
+        return None
+    start, dash, end = hours.partition("-")
+    if not dash:
+        raise typer.BadParameter("write the hours as 22:00-07:00", param_hint="--quiet")
+    return {"start": start.strip(), "end": end.strip(), **given(**others)}
 
 
 def _where(channel: dict[str, Any]) -> str:

@@ -51,6 +51,28 @@ class Notification:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """A notification that is to be stored: one event for one channel. ``id`` is the same whenever it is made of the same row.
+
+    ``repeat_key``: what repeats of it share; None if each is told. ``due_at``: from when on it is sent (epoch seconds)."""
+
+    id: str
+    workspace: str
+    channel: str
+    rule: str | None
+    event: str
+    severity: Severity
+    entity: str
+    seq: int
+    at: float
+    data: Mapping[str, Any]
+    created_at: float
+    due_at: float
+    repeat_key: str | None = None
+    repeat_after_s: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """The channel has taken it."""

@@ -93,6 +93,8 @@ EVENT_TYPES: Final[tuple[EventType, ...]] = (
 
 #: What a test of a channel is told as. No rule chooses it.
 TEST: Final = "notification.test"
+#: What a digest is told as, which has a title of its own.
+DIGEST: Final = "notification.digest"
 TITLES: Final[Mapping[str, str]] = {
     **{event.name: event.title for event in EVENT_TYPES},
     TEST: "This is a test of the channel {}",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.log import LogRow
 from cluster.domain.base.nearest import hint
+from cluster.domain.notifications.delivery import Queued
+from cluster.domain.notifications.digest import as_digest, joined
 from cluster.domain.notifications.events import EVENT_TYPES, EventType, Severity, event_of
+from cluster.domain.notifications.quiet import QuietHours
 
 MOST_RULES: Final = 100
 MOST_EVENTS: Final = 50
@@ -29,6 +32,8 @@ class RepeatBy(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """``events``: names, ``group.*`` or ``*``. Within ``repeat_after_s`` after an event was told, repeats are only counted.
+    ``digest_s``: for so long events are gathered, and told as one; 0: each at once. In ``quiet`` hours they are gathered until
+    the hours end.
 
     ``since``: the row of the log that made the rule; it tells nothing of what was before."""
 
@@ -42,32 +47,25 @@ class Rule:
     repeat_after_s: float = 0.0
     repeat_by: RepeatBy = RepeatBy.ENTITY
     since: int = 0
+    digest_s: float = 0.0
+    quiet: QuietHours | None = None
 
     def chooses(self, event: EventType) -> bool:
         if event.severity.rank < self.least.rank:
             return False
         return any(pattern in ("*", event.name, f"{event.name.partition('.')[0]}.*") for pattern in self.events)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Queued:
-    """A notification that is to be stored: one event for one channel. ``id`` is the same whenever it is made of the same row.
-
-    ``repeat_key``: what repeats of it share; None if each is told."""
-
-    id: str
-    workspace: str
-    channel: str
-    rule: str | None
-    event: str
-    severity: Severity
-    entity: str
-    seq: int
-    at: float
-    data: Mapping[str, Any]
-    created_at: float
-    repeat_key: str | None = None
-    repeat_after_s: float = 0.0
+    def gathers_until(self, event: EventType, now: float) -> float | None:
+        """Until when (epoch seconds) an event of ``now`` is gathered; None if it is told at once."""
+        quiet = self.quiet
+        if quiet is not None and event.severity.rank < quiet.unless.rank:
+            quiet_end = quiet.until(now)
+            if quiet_end is not None:
+                return quiet_end
+        if not self.digest_s:
+            return None
+        end = now + self.digest_s
+        return end if quiet is None else quiet.until(end) or end
 
 
 def check_events(patterns: Sequence[str]) -> None:
@@ -95,7 +93,8 @@ def routed(rules: Sequence[Rule], row: LogRow, event: EventType, now: float) -> 
 
 def _queued(rule: Rule, channel: str, row: LogRow, event: EventType, now: float) -> Queued:
     about = [rule.name, event.name, *([row.entity] if rule.repeat_by is RepeatBy.ENTITY else [])]
-    return Queued(
+    due_at = rule.gathers_until(event, now)
+    queued = Queued(
         id=f"ntf_{_digest(row.digest.hex(), str(row.seq), row.workspace, channel)[:32]}",
         workspace=row.workspace,
         channel=channel,
@@ -107,9 +106,12 @@ def _queued(rule: Rule, channel: str, row: LogRow, event: EventType, now: float)
         at=row.at,
         data=row.open_data(),
         created_at=now,
+        due_at=now if due_at is None else due_at,
         repeat_key=_digest(*about) if rule.repeat_after_s > 0 else None,
         repeat_after_s=rule.repeat_after_s,
     )
+    # Repeats of one thing are counted by the digest, so they are no repeats besides.
+    return queued if due_at is None else as_digest(replace(queued, repeat_key=_digest(rule.name, "digest")))
 
 
 def _digest(*parts: str) -> str:
@@ -123,4 +125,4 @@ def notifications_of(rules: Mapping[str, Sequence[Rule]], rows: Sequence[LogRow]
         event = event_of(row.kind, row.data)
         if event is not None:
             found += routed(rules.get(row.workspace, ()), row, event, now)
-    return found
+    return joined(found)

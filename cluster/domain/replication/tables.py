@@ -441,7 +441,7 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         naming=_of_workspace("notification.rule_", name="entity"),
         columns=_columns(
             "workspace text, name text, events json, least text, channels json, principal text, changed_at double precision, "
-            "repeat_after_s double precision, repeat_by text, since bigint"
+            "repeat_after_s double precision, repeat_by text, since bigint, digest_s double precision, quiet json"
         ),
         owner="workspace",
         whole_rows_withheld=True,

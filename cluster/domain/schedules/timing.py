@@ -7,9 +7,7 @@ an hour it loses runs.
 
 from __future__ import annotations
 
-import functools
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +17,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.zones import check_zone, zone
 
 #: The smallest and the largest interval.
 LEAST_EVERY_S: Final = 10
@@ -35,9 +34,6 @@ _ALIASES: Final[Mapping[str, str]] = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
-_ZONE: Final = re.compile(r"[A-Za-z0-9_+-]{1,32}(/[A-Za-z0-9_+-]{1,32}){0,2}")
-#: Files beside the zones: what this machine is set to, and zones that count leap seconds.
-_NO_ZONES: Final = ("localtime", "posixrules", "Factory", "right/", "posix/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +55,7 @@ class Cron:
 
     def _named_after(self, at: float) -> int | None:
         """Each time of day once: the first one of a repeated hour, and when the clock leaps over it, the time after the leap."""
-        for moment in CronSim(self.expression, datetime.fromtimestamp(math.floor(at), _zone(self.timezone))):
+        for moment in CronSim(self.expression, datetime.fromtimestamp(math.floor(at), zone(self.timezone))):
             due = int(moment.timestamp())
             if due > at:
                 return due
@@ -89,7 +85,7 @@ class Cron:
 
     def _clock(self, at: float) -> tuple[datetime, timedelta | None]:
         """What the zone's clock shows, and how far it is ahead of UTC."""
-        local = datetime.fromtimestamp(math.floor(at), _zone(self.timezone))
+        local = datetime.fromtimestamp(math.floor(at), zone(self.timezone))
         return local.replace(tzinfo=None, fold=0), local.utcoffset()
 
     def _first_shown(self, after: float, until: float) -> int | None:
@@ -128,7 +124,7 @@ def cron(expression: str, timezone: str) -> Cron:
 
     Raises: `InvalidRequest` if the zone is not known, or the expression has not five fields, names no possible date, or
     restricts both day of month and day of week (of which cron knows two meanings)."""
-    _check_zone(timezone)
+    check_zone(timezone)
     given = expression.strip()
     text = _ALIASES.get(given.lower(), given)
     fields = text.split()
@@ -168,25 +164,6 @@ def timing_from_json(data: Mapping[str, Any]) -> Timing:
     if "cron" in data:
         return Cron(expression=data["cron"], timezone=data["timezone"])
     return Interval(every_s=data["every_seconds"], anchor=data["anchor"])
-
-
-def _check_zone(name: str) -> None:
-    if _ZONE.fullmatch(name) is not None and not name.startswith(_NO_ZONES):
-        try:
-            _zone(name)
-        except (LookupError, ValueError, OSError):
-            pass
-        else:
-            return
-    raise InvalidRequest(
-        f"timezone {_shown(name)} is not known; use a name of the IANA database, such as Europe/Berlin or UTC.",
-        "invalid_timezone",
-    )
-
-
-@functools.lru_cache(maxsize=1024)
-def _zone(name: str) -> ZoneInfo:
-    return ZoneInfo(name)
 
 
 def _shown(text: str) -> str:

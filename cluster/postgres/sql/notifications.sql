@@ -4,7 +4,7 @@ select c.*, c.target::text as target_text from notification_channels c where c.w
 
 -- name: rules_of
 -- The rules of some workspaces.
-select r.*, r.events::text as events_text, r.channels::text as channels_text
+select r.*, r.events::text as events_text, r.channels::text as channels_text, r.quiet::text as quiet_text
 from notification_rules r where r.workspace = any ($1) order by r.workspace, r.name
 
 -- name: put_channel

@@ -15,15 +15,16 @@ from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.log import LogRow
 from cluster.domain.deliberation.sla import SlaLevel
 from cluster.domain.notifications.channel import MailServer, signing_key
-from cluster.domain.notifications.delivery import Notification
+from cluster.domain.notifications.delivery import Notification, Queued
 from cluster.domain.notifications.events import EVENT_TYPES, TITLES, Severity, event_of
 from cluster.domain.notifications.messages import mail, slack_body, teams_body, webhook_body, webhook_headers
-from cluster.domain.notifications.rules import Queued, RepeatBy, Rule, check_events, notifications_of
+from cluster.domain.notifications.rules import RepeatBy, Rule, check_events, notifications_of
 from tests.support.notifications import KEY, new_rule
 from tests.support.samples import NOW
 from tests.unit.domain.test_log_texts import WORDS
 
 ROOT = Path(__file__).parents[4]
+MAIL_SERVER = MailServer(host="h", port=1, sender="a@example.com", recipients=("b@example.com",))
 
 
 def row(seq: int = 5, kind: str = "task.failed", entity: str = "task_1", **data: Any) -> LogRow:
@@ -31,15 +32,15 @@ def row(seq: int = 5, kind: str = "task.failed", entity: str = "task_1", **data:
     columns: dict[str, Any] = {
         "attempt": None,
         "principal": "p",
-        "digest": bytes([seq]),
+        "digest": seq.to_bytes(4, "big"),
         "private_json": private,
         "v": 2,
     }
     return LogRow(seq=seq, at=NOW, workspace="w", kind=kind, entity=entity, data=data, **columns)
 
 
-def queued(*rules: Rule, rows: tuple[LogRow, ...] = (row(),)) -> list[Queued]:
-    return notifications_of({"w": rules}, rows, NOW + 1)
+def queued(*rules: Rule, rows: tuple[LogRow, ...] = (row(),), now: float = NOW + 1) -> list[Queued]:
+    return notifications_of({"w": rules}, rows, now)
 
 
 def notification(**parts: Any) -> Notification:
@@ -124,9 +125,8 @@ def test_an_event_that_there_is_not_is_refused(pattern: str) -> None:
 def test_no_message_has_words_that_somebody_wrote() -> None:
     (item,) = queued(new_rule(), rows=(row(agent_id="a1"),))
     told = replace(notification(), data=item.data)
-    server = MailServer(host="h", port=1, sender="a@example.com", recipients=("b@example.com",))
     texts = [body(told).decode() for body in (webhook_body, slack_body, teams_body)]
-    texts.append(mail(told, server, NOW).as_string())
+    texts.append(mail(told, MAIL_SERVER, NOW).as_string())
     for text in texts:
         assert WORDS not in text
         assert "task_1" in text
@@ -150,7 +150,6 @@ def test_slack_takes_no_markup_from_an_entity() -> None:
 
 
 def test_a_subject_with_a_line_break_adds_no_header() -> None:
-    server = MailServer(host="h", port=1, sender="a@example.com", recipients=("b@example.com",))
-    message = mail(notification(entity="x\r\nBcc: c@example.com"), server, NOW)
+    message = mail(notification(entity="x\r\nBcc: c@example.com"), MAIL_SERVER, NOW)
     assert "Bcc" not in message
     assert message.as_bytes().count(b"\nBcc: ") <= 1  # in the text alone
