@@ -58,6 +58,7 @@ from cluster.ports.policies import WorkspacePolicies
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import Doorbell, WakeTopic, topics_for
 from cluster.ports.workflows import RunRow, Workflows
+from cluster.process.large import in_thread_if_large, rough_size
 from cluster.process.loops import Loops, OnFatal, unwatched
 
 _logger = logging.getLogger(__name__)
@@ -313,7 +314,7 @@ class WorkflowKeeper:
         assert of.when is not None
         try:
             named = await self._named(stored, run, of.when.names, handles=of.handles)
-            return Judged(step=of.id, holds=of.when.holds(named))
+            return Judged(step=of.id, holds=await in_thread_if_large(rough_size(named), of.when.holds, named))
         except Unresolved as error:
             return _unavailable(of.id, error)
         except ConditionFailed as error:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from actors.under_policies import judged_beside
 from cluster.domain.base.log import Origin
-from cluster.domain.policies.policy import Policy
-from cluster.domain.policies.submits import Judged, PolicyDenied, judged, recorded
+from cluster.domain.policies.submits import Judged, PolicyDenied, recorded
 from cluster.ports.tasks import SubmitItem
-from cluster.process.large import in_thread_if_large, rough_size
 from serve_app.gateway import Gateway
 
 #: Violations of a refused batch that are put together with what others record.
 AT_ONCE = 500
-#: What a condition costs besides the characters that it reads.
-_A_TASK = 200
 
 
 async def under_policies(gate: Gateway, asker: Origin, items: Sequence[SubmitItem]) -> Sequence[SubmitItem]:
@@ -26,7 +23,7 @@ async def under_policies(gate: Gateway, asker: Origin, items: Sequence[SubmitIte
     policies = gate.policy_view.of(asker.workspace)
     if not policies:
         return items
-    found = await in_thread_if_large(_reading(policies, items), _judged, policies, items)
+    found = await judged_beside(policies, items)
     if any(each.violations for each in found) and await is_repeat(gate, items[0]):
         return items
     denied = [(index, each) for index, each in enumerate(found) if each.denied is not None]
@@ -34,19 +31,6 @@ async def under_policies(gate: Gateway, asker: Origin, items: Sequence[SubmitIte
         await _record(gate, [each for _, each in denied])
         raise _first(denied, is_batch=len(items) > 1)
     return [replace(item, task=each.task, violations=each.violations) for item, each in zip(items, found, strict=True)]
-
-
-def _reading(policies: Sequence[Policy], items: Sequence[SubmitItem]) -> int:
-    """About how many characters the conditions of policies read, each of them all that somebody wrote of each task. Many
-    conditions over large values take seconds together, and calls of others would wait meanwhile."""
-    conditions = sum(policy.deny_when is not None for policy in policies)
-    if not conditions:
-        return 0
-    return conditions * sum(_A_TASK + rough_size([item.task.payload, item.task.metadata]) for item in items)
-
-
-def _judged(policies: Sequence[Policy], items: Sequence[SubmitItem]) -> list[Judged]:
-    return [judged(policies, item.task, item.idempotency) for item in items]
 
 
 async def is_repeat(gate: Gateway, first: SubmitItem) -> bool:

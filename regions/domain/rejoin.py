@@ -64,8 +64,9 @@ class Rejoining:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoriesCompared:
-    """Rows came from a primary. ``epoch`` is its epoch, and ``in_sync`` whether it counts the member in the set: only the primary
-    can add one, while what the member itself has read of the group may be older than that."""
+    """Rows came from a primary, or were refused by it. ``epoch`` is its epoch, and ``in_sync`` whether it counts the member in
+    the set: only the primary can add one, while what the member itself has read of the group may be older than that. ``theirs``
+    is empty while the primary does not say it."""
 
     mine: LogHistory
     theirs: LogHistory

@@ -41,14 +41,14 @@ class SurplusFiles:
         self._zone = zone
         self._reads = reads
 
-    async def fork(self, theirs: LogHistory) -> tuple[ForkPoint, LogPosition | None]:
-        """Where this region's log leaves a log of that history, and its own row there, by which the other end can tell that
-        the two share it; None if they share none.
+    async def compared(self, theirs: LogHistory) -> tuple[LogHistory, LogPosition | None]:
+        """The history of this region's log, and its own row where that leaves a log of the other history, by which the other end
+        can tell that the two share it; None if they share none.
 
         Raises: `StoreUnavailable`."""
         async with self._reads.snapshot() as snapshot:
-            fork = fork_point(await snapshot.history(), theirs)
-            return fork, (await snapshot.state(self._zone, fork.seq)).at
+            mine = await snapshot.history()
+            return mine, (await snapshot.state(self._zone, fork_point(mine, theirs).seq)).at
 
     async def save(self, fork: ForkPoint) -> SurplusFile:
         """Writes the file, to the disk, before it has its name. The same surplus is written to the same name.

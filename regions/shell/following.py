@@ -14,6 +14,7 @@ from cluster.domain.replication.batch import (
     CopyPiece,
     CopyProgress,
     Follower,
+    LogPosition,
     PeerReport,
     Refusal,
     ReplicationRefused,
@@ -23,6 +24,18 @@ from cluster.ports.wake_ups import Doorbell
 from cluster.process.loops import ended
 from regions.domain import secondary
 from regions.domain.leadership import Leadership, PrimaryHeard
+from regions.domain.rejoin import (
+    AskToLeave,
+    ForkPoint,
+    HistoriesCompared,
+    Rebuild,
+    Rebuilt,
+    RejoinEvent,
+    Rejoining,
+    SaveSurplus,
+    SurplusSaved,
+    rejoin,
+)
 from regions.replication.receiver import ReplicationReceiver
 from regions.replication.surplus import SurplusFiles
 from regions.shell.machine_runner import MachineRunner
@@ -109,10 +122,8 @@ class Following:
         except ReplicationRefused as refused:
             if refused.refusal is Refusal.IMAGES:
                 await receiver.copy()
-            elif refused.refusal is not Refusal.FORK or not await self._keep_surplus(link):
+            elif refused.refusal is not Refusal.FORK or not await self._rejoin(link, receiver):
                 raise
-            else:
-                await receiver.copy()
         self.problem, self._logged = None, ""
         return True
 
@@ -149,34 +160,62 @@ class Following:
         while self.leader() == leader:
             await self._runner.change()
 
-    async def _keep_surplus(self, link: ReplicationLink) -> bool:
-        """Keeps the rows that the primary never had, so that this region may be copied anew. False if that is not all that
-        differs: a log that shares no row with the primary's is another deployment's, and an operator decides.
+    async def _rejoin(self, link: ReplicationLink, receiver: ReplicationReceiver) -> bool:
+        """Carries out what ``rejoin`` decides about this log, which is not the primary's. False if that is nothing: a log that
+        shares no row with the primary's is another deployment's, and an operator decides. It keeps nothing: one that is
+        interrupted begins anew, or goes on with its copy.
 
         Raises: `ReplicationRefused` while the primary counts this region in the in-sync set, which it leaves first."""
-        if self._surplus is None:
+        record = self._runner.state.record
+        if self._surplus is None or record is None:
             return False
-        fork, shared = await self._surplus.fork((await link.tail()).history)
-        if shared is None or fork.surplus == 0:
-            return False
+        mine, _ = await self._surplus.compared(())
+        # A primary that refuses rows does not say whether it counts this region. Asked for its log, it refuses while it does,
+        # and takes that as the request to leave.
+        event: RejoinEvent = HistoriesCompared(mine=mine, theirs=(), epoch=record.epoch, in_sync=True)
+        rejoining, effects = rejoin(Rejoining(), event)
+        while effects:
+            (effect,) = effects
+            match effect:
+                case AskToLeave():
+                    beginning = await link.tail()
+                    mine, shared = await self._surplus.compared(beginning.history)
+                    if shared is None or not await _shares(link, shared):
+                        return False
+                    event = HistoriesCompared(mine=mine, theirs=beginning.history, epoch=beginning.epoch, in_sync=False)
+                case SaveSurplus():
+                    assert rejoining.fork is not None, "it was compared"
+                    await self._save(self._surplus, rejoining.fork)
+                    event = SurplusSaved()
+                case Rebuild():
+                    await receiver.copy()
+                    event = Rebuilt()
+            rejoining, effects = rejoin(rejoining, event)
+        return isinstance(event, Rebuilt)
+
+    async def _save(self, surplus: SurplusFiles, fork: ForkPoint) -> None:
         try:
-            await link.batch(Follower(position=shared, is_whole=False))
-        except ReplicationRefused as refused:
-            if refused.refusal is Refusal.FORK:
-                return False
-            raise
-        try:
-            kept = await self._surplus.save(fork)
+            kept = await surplus.save(fork)
         except OSError as error:
             raise StoreUnavailable(f"The surplus of a fork cannot be kept, so nothing is copied: {error}.") from error
         _logger.warning("%d rows past a fork are kept in %s; this region is copied anew", kept.rows, kept.name)
-        return True
 
     def hear(self, batch: Batch) -> None:
         """Raises: `LinkLost` if this region does not follow any more, so that the batch is not applied."""
         if self.leader() is None:
             raise LinkLost("This region follows nobody now: the zone's primary has lost the campaign key.")
         self._runner.take(PrimaryHeard(epoch=batch.epoch, watermark=batch.watermark))
+
+
+async def _shares(link: ReplicationLink, shared: LogPosition) -> bool:
+    """Whether the primary has this row too. Raises: `ReplicationRefused` if it refuses for another reason."""
+    try:
+        await link.batch(Follower(position=shared, is_whole=False))
+    except ReplicationRefused as refused:
+        if refused.refusal is Refusal.FORK:
+            return False
+        raise
+    return True
 
 
 class _LedLink:

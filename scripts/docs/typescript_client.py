@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from aragora_worker.errors import FOR_LATER
 from serve_app.application import make_app
 
 JSON = "application/json"
@@ -69,7 +70,7 @@ def page() -> str:
     """The whole file."""
     document = make_app().openapi()
     schemas = document["components"]["schemas"]
-    parts = [HEAD, *(_named(name, schemas[name]) for name in sorted(schemas))]
+    parts = [HEAD, _codes(), *(_named(name, schemas[name]) for name in sorted(schemas))]
     methods: dict[str, str] = {}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -85,6 +86,14 @@ def page() -> str:
         "  constructor(caller: Caller) {\n    this.#caller = caller;\n  }\n\n" + body + "\n}\n"
     )
     return "\n".join(parts)
+
+
+def _codes() -> str:
+    lines = "".join(f"  {json.dumps(code)},\n" for code in sorted(FOR_LATER))
+    return (
+        "/** The codes of errors after which the same may succeed later, for outcomes that have only a code. */\n"
+        f"export const FOR_LATER: ReadonlySet<string> = new Set([\n{lines}]);\n"
+    )
 
 
 def _named(name: str, schema: Mapping[str, Any]) -> str:

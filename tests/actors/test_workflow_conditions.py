@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
+from cluster.domain.base.expressions import Expression
 from cluster.domain.workflows.document import RunStatus
 from cluster.postgres.stores import Stores
 from tests.support.workflows import Agents, apply, fan_out, run_of, settle, start, submitted, task, workflow_keeper
@@ -113,3 +115,21 @@ async def test_what_cannot_be_evaluated_fails_the_step(stores: Stores, n: int) -
     assert (run.status, run.steps["s"].code) == (RunStatus.FAILED, code)
     assert reason in run.steps["s"].reason
     assert await submitted(stores) == []
+
+
+async def test_a_when_over_a_large_value_is_judged_beside_the_event_loop(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged_in = []
+    holds = Expression.holds
+
+    def seen(self: Expression, variables: Any) -> bool:
+        judged_in.append(threading.current_thread())
+        return holds(self, variables)
+
+    monkeypatch.setattr(Expression, "holds", seen)
+    step = {"id": "any", "when": "input.exists(each, each == 1.0)", "task": task({})}
+    await start(stores, await apply(stores, step), [0] * 50_000)
+    await settle(workflow_keeper(stores))
+    assert judged_in
+    assert threading.main_thread() not in judged_in

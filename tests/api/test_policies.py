@@ -6,9 +6,7 @@ import asyncio
 import json
 import re
 import shlex
-import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,6 +20,7 @@ from cluster.process.clock import ManualClock
 from serve_app.routes import policies as policy_routes
 from serve_app.under_policies import under_policies
 from tests.support.api import Api, in_thread
+from tests.support.awaited import Awaited
 from tests.support.docs import ROOT
 from tests.support.samples import new_task
 from tests.support.schedules import schedule_keeper
@@ -67,25 +66,11 @@ async def test_a_refused_submit_is_a_violation_and_says_what_is_allowed(api: Api
     assert (warned["task_id"], warned["enforcement_level"]) == (task_id, "warn")
 
 
-class _Awaited(list[Any]):
-    """A list that whoever reads it gets when the event loop lets it."""
-
-    def __init__(self, items: list[Any]) -> None:
-        super().__init__(items)
-        self.is_read, self.may_go_on = asyncio.Event(), threading.Event()
-        self._loop = asyncio.get_running_loop()
-
-    def __iter__(self) -> Iterator[Any]:
-        self._loop.call_soon_threadsafe(self.is_read.set)
-        assert self.may_go_on.wait(20), "the event loop is held up"
-        return super().__iter__()
-
-
 async def test_others_are_served_while_conditions_read_what_is_large(api: Api) -> None:
     policy = await api.post(
         "/policies", {"name": "Nothing doubtful", "deny_when": "payload.exists(each, each == 'no')"}
     )
-    awaited = _Awaited([*["yes"] * 50_000, "no"])
+    awaited = Awaited([*["yes"] * 50_000, "no"])
     item = SubmitItem(task=new_task(payload=awaited, origin=Origin(workspace="default")), idempotency=None)
     asked = asyncio.create_task(under_policies(api.gateway, item.task.origin, [item]))
     await awaited.is_read.wait()

@@ -23,7 +23,7 @@ from tests.support.etcd import etcd_group, etcd_members, lead_by, needs_etcd
 from tests.support.links import ZONE, RegionIssuer
 from tests.support.probes import eventually
 from tests.support.replicating import tables_of
-from tests.support.shells import CALM, NAMES, World, shells
+from tests.support.shells import CALM, NAMES, ShellRegion, World, shells
 from tests.support.stores import StoreUrls
 
 
@@ -244,6 +244,49 @@ async def test_an_isolated_primary_stops_and_answers_nothing(world: World) -> No
     await eventually(lambda: east.shell.problem is Refusal.FORK, what="the fork is named")
     assert await east.tasks() == {"surplus"}, "what nobody was answered for is kept until an operator decides"
     assert "east" not in (await world.record()).in_sync
+
+
+async def _forked(world: World) -> ShellRegion:
+    """Another region than east leads, and east, which has a row that nobody took, lives no more."""
+    east = await world.primary()
+    await east.acknowledged("shared")
+    world.isolate("east")
+    await east.write("surplus")
+    await eventually(lambda: east.shell.state.phase is RegionPhase.FOLLOWING)
+    second = await world.primary(("north", "west"))
+    await second.acknowledged("t1")
+    await east.kill()
+    return second
+
+
+def _files(directory: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in directory.iterdir()}
+
+
+async def test_a_log_that_forked_is_kept_in_a_file_and_copied_anew(world: World, tmp_path: Path) -> None:
+    await _forked(world)
+    east = world.regions["east"]
+    east.surplus = tmp_path
+    await east.start()
+    world.isolate("east", up=True)
+    await world.primary()
+    assert await east.tasks() == {"shared", "t1"}
+    ((name, text),) = _files(tmp_path).items()
+    assert name.startswith("surplus-east-")
+    assert '"surplus"' in text
+    await eventually(lambda: east.shell.problem is None)
+
+
+async def test_a_log_that_shares_no_row_is_left_to_operators(world: World, tmp_path: Path) -> None:
+    await _forked(world)
+    east = world.regions["east"]
+    east.surplus = tmp_path
+    await east.stores.pool.execute("update log set digest = '\\x00'")
+    before = await east.tasks()
+    await east.start()
+    world.isolate("east", up=True)
+    await eventually(lambda: east.shell.problem is Refusal.FORK, what="the fork is named")
+    assert (await east.tasks(), _files(tmp_path)) == (before, {})
 
 
 async def test_a_primary_without_members_refuses_writes(world: World) -> None:

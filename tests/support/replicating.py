@@ -175,8 +175,9 @@ class RandomChanges:
         await self._report_progress(self._fence, chosen)
         for head in chosen:
             transition = step(head, self._event(head), self._now, POLICY)
-            if transition.decision is not None:
-                decisions.append(with_entry(self._accounts, head, transition.decision, self._n % 3 or None))
+            decision = with_entry(self._accounts, head, transition, self._n % 3 or None)
+            if decision is not None:
+                decisions.append(decision)
                 after[head.id] = transition.head
         await self.stores.tasks.decide(self._fence, decisions)
         for task_id, head in after.items():

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from cluster.domain.base.errors import StoreUnavailable
@@ -25,6 +26,7 @@ from cluster.process.clock import SystemClock
 from regions.domain.group import RegionGroup, RegionMember, ZoneRecord, founded
 from regions.domain.leadership import RegionPhase
 from regions.replication.source import ReplicationSource
+from regions.replication.surplus import SurplusFiles
 from regions.shell.group_access import found_zone
 from regions.shell.region_shell import RegionShell, ShellParts
 from tests.support.links import PATIENT, ZONE, MemoryLink, RegionIssuer, greeting, linked, serving
@@ -159,6 +161,8 @@ class ShellRegion:
     group: CutGroup
     timers: RegionTimers = TIMERS
     links: dict[str, CutLink] = field(default_factory=dict)
+    #: Where it keeps surplus rows; None leaves them to operators.
+    surplus: Path | None = None
     life: int = 0
     lives: bool = False
     shell: RegionShell = field(init=False)
@@ -172,15 +176,17 @@ class ShellRegion:
         """A shell that has not started: a new life of the region's process."""
         self.life += 1
         pool = self.stores.pool
+        reads = PostgresReplicationReads(pool)
         parts = ShellParts(
             group=self.group,
             database=PostgresRegionDatabase(pool, ZONE, self.name),
             replica=PostgresReplica(pool, ZONE),
-            source=ReplicationSource(PostgresReplicationReads(pool), ZONE, frozenset),
+            source=ReplicationSource(reads, ZONE, frozenset),
             links=self.links,  # type: ignore[arg-type]
             doorbell=Bell(),
             clock=SystemClock(),
             statuses=self.statuses,
+            surplus=None if self.surplus is None else SurplusFiles(self.surplus, self.name, ZONE, reads),
         )
         self.shell = RegionShell(self.name, ZONE, f"{self.name}/{self.life}", self.timers, parts)
         return self.shell

@@ -42,7 +42,7 @@ class OutcomeUnknown(Unavailable):
 
 
 #: The codes of TryLater and its subclasses, for outcomes that have only a code (an answer with many outcomes).
-_FOR_LATER = frozenset(
+FOR_LATER = frozenset(
     {
         "unavailable",
         "store_unavailable",
@@ -84,4 +84,4 @@ ENDED_HOW: Mapping[str, str] = {
 
 def is_for_later(code: object) -> bool:
     """Whether a code says that the same may succeed later."""
-    return code in _FOR_LATER
+    return code in FOR_LATER

@@ -20,6 +20,25 @@ export interface Caller {
   call<T>(method: string, path: string, query: readonly string[], args: object): Promise<T>;
 }
 
+/** The codes of errors after which the same may succeed later, for outcomes that have only a code. */
+export const FOR_LATER: ReadonlySet<string> = new Set([
+  "actor_unavailable",
+  "copy_incomplete",
+  "epoch_replaced",
+  "fenced",
+  "generation_replaced",
+  "internal_error",
+  "misrouted",
+  "not_primary",
+  "not_replicated",
+  "overloaded",
+  "rate_limited",
+  "stale_region",
+  "store_unavailable",
+  "too_many_failures",
+  "unavailable",
+]);
+
 /** A dependency: the task `id` must end first. `when_failed` says what happens if it ends without a result. */
 export type After = { id: string; when_failed?: WhenFailed };
 

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 
-import type { Agent, Claim, Json, LeasedTask, RegisterAgent, Report } from "./api.ts";
+import { type Agent, type Claim, FOR_LATER, type Json, type LeasedTask, type RegisterAgent, type Report } from "./api.ts";
 import { ControlPlaneClient, type ClientOptions, json } from "./client.ts";
 import { OutcomeUnknown, Refused, Reject, Unavailable } from "./errors.ts";
 import { Asks, Job, JobSends, LOST } from "./job.ts";
@@ -416,25 +416,6 @@ export class Worker {
     });
   }
 }
-
-/** Codes by which an outcome says that its report may be taken later. */
-const FOR_LATER: ReadonlySet<string> = new Set([
-  "unavailable",
-  "store_unavailable",
-  "actor_unavailable",
-  "misrouted",
-  "overloaded",
-  "rate_limited",
-  "too_many_failures",
-  "fenced",
-  "epoch_replaced",
-  "generation_replaced",
-  "not_primary",
-  "not_replicated",
-  "stale_region",
-  "copy_incomplete",
-  "internal_error",
-]);
 
 function kept({ task_id, agent_id, lease_token }: Report): Report {
   return { task_id, agent_id: agent_id ?? null, lease_token: lease_token ?? null };

@@ -420,16 +420,15 @@ class SchedulerCore:
         new = transition.head
         if new is not head:
             self._open[head.id] = new
-        if transition.decision is not None:
-            decision = transition.decision
-            self._decisions.append(
-                with_entry(self.accounts, head, decision, cost_nanos) if self._queue.accounts else decision
-            )
+        decision = transition.decision
+        if decision is not None and self._queue.accounts:
+            decision = with_entry(self.accounts, head, transition, cost_nanos)
+        if decision is not None:
+            self._decisions.append(decision)
         for effect in transition.effects:
             _EFFECTS[type(effect)](self, head, new, effect, now)
         if new.status.terminal:
-            cause = "" if transition.decision is None else transition.decision.record.cause
-            self._end(head, new, cause, now)
+            self._end(head, new, "" if decision is None else decision.record.cause, now)
         return new
 
     def _dequeue(self, head: TaskHead, new: TaskHead, effect: Dequeue, now: float) -> None:

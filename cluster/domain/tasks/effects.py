@@ -30,7 +30,10 @@ class StartLease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndLease:
-    """Remove the lease from the lease table; the old head names the holder."""
+    """Remove the lease from the lease table; the old head names the holder. ``reached_nobody``: the answer with the lease was not
+    delivered, so its task never ran."""
+
+    reached_nobody: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,5 +64,6 @@ class Transition:
 
 
 DEQUEUE, START_LEASE, END_LEASE = Dequeue(), StartLease(), EndLease()
+END_UNDELIVERED = EndLease(reached_nobody=True)
 
 Apply = Callable[[TaskHead, Any, float, RetryPolicy], Transition]

@@ -15,10 +15,12 @@ from cluster.domain.tasks.columns import check_columns, row_text
 from cluster.domain.tasks.effects import (
     DEQUEUE,
     END_LEASE,
+    END_UNDELIVERED,
     START_LEASE,
     Apply,
     AwaitAnswer,
     Effect,
+    EndLease,
     Enqueue,
     StartGrace,
     Transition,
@@ -334,7 +336,16 @@ def _dead_letter(
     return _decided(head, event, new, (END_LEASE,), "task.dead_lettered", now, principal, data, error=error)
 
 
-def _requeue(head: TaskHead, event: Event, reason: str, now: float, principal: str, *, charged: bool) -> Transition:
+def _requeue(
+    head: TaskHead,
+    event: Event,
+    reason: str,
+    now: float,
+    principal: str,
+    *,
+    charged: bool,
+    end_lease: EndLease = END_LEASE,
+) -> Transition:
     """Queues the task again without a delay and in its old order (``run_at`` stays), so that another agent can take it."""
     retries = head.retries + charged
     new = replace(
@@ -349,7 +360,7 @@ def _requeue(head: TaskHead, event: Event, reason: str, now: float, principal: s
     )
     data = _run_data(head, now)
     data.update(reason=reason, retries_left=max(0, head.max_retries - retries))
-    effects = (END_LEASE, Enqueue(not_before=head.run_at))
+    effects = (end_lease, Enqueue(not_before=head.run_at))
     return _decided(head, event, new, effects, "task.requeued", now, principal, data)
 
 
@@ -378,7 +389,8 @@ def undelivered(head: TaskHead, event: Undelivered, now: float, policy: RetryPol
     """Queues a task again whose lease reached nobody; ignores it if the lease is another one."""
     if not _holds(head, event.by):
         return Transition(head=head)
-    return _requeue(head, event, "not_delivered", now, event.by.principal, charged=False)
+    by = event.by.principal
+    return _requeue(head, event, "not_delivered", now, by, charged=False, end_lease=END_UNDELIVERED)
 
 
 def run_timed_out(head: TaskHead, event: RunTimedOut, now: float, policy: RetryPolicy) -> Transition:
@@ -427,14 +439,20 @@ def cancel_delivered(head: TaskHead, event: CancelDelivered, now: float, policy:
 
 
 def _cancelled(
-    head: TaskHead, event: Event, reason: str, now: float, principal: str, data: dict[str, Any]
+    head: TaskHead,
+    event: Event,
+    reason: str,
+    now: float,
+    principal: str,
+    data: dict[str, Any],
+    end_lease: EndLease = END_LEASE,
 ) -> Transition:
     """Ends the task as cancelled. If the holder's own report ended it (``stopped``), the head keeps the holder, so that a
     repeated report is recognised. For any other reason the attempt was taken away, and a late report must be refused."""
     holder = head.holder if reason == "stopped" else None
     new = replace(head, status=TaskStatus.CANCELLED, detail=TaskDetail.CANCELLED, holder=holder)
     data["reason"] = reason
-    return _decided(head, event, new, (END_LEASE,), "task.cancelled", now, principal, data)
+    return _decided(head, event, new, (end_lease,), "task.cancelled", now, principal, data)
 
 
 def cancel_acknowledged(
@@ -457,7 +475,8 @@ def cancelled_because(reason: str) -> Apply:
 def undelivered_while_cancelling(head: TaskHead, event: Undelivered, now: float, policy: RetryPolicy) -> Transition:
     if not _holds(head, event.by):
         return Transition(head=head)
-    return _cancelled(head, event, "not_delivered", now, event.by.principal, _run_data(head, now))
+    by = event.by.principal
+    return _cancelled(head, event, "not_delivered", now, by, _run_data(head, now), END_UNDELIVERED)
 
 
 def unblocked(head: TaskHead, event: Unblocked, now: float, policy: RetryPolicy) -> Transition:
