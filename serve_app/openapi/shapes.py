@@ -328,7 +328,8 @@ SHAPES["Hook"] = fields(
 SHAPES["Workflow"] = fields(name=TEXT, version=COUNT, created_at=EPOCH, created_by=TEXT, steps=listed(ID), document=MAP)
 SHAPES["RunStep"] = fields(
     id=ID, status=words(StepStatus), tasks=nullable(COUNT), started=COUNT, open=COUNT, failed=COUNT, failed_items=listed(COUNT),
-    first_task_id=nullable(ID), code=nullable(words(FailureCode)), reason=TEXT, started_at=nullable(EPOCH),
+    first_task_id=nullable(ID), first_deliberation_id=nullable(ID), code=nullable(words(FailureCode)), reason=TEXT,
+    started_at=nullable(EPOCH),
     ended_at=nullable(EPOCH), waits_until=nullable(EPOCH), result_opt=ANYTHING, result_left_out_opt=YES_OR_NO,
 )  # fmt: skip
 SHAPES["WorkflowRun"] = fields(

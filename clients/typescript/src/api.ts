@@ -210,11 +210,11 @@ export type Extend = { lease_token: string; percent?: number | null; message?: s
 export type Fail = { error?: string | null; released?: boolean; agent_id?: string | null; latency_ms?: number | null; requeue?: boolean; error_class?: ErrorClass; retry_after_seconds?: number | null; error_code?: string | null; lease_token?: string | null; cost_usd?: string | null };
 
 /**
- * One task for each item of the list that `over` becomes, at most `concurrency` at a time; the result is the list of
- * theirs, in order. `filter`: a condition in CEL, which leaves out items of which it is false. `on_item_failure`: an item
- * that fails ends the step (`fail`), or is null in the list (`continue`).
+ * One task, or one deliberation, for each item of the list that `over` becomes, at most `concurrency` at a time; the
+ * result is the list of theirs, in order. `filter`: a condition in CEL, which leaves out items of which it is false.
+ * `on_item_failure`: an item that fails ends the step (`fail`), or is null in the list (`continue`).
  */
-export type FanOut = { over: Array<Json> | Record<string, Json>; filter?: string | null; concurrency?: number | null; on_item_failure?: ItemFailure; task: StepTask };
+export type FanOut = { over: Array<Json> | Record<string, Json>; filter?: string | null; concurrency?: number | null; on_item_failure?: ItemFailure; task?: StepTask | null; deliberation?: StepDeliberation | null };
 
 /** An event of a stream, by SSE or WebSocket. */
 export type Frame = { type?: string; timestamp: EpochSeconds; seq?: number; data?: EventData };
@@ -421,7 +421,7 @@ export type RunRetention = { dry_run?: boolean };
 /** `failing` and `cancelling`: nothing starts any more, and some tasks have not ended. */
 export type RunStatus = "running" | "failing" | "cancelling" | "completed" | "failed" | "cancelled";
 
-export type RunStep = { id: string; status: "waiting" | "running" | "completed" | "failed" | "skipped" | "cancelled"; tasks: number | null; started: number; open: number; failed: number; failed_items: Array<number>; first_task_id: string | null; code: "task_failed" | "task_cancelled" | "task_timeout" | "input_unresolved" | "input_too_large" | "not_a_list" | "not_a_time" | "condition_failed" | "signal_timeout" | "limit_exceeded" | "result_removed" | "policy_denied" | null; reason: string; started_at: EpochSeconds | null; ended_at: EpochSeconds | null; waits_until: EpochSeconds | null; result?: Json; result_left_out?: boolean };
+export type RunStep = { id: string; status: "waiting" | "running" | "completed" | "failed" | "skipped" | "cancelled"; tasks: number | null; started: number; open: number; failed: number; failed_items: Array<number>; first_task_id: string | null; first_deliberation_id: string | null; code: "task_failed" | "task_cancelled" | "task_timeout" | "input_unresolved" | "input_too_large" | "not_a_list" | "not_a_time" | "condition_failed" | "signal_timeout" | "limit_exceeded" | "result_removed" | "policy_denied" | "invalid_deliberation" | "no_consensus" | "deliberation_failed" | "deliberation_cancelled" | "deliberation_timeout" | null; reason: string; started_at: EpochSeconds | null; ended_at: EpochSeconds | null; waits_until: EpochSeconds | null; result?: Json; result_left_out?: boolean };
 
 export type Schedule = { schedule_id: string; name: string; state: "active" | "paused" | "ended"; cron: string | null; timezone: string; every_seconds: number | null; starts_at: EpochSeconds | null; ends_at: EpochSeconds | null; jitter_seconds: number; catch_up: "skip" | "one" | "all"; catch_up_window_seconds: number; catch_up_limit: number; overlap: "skip" | "queue" | "cancel" | "allow"; paused: boolean; next_run_at: EpochSeconds | null; last_due_at: EpochSeconds | null; last_run_id: string | null; open_run_ids: Array<string>; runs_started: number; created_at: EpochSeconds; changed_at: EpochSeconds; created_by: string; task_type: string | null; task?: Record<string, Json> | null; deliberation?: Record<string, Json> | null };
 
@@ -480,11 +480,19 @@ export type Spending = { day: string; agent_id: string; task_type: string; spent
 export type StartRun = { input?: Json; version?: number | null; metadata?: Record<string, Json> };
 
 /**
- * A step: a `task`, a `map`, or the wait for a `signal` or a time (`sleep`). It starts when the steps `after`
- * which it comes and those that it refers to are over. If it fails, the run does (`fail`), goes on without its result
- * (`continue`), or another step handles it. `when`: a condition in CEL; if it is false, the step is skipped.
+ * A deliberation, as in POST /deliberations, whose result is the step's. Whatever is an object may be a reference, as in
+ * the input of a task. `on_no_consensus`: one that ends without a decision fails the step (`fail`), or is its result
+ * (`complete`).
  */
-export type StepFields = { id: string; task?: StepTask | null; map?: FanOut | null; signal?: SignalWait | null; sleep?: SleepWait | null; when?: string | null; after?: Array<string>; on_failure?: "fail" | "continue" | Handler };
+export type StepDeliberation = { content: string | Record<string, Json>; decision_type?: string | Record<string, Json>; config?: Record<string, Json>; context?: Record<string, Json>; documents?: Array<Json> | Record<string, Json>; attachments?: Array<Json> | Record<string, Json>; evidence?: Array<Json> | Record<string, Json>; required_capabilities?: Array<Json> | Record<string, Json>; timeout_seconds?: number | Record<string, Json> | null; on_no_consensus?: "fail" | "complete" };
+
+/**
+ * A step: a `task`, a `deliberation`, a `map`, or the wait for a `signal` or a time (`sleep`). It starts when the
+ * steps `after` which it comes and those that it refers to are over. If it fails, the run does (`fail`), goes on without
+ * its result (`continue`), or another step handles it. `when`: a condition in CEL; if it is false, the step is
+ * skipped.
+ */
+export type StepFields = { id: string; task?: StepTask | null; deliberation?: StepDeliberation | null; map?: FanOut | null; signal?: SignalWait | null; sleep?: SleepWait | null; when?: string | null; after?: Array<string>; on_failure?: "fail" | "continue" | Handler };
 
 /**
  * A task, as in POST /tasks. Its payload is `input`, in which `{"from": "input" | "item" | STEP, "path": JSON Pointer,
@@ -591,8 +599,9 @@ export class Api {
 
   /**
    * Stores a document as the next version of the workflow of its name; the same document again is no new version. Runs that
-   * were started keep theirs. 400 (`InvalidRequest`, `invalid_workflow` or `limit_exceeded`) if its steps cannot be, 409
-   * (`Conflict`) if the workspace has 1,000 workflows.
+   * were started keep theirs. One that deliberates also takes the permission to start a deliberation. 400 (`InvalidRequest`,
+   * `invalid_workflow` or `limit_exceeded`) if its steps cannot be, 409 (`Conflict`) if the workspace has 1,000
+   * workflows.
    */
   applyWorkflow(args: { body: WorkflowDocument } & Repeatable): Promise<Workflow> {
     return this.#caller.call("POST", "/api/control-plane/workflows", [], args);
@@ -1672,8 +1681,9 @@ export class Api {
   }
 
   /**
-   * Starts a run, whose tasks are submitted in the caller's name. Send an `Idempotency-Key` to make repeats safe. 404
-   * (`NotFound`) if there is no such workflow or version, 409 (`Conflict`) if the key was used with another body.
+   * Starts a run, whose tasks are submitted in the caller's name. One that deliberates also takes the permission to start a
+   * deliberation. Send an `Idempotency-Key` to make repeats safe. 404 (`NotFound`) if there is no such workflow or version,
+   * 409 (`Conflict`) if the key was used with another body.
    */
   startRun(args: { name: string; body: StartRun } & Repeatable): Promise<WorkflowRun> {
     return this.#caller.call("POST", "/api/control-plane/workflows/{name}/runs", [], args);
