@@ -71,6 +71,9 @@ class WorkspaceWorkflows(Protocol):
     async def signal(self, record: LogRecord, name: str, value: Any, steps: Sequence[str]) -> SignalAnswer:
         """Stores the value of a signal of the record's run for ``steps``, unless all of them have ended."""
 
+    async def waiting(self, workspace: str, run_id: str, signal: str) -> tuple[bool, builtins.list[str] | None]:
+        """(whether there is the run, its steps that wait for a signal, which are not known if its workflow was deleted)."""
+
     async def signals(self, workspace: str, run_id: str) -> dict[str, Any]:
         """The values of the signals that a run was sent, by name."""
 

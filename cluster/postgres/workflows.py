@@ -92,6 +92,10 @@ class PostgresWorkflows:
         given = (name, canonical_json(value), list(steps), MOST_SIGNALS_CHARS)
         return SignalAnswer(await self._commit("signal_run", *given, log_rows([record], self._epoch)))
 
+    async def waiting(self, workspace: str, run_id: str, signal: str) -> tuple[bool, builtins.list[str] | None]:
+        rows = await self._pool.rows(_SQL["run_waits"], workspace, run_id, signal)
+        return (True, rows[0]["steps"]) if rows else (False, None)
+
     async def signals(self, workspace: str, run_id: str) -> dict[str, Any]:
         signals: dict[str, Any] = json.loads(await self._pool.value(_SQL["run_signals"], workspace, run_id) or "{}")
         return signals

@@ -321,7 +321,7 @@ SHAPES["Schedule"] = fields(
 )  # fmt: skip
 SHAPES["Hook"] = fields(
     name=ID, path=TEXT, paused=YES_OR_NO, task_type=nullable(TEXT), task=nullable(MAP), workflow=nullable(ID),
-    version=nullable(COUNT), metadata=nullable(MAP), input=ANYTHING, rate_per_minute=NUMBER,
+    signal=nullable(MAP), version=nullable(COUNT), metadata=nullable(MAP), input=ANYTHING, rate_per_minute=NUMBER,
     secrets=listed(fields(ends_at=nullable(EPOCH))), revision=COUNT, created_at=EPOCH, created_by=TEXT, changed_at=EPOCH,
     changed_by=TEXT,
 )  # fmt: skip

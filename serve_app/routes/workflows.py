@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import Query, Request
 
 from cluster.domain.access.permissions import Permission
-from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound, Removed
+from cluster.domain.base.errors import Conflict, ControlPlaneError, InvalidRequest, NotFound, Removed
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json
 from cluster.domain.base.json_writing import canonical_json
@@ -24,7 +24,6 @@ from cluster.domain.workflows.document import (
     RunStatus,
     StepStatus,
     deliberates,
-    waiting_for,
     workflow_of,
 )
 from cluster.domain.workflows.machine import Run
@@ -75,9 +74,14 @@ async def known_workflow(gate: Gateway, asker: Origin, name: str, version: int |
 async def _known_run(gate: Gateway, asker: Origin, run_id: str) -> StoredRun:
     found = (await gate.workflows.runs(asker.workspace, [check_id(run_id, "run_id")])).get(run_id)
     if found is None:
-        stub = await gate.workflows.stub(asker.workspace, run_id)
-        raise NotFound(f"There is no run {run_id}.", "run_not_found") if stub is None else stub.error("run")
+        raise await _absent(gate, asker, run_id)
     return found
+
+
+async def _absent(gate: Gateway, asker: Origin, run_id: str) -> ControlPlaneError:
+    """What says that there is no such run any more, or never was."""
+    stub = await gate.workflows.stub(asker.workspace, run_id)
+    return NotFound(f"There is no run {run_id}.", "run_not_found") if stub is None else stub.error("run")
 
 
 @router.get("/workflow-schema")
@@ -395,29 +399,41 @@ async def signal_run(
     run or none of its steps waits for such a signal, 409 (`Conflict`) if it was sent with another value
     (``already_signalled``), or no step waits for it any more (``already_terminal``)."""
     gate = gateway(request)
-    check_json(body.value, "value")
-    if len(canonical_json(body.value)) > MOST_SIGNAL_CHARS:
-        raise InvalidRequest(
-            f"The value of a signal must not exceed {MOST_SIGNAL_CHARS:,} characters of JSON; send a reference to more.",
-            "limit_exceeded",
-        )
+    check_signal_value(body.value)
 
     async def send() -> dict[str, Any]:
-        run = await _known_run(gate, asker, run_id)
-        workflow = await gate.workflows.get(asker.workspace, run.name, run.version)
-        steps = [] if workflow is None else waiting_for(workflow_of(workflow.document), signal)
-        if run.ended_at is None and not steps:
-            raise NotFound(f"No step of run {run_id} waits for such a signal; see its workflow.", "signal_not_found")
-        now = gate.clock.now()
-        data = {"run_id": run_id, "signal": signal}
-        record = record_for(asker, now, "workflow.run_signalled", run_id, data)
-        _check_sent(await gate.workflows.signal(record, signal, body.value, steps), run_id)
-        gate.notify(WakeTopic.WORKFLOWS)
+        await sent_signal(gate, asker, run_id, signal, body.value)
         return {"run_id": run_id, "signal": signal}
 
     return await answered_once(
         gate, asker, f"workflow-runs/signals/{run_id}/{signal}", key, {"value": body.value}, send
     )
+
+
+def check_signal_value(value: Any) -> None:
+    """Returns if a signal can have this value. Raises: `InvalidRequest` if not."""
+    check_json(value, "value")
+    if len(canonical_json(value)) > MOST_SIGNAL_CHARS:
+        raise InvalidRequest(
+            f"The value of a signal must not exceed {MOST_SIGNAL_CHARS:,} characters of JSON; send a reference to more.",
+            "limit_exceeded",
+        )
+
+
+async def sent_signal(gate: Gateway, asker: Origin, run_id: str, signal: str, value: Any) -> None:
+    """Sends a run a signal. It reads no state of the run, which grows with the steps.
+
+    Raises: `NotFound` if there is no such run or no step of it waits for such a signal, `Removed` if retention has removed
+    the run; `Conflict` if the signal was not taken."""
+    known, steps = await gate.workflows.waiting(asker.workspace, check_id(run_id, "run_id"), signal)
+    if not known:
+        raise await _absent(gate, asker, run_id)
+    if steps == []:
+        raise NotFound(f"No step of run {run_id} waits for such a signal; see its workflow.", "signal_not_found")
+    data = {"run_id": run_id, "signal": signal}
+    record = record_for(asker, gate.clock.now(), "workflow.run_signalled", run_id, data)
+    _check_sent(await gate.workflows.signal(record, signal, value, steps or []), run_id)
+    gate.notify(WakeTopic.WORKFLOWS)
 
 
 def _check_sent(answer: SignalAnswer, run_id: str) -> None:

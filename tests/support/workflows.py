@@ -20,7 +20,7 @@ from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.retries import ErrorClass, RetryPolicy
 from cluster.domain.tasks.task import NewTask, TaskStatus
 from cluster.domain.tasks.template import task_template
-from cluster.domain.workflows.document import RunStatus, waiting_for, workflow_of
+from cluster.domain.workflows.document import RunStatus
 from cluster.domain.workflows.stored import SignalAnswer, StoredRun, StoredWorkflow
 from cluster.postgres.stores import Stores
 from cluster.process.clock import ManualClock
@@ -88,9 +88,8 @@ async def send_signal(
 ) -> SignalAnswer:
     """``steps``: those that wait for it, by default the run's document says which."""
     if steps is None:
-        run = (await stores.workflows.runs(ORIGIN.workspace, [run_id])).get(run_id)
-        workflow = run and await stores.workflows.get(run.workspace, run.name, run.version)
-        steps = waiting_for(workflow_of(workflow.document), name) if workflow else []
+        _, waiting = await stores.workflows.waiting(ORIGIN.workspace, run_id, name)
+        steps = waiting or []
     record = record_for(ORIGIN, NOW, "workflow.run_signalled", run_id, {"run_id": run_id, "signal": name})
     return await stores.workflows.signal(record, name, value, steps)
 

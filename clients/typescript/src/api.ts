@@ -100,7 +100,7 @@ export type ControlSettings = { kind?: ControlKind; name: string; rate_per_secon
  * `secret`: what the sender signs with, if it makes its own: base64 of 24 to 64 bytes, behind `whsec_` or not. Without
  * it one is made.
  */
-export type CreateHook = { task?: HookTask | null; workflow?: string | null; version?: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute?: number; name: string; secret?: string | null };
+export type CreateHook = { task?: HookTask | null; workflow?: string | null; signal?: HookSignal | null; version?: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute?: number; name: string; secret?: string | null };
 
 /**
  * `run_at` is epoch seconds, `delay_seconds` counts from now; give at most one of them.
@@ -232,15 +232,19 @@ export type Heartbeats = { heartbeats: Array<HeartbeatItem> };
 
 export type HistoryEntry = { id: string; type: string; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; priority: PriorityName; assigned_agent: string | null; result?: Json; error?: string | null; retries: number; duration_ms: number | null; created_at: IsoTime; started_at: IsoTime | null; completed_at: IsoTime | null; metadata?: Record<string, Json>; left_out?: Array<"payload" | "metadata" | "result">; redacted?: boolean };
 
-export type Hook = { name: string; path: string; paused: boolean; task_type: string | null; task?: Record<string, Json> | null; workflow: string | null; version: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute: number; secrets: Array<{ ends_at: EpochSeconds | null }>; revision: number; created_at: EpochSeconds; created_by: string; changed_at: EpochSeconds; changed_by: string };
+export type Hook = { name: string; path: string; paused: boolean; task_type: string | null; task?: Record<string, Json> | null; workflow: string | null; signal?: Record<string, Json> | null; version: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute: number; secrets: Array<{ ends_at: EpochSeconds | null }>; revision: number; created_at: EpochSeconds; created_by: string; changed_at: EpochSeconds; changed_by: string };
 
 /**
- * What a webhook starts: a `task` (a body of POST /tasks without its payload), or a run of a `workflow`, of its newest
- * `version` if none is given, with `metadata`. `input` becomes the payload of the task or the input of the run; in it
+ * What a webhook is: a `task` (a body of POST /tasks without its payload), a run of a `workflow`, of its newest
+ * `version` if none is given, with `metadata`, or a `signal` to a run that waits for it. `input` becomes the payload of
+ * the task, the input of the run or the value of the signal; in it
  * `{"from": "body", "path": JSON Pointer, "default": VALUE}` stands for a part of the webhook's body, and `{"from": "id"}`
  * for its id. Without it that is the whole body. A hook takes `rate_per_minute` webhooks in a minute.
  */
-export type HookFields = { task?: HookTask | null; workflow?: string | null; version?: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute?: number };
+export type HookFields = { task?: HookTask | null; workflow?: string | null; signal?: HookSignal | null; version?: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute?: number };
+
+/** The signal `name` to the run `run_id`; either may be a reference, as in `input`. */
+export type HookSignal = { run_id: string | Record<string, Json>; name: string | Record<string, Json> };
 
 /** A task, as in POST /tasks, without its payload. */
 export type HookTask = { task_type: string; required_capabilities?: Array<string>; priority?: string; timeout_seconds?: number | null; max_retries?: number | null; retry?: Retry | null; metadata?: Record<string, Json>; queue?: string; tenant?: string | null; queue_timeout_seconds?: number | null; total_timeout_seconds?: number | null; concurrency_key?: string | null; concurrency_limit?: number; target_agent?: string | null; excluded_agents?: Array<string>; target_region?: string | null; fallback_regions?: Array<string>; region_routing_mode?: "any" | "preferred" | "strict"; worker_version?: string | null; sticky_key?: string | null; input_required?: InputRequired | null };
@@ -653,11 +657,12 @@ export class Api {
 
   /**
    * Takes a webhook (Standard Webhooks: the headers webhook-id, webhook-timestamp, webhook-signature over id, time and body)
-   * and starts what the hook says; the same webhook-id gives the same task or run again. The body is JSON. 400
-   * (`InvalidRequest`) if the body is none, or lacks what the hook's input refers to (`input_unresolved`); 401
+   * and starts or signals what the hook says; the same webhook-id gives the same task or run again. The body is JSON. 400
+   * (`InvalidRequest`) if the body is none, or lacks what the hook refers to (`input_unresolved`); 401
    * (`Unauthenticated`) if the signature counts for no hook or its time is more than five minutes from ours; 403
    * (`Forbidden`, `PolicyDenied`) if the workspace is suspended or a policy refuses the task; 404 (`NotFound`) if its
-   * workflow was deleted; 409 (`Conflict`, `hook_paused`); 429 (`RateLimited`) if the hook is called more often than its rate
+   * workflow was deleted, or no run waits for the signal (`signal_not_found`); 409 (`Conflict`) if the hook is paused
+   * (`hook_paused`) or the run takes the signal no more; 429 (`RateLimited`) if the hook is called more often than its rate
    * allows.
    */
   callHook(args: { hook_name: string; workspace_id?: string | null } & CallOptions): Promise<{ task_id: string | null; run_id: string | null }> {
@@ -751,7 +756,7 @@ export class Api {
    * (`Conflict`) if there is another hook of this name or the workspace has 1,000, the key was used with another body, or
    * ARAGORA_SECRETS_KEY is not set (`no_secrets_key`).
    */
-  createHook(args: { body: CreateHook } & Repeatable): Promise<{ name: string; path: string; paused: boolean; task_type: string | null; task?: Record<string, Json> | null; workflow: string | null; version: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute: number; secrets: Array<{ ends_at: EpochSeconds | null }>; revision: number; created_at: EpochSeconds; created_by: string; changed_at: EpochSeconds; changed_by: string; secret: string | null; notice: string }> {
+  createHook(args: { body: CreateHook } & Repeatable): Promise<{ name: string; path: string; paused: boolean; task_type: string | null; task?: Record<string, Json> | null; workflow: string | null; signal?: Record<string, Json> | null; version: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute: number; secrets: Array<{ ends_at: EpochSeconds | null }>; revision: number; created_at: EpochSeconds; created_by: string; changed_at: EpochSeconds; changed_by: string; secret: string | null; notice: string }> {
     return this.#caller.call("POST", "/api/control-plane/hooks", [], args);
   }
 
@@ -1570,7 +1575,7 @@ export class Api {
    * `overlap_seconds` more, a day if they are left out; with 0 they end now. 404 (`NotFound`) if there is no such hook, 409
    * (`Conflict`) if it has this secret already, eight of them count, or ARAGORA_SECRETS_KEY is not set (`no_secrets_key`).
    */
-  rotateHook(args: { hook_name: string; body?: RotateHook | null } & Repeatable): Promise<{ name: string; path: string; paused: boolean; task_type: string | null; task?: Record<string, Json> | null; workflow: string | null; version: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute: number; secrets: Array<{ ends_at: EpochSeconds | null }>; revision: number; created_at: EpochSeconds; created_by: string; changed_at: EpochSeconds; changed_by: string; secret: string | null; notice: string }> {
+  rotateHook(args: { hook_name: string; body?: RotateHook | null } & Repeatable): Promise<{ name: string; path: string; paused: boolean; task_type: string | null; task?: Record<string, Json> | null; workflow: string | null; signal?: Record<string, Json> | null; version: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute: number; secrets: Array<{ ends_at: EpochSeconds | null }>; revision: number; created_at: EpochSeconds; created_by: string; changed_at: EpochSeconds; changed_by: string; secret: string | null; notice: string }> {
     return this.#caller.call("POST", "/api/control-plane/hooks/{hook_name}/rotate", [], args);
   }
 

@@ -290,12 +290,6 @@ def waits_for(step: Step, steps: Mapping[str, Step]) -> frozenset[str]:
     return step.after | frozenset(handler for handler in handlers if handler is not None)
 
 
-def waiting_for(workflow: Workflow, signal: str) -> list[str]:
-    """The steps that wait for a signal."""
-    steps = workflow.steps.values()
-    return [step.id for step in steps if step.signal is not None and step.signal.name == signal]
-
-
 def _in_order(steps: Mapping[str, Step]) -> Mapping[str, Step]:
     """Raises: `InvalidRequest` if steps wait for each other."""
     left = {step_id: set(waits_for(step, steps)) for step_id, step in steps.items()}

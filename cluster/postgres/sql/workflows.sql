@@ -58,6 +58,15 @@ select r.id, r.workspace, r.name, r.version, r.principal, r.metadata::text as me
        r.state::text as state_text, r.created_at, r.changed_at, r.ended_at, r.started_row, r.due_at, r.replays
 from workflow_runs r where r.due_at <= $1 and r.id <> all ($3) order by r.due_at limit $2
 
+-- name: run_waits
+-- The steps of a run that wait for a signal; null if its workflow was deleted.
+select case when w.name is not null then array(
+    select s.value ->> 'id' from json_array_elements(w.document -> 'steps') s
+    where s.value -> 'signal' ->> 'name' = $3) end as steps
+from workflow_runs r
+left join workflows w on w.workspace = r.workspace and w.name = r.name and w.version = r.version
+where r.workspace = $1 and r.id = $2
+
 -- name: signal_run
 -- One commit of a signal.
 select signal_run($1, $2, $3, $4, $5, $6, $7)
