@@ -12,7 +12,7 @@ from typing import Any, Final
 from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.workflows.document import FailureCode
 from cluster.domain.workflows.machine import Run, source_of
-from cluster.domain.workflows.stored import StoredRun, task_id, task_ids
+from cluster.domain.workflows.stored import StoredRun, result_ids, task_id
 from cluster.domain.workflows.values import FAILURE, INPUT, Unresolved
 from cluster.ports.workflows import WorkspaceWorkflows
 
@@ -81,13 +81,14 @@ class Values:
         if state.total is None:
             value = state.result if state.signal is None else (await self.signals(stored))[state.signal]
             return value, len(canonical_json(value))
-        ids = task_ids(stored.id, source, state)
-        results, chars = await self._workflows.results(stored.workspace, ids, MOST_CHARS)
-        if chars <= MOST_CHARS and any(id_ not in results for id_ in ids):
+        ids = result_ids(stored.id, source, state)
+        asked = [id_ for id_ in ids if id_ is not None]
+        results, (chars,) = await self._workflows.results(stored.workspace, [asked], MOST_CHARS)
+        if chars <= MOST_CHARS and len(results) < len(asked):
             raise Unresolved(
                 f"The result of {source} was removed; replay the run from that step.", FailureCode.RESULT_REMOVED
             )
-        values = [results.get(id_) for id_ in ids]
+        values = [None if id_ is None else results.get(id_) for id_ in ids]
         return (values if state.fan_out else values[0]), chars
 
     def _drop(self, key: tuple[str, str]) -> None:
@@ -95,12 +96,14 @@ class Values:
 
 
 def failure_of(stored: StoredRun, run: Run, step_id: str) -> dict[str, Any]:
-    """Why a step failed, for the step that handles it. ``task_id``: the task that failed, None if none had started."""
+    """Why a step failed, for the step that handles it. ``task_id`` or ``deliberation_id``: what failed, None if none had
+    started."""
     state = run.steps[step_id]
-    task = task_id(state.run or stored.id, step_id, state.failed[-1]) if state.failed else None
+    failed = task_id(state.run or stored.id, step_id, state.failed[-1]) if state.failed else None
     return {
         "step": step_id,
         "code": None if state.code is None else state.code.value,
         "message": state.reason,
-        "task_id": task,
+        "task_id": None if state.deliberates else failed,
+        "deliberation_id": failed if state.deliberates else None,
     }

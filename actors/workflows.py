@@ -18,12 +18,22 @@ from typing import Any, Final
 from actors.messages import CancelRequest
 from actors.under_policies import judged_items
 from actors.workflow_values import Values
-from cluster.domain.base.errors import Conflict, ControlPlaneError, Fenced, InternalError, NotFound, TryLater
+from cluster.domain.base.errors import (
+    Conflict,
+    ControlPlaneError,
+    Fenced,
+    InternalError,
+    InvalidRequest,
+    NotFound,
+    TryLater,
+)
 from cluster.domain.base.expressions import ConditionFailed, Expression
 from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.base.log import LogRecord, Origin, record_for
+from cluster.domain.deliberation.stored import NewDeliberation
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.domain.tasks.template import templated_task
+from cluster.domain.workflows.deliberations import DELIBERATION_ENDS, run_deliberation, why_refused, why_undecided
 from cluster.domain.workflows.document import INDEX, PRINCIPAL, FailureCode, Step, Workflow, workflow_of
 from cluster.domain.workflows.machine import (
     ALONE,
@@ -53,6 +63,7 @@ from cluster.domain.workflows.stored import TASK_ENDS, StoredRun, StoredWorkflow
 from cluster.domain.workflows.values import ITEM, Unresolved, references, resolved
 from cluster.domain.workflows.waits import NoTime
 from cluster.ports.clock import Clock
+from cluster.ports.deliberations import WorkspaceDeliberations
 from cluster.ports.log import Region
 from cluster.ports.policies import WorkspacePolicies
 from cluster.ports.tasks import SubmitItem
@@ -83,6 +94,15 @@ DUE: Final = 100
 ROUTE: Final = "workflows"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stop:
+    """A task or a deliberation of a run that is to end."""
+
+    run: StoredRun
+    id: str
+    deliberates: bool
+
+
 @dataclass(slots=True)
 class _Commit:
     """What one commit is made of. ``seq``: the last row that it takes in."""
@@ -91,7 +111,8 @@ class _Commit:
     changed: set[str] = field(default_factory=set)
     records: list[LogRecord] = field(default_factory=list)
     tasks: dict[str, SubmitItem] = field(default_factory=dict)
-    stops: list[tuple[StoredRun, str]] = field(default_factory=list)
+    deliberations: dict[str, NewDeliberation] = field(default_factory=dict)
+    stops: list[_Stop] = field(default_factory=list)
     missed: dict[str, set[str]] = field(default_factory=dict)
     room: int = PAGE
     seq: int = 0
@@ -107,7 +128,8 @@ def _event_of(row: RunRow) -> Event | None:
     task = task_of(row.entity)
     if task is not None:
         _, step_id, index = task
-        return ItemEnded(step=step_id, index=index, code=TASK_ENDS[row.kind])
+        code = why_undecided(row.data["terminal"]) if row.kind in DELIBERATION_ENDS else TASK_ENDS[row.kind]
+        return ItemEnded(step=step_id, index=index, code=code)
     if row.kind == "workflow.run_cancel_requested":
         return CancelAsked()
     if row.kind == "workflow.run_signalled":
@@ -141,6 +163,7 @@ class WorkflowKeeper:
         *,
         workflows: Workflows,
         policies: Callable[[], WorkspacePolicies],
+        deliberations: Callable[[], WorkspaceDeliberations],
         region: Region,
         cancel: Callable[[CancelRequest], Awaitable[Any]],
         doorbell: Doorbell,
@@ -149,6 +172,7 @@ class WorkflowKeeper:
     ) -> None:
         self._workflows = workflows
         self._policies = policies
+        self._deliberations = deliberations
         self._region = region
         self._cancel = cancel
         self._doorbell = doorbell
@@ -263,7 +287,10 @@ class WorkflowKeeper:
     async def _take_in(self, commit: _Commit, run_id: str, row: RunRow) -> None:
         stored, run = commit.runs[run_id]
         if row.data.get("stopping"):
-            commit.stops += [(stored, task_id(run_id, *task)) for task in sorted(run.stopping)]
+            commit.stops += [
+                _Stop(run=stored, id=task_id(run_id, *task), deliberates=run.workflow.steps[task[0]].deliberates)
+                for task in sorted(run.stopping)
+            ]
         event = _event_of(row)
         if event is None:
             return
@@ -282,7 +309,8 @@ class WorkflowKeeper:
                 events += await self._carry_out(commit, stored, run, effect)
             # What was to start with this commit and is to be stopped already is not submitted.
             for step_id, index in sorted(run.stopping - before.stopping):
-                if commit.tasks.pop(task_id(run_id, step_id, index), None) is not None:
+                id_ = task_id(run_id, step_id, index)
+                if commit.tasks.pop(id_, None) is not None or commit.deliberations.pop(id_, None) is not None:
                     events.append(ItemEnded(step=step_id, index=index, code=FailureCode.CANCELLED))
         if run != before or len(commit.records) > seen:
             commit.changed.add(run_id)
@@ -364,10 +392,9 @@ class WorkflowKeeper:
         return found
 
     async def _start(self, commit: _Commit, stored: StoredRun, run: Run, effect: Start) -> list[Event]:
-        """Adds the tasks to the commit; returns the ends of those that cannot start."""
+        """Adds the tasks or deliberations to the commit; returns the ends of those that cannot start."""
         of = run.workflow.steps[effect.step]
         commit.room -= len(effect.indexes) * (1 if of.is_map else ALONE)
-        document, _ = await self._document(stored)
         sources = {found.source for found in references(of.input)} - {ITEM}
         failed: list[Event] = []
         try:
@@ -377,24 +404,49 @@ class WorkflowKeeper:
             code = FailureCode(error.code)
             return [ItemEnded(step=of.id, index=index, code=code, reason=error.message) for index in effect.indexes]
         most = MOST_ITEM_CHARS if of.is_map else MOST_INPUT_CHARS
-        now, owner = self._clock.now(), stored.owner()
-        starting: dict[int, SubmitItem] = {}
+        inputs: dict[int, Any] = {}
         for index in effect.indexes:
-            id_ = task_id(stored.id, of.id, index)
             try:
-                payload = resolved(of.input, values | ({ITEM: items[index]} if of.is_map else {}))
+                given = resolved(of.input, values | ({ITEM: items[index]} if of.is_map else {}))
             except Unresolved as error:
                 code, reason = FailureCode.INPUT_UNRESOLVED, error.message
             else:
-                if len(canonical_json(payload)) <= most:
-                    task = templated_task(document.templates[of.id], id=id_, origin=owner, now=now)
-                    metadata = {**stored.metadata, **task.metadata, "workflow_run": stored.id, "step": of.id}
-                    task = replace(task, payload=payload, metadata=metadata)
-                    key = IdempotencyKey(route=ROUTE, key=id_, body_digest=b"")
-                    starting[index] = SubmitItem(task=task, idempotency=key)
+                if len(canonical_json(given)) <= most:
+                    inputs[index] = given
                     continue
                 code, reason = FailureCode.INPUT_TOO_LARGE, f"The input has more than {most:,} characters of JSON."
             failed.append(ItemEnded(step=of.id, index=index, code=code, reason=reason))
+        if of.deliberates:
+            return failed + self._admit(commit, stored, of, inputs)
+        return failed + await self._submit(commit, stored, of, inputs)
+
+    def _admit(self, commit: _Commit, stored: StoredRun, of: Step, asked: dict[int, Any]) -> list[Event]:
+        """Adds deliberations by their index to the commit; returns the ends of those that cannot be asked."""
+        failed: list[Event] = []
+        for index, fields in asked.items():
+            id_ = task_id(stored.id, of.id, index)
+            now, owner = self._clock.now(), stored.owner()
+            try:
+                commit.deliberations[id_] = run_deliberation(
+                    fields, id=id_, origin=owner, metadata=stored.metadata, now=now
+                )
+            except InvalidRequest as error:
+                code, reason = FailureCode.INVALID_DELIBERATION, why_refused(error)
+                failed.append(ItemEnded(step=of.id, index=index, code=code, reason=reason))
+        return failed
+
+    async def _submit(self, commit: _Commit, stored: StoredRun, of: Step, payloads: dict[int, Any]) -> list[Event]:
+        """Adds tasks by their index to the commit; returns the ends of those that policies refuse."""
+        document, _ = await self._document(stored)
+        now, owner = self._clock.now(), stored.owner()
+        starting: dict[int, SubmitItem] = {}
+        for index, payload in payloads.items():
+            id_ = task_id(stored.id, of.id, index)
+            task = templated_task(document.templates[of.id], id=id_, origin=owner, now=now)
+            metadata = {**stored.metadata, **task.metadata, "workflow_run": stored.id, "step": of.id}
+            key = IdempotencyKey(route=ROUTE, key=id_, body_digest=b"")
+            starting[index] = SubmitItem(task=replace(task, payload=payload, metadata=metadata), idempotency=key)
+        failed: list[Event] = []
         found = await judged_items(self._policies(), list(starting.values()))
         for (index, item), each in zip(starting.items(), found, strict=True):
             if each.denied is None:
@@ -408,7 +460,7 @@ class WorkflowKeeper:
         assert self._stored is not None
         now = self._clock.now()
         runs = []
-        started = Counter(id_.partition(".")[0] for id_ in commit.tasks)
+        started = Counter(id_.partition(".")[0] for id_ in (*commit.tasks, *commit.deliberations))
         for run_id in sorted(commit.changed):
             stored, run = commit.runs[run_id]
             before = {(step_id, index) for step_id, index in stored.state.get("stopping", ())}
@@ -422,19 +474,28 @@ class WorkflowKeeper:
             if not run.status.ended:
                 commit.records.append(self._record(stored, "workflow.run_advanced", data))
         tasks = list(commit.tasks.values())
-        await self._workflows.advance((self._stored, commit.seq), runs, commit.records, tasks)
+        deliberations = list(commit.deliberations.values())
+        await self._workflows.advance((self._stored, commit.seq), runs, commit.records, tasks, deliberations)
         self._stored = commit.seq
         topics = [WakeTopic.WORKFLOWS, *(topics_for(tasks) if tasks else ())]
+        if deliberations:
+            topics.append(WakeTopic.DELIBERATIONS)
         await self._doorbell.notify(*topics)
 
-    async def _stop_tasks(self, stops: Sequence[tuple[StoredRun, str]]) -> None:
-        """Asks the scheduler to cancel tasks; those that have ended meanwhile are left."""
+    async def _stop_tasks(self, stops: Sequence[_Stop]) -> None:
+        """Asks for the end of tasks and deliberations; those that have ended meanwhile are left."""
         for n in range(0, len(stops), CANCELLING):
-            await asyncio.gather(*(self._stop_task(run, id_) for run, id_ in stops[n : n + CANCELLING]))
+            await asyncio.gather(*(self._stop_task(stop) for stop in stops[n : n + CANCELLING]))
+        if any(stop.deliberates for stop in stops):
+            await self._doorbell.notify(WakeTopic.DELIBERATIONS)
 
-    async def _stop_task(self, run: StoredRun, id_: str) -> None:
-        cause = run.owner().cause
-        request = CancelRequest(workspace=run.workspace, principal=PRINCIPAL, task_id=id_, cause=cause)
+    async def _stop_task(self, stop: _Stop) -> None:
+        origin = Origin(workspace=stop.run.workspace, principal=PRINCIPAL, cause=stop.run.owner().cause)
+        if stop.deliberates:
+            record = record_for(origin, self._clock.now(), "deliberation.cancel_requested", stop.id)
+            await self._deliberations().cancel(origin.workspace, stop.id, record)
+            return
+        request = CancelRequest(workspace=origin.workspace, principal=PRINCIPAL, task_id=stop.id, cause=origin.cause)
         with contextlib.suppress(Conflict, NotFound):
             await self._cancel(request)
 

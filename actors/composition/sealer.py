@@ -53,6 +53,7 @@ def make(it: Context) -> Any:
     workflows = WorkflowKeeper(
         workflows=resources.stores.workflows,
         policies=lambda: resources.stores.policies,
+        deliberations=lambda: resources.stores.deliberations,
         region=resources.stores.region,
         cancel=shard.request,
         doorbell=resources.doorbell,

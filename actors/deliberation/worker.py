@@ -34,6 +34,7 @@ from cluster.domain.deliberation.machine import (
 from cluster.domain.deliberation.state import Phase, State, TurnKey, fold
 from cluster.domain.deliberation.stored import Deliberation, JournalAppend, JournalEvent, TakenDeliberation
 from cluster.domain.deliberation.wire import ended_row, log_rows
+from cluster.domain.workflows.stored import is_of_run
 from cluster.log.follower import LogFollower
 from cluster.ports.access import WorkspaceStates
 from cluster.ports.agents import AgentStore
@@ -201,7 +202,8 @@ class DeliberationWorker:
 
     async def _append(self, items: Sequence[JournalAppend]) -> Sequence[bool]:
         done = await self._store.append(items)
-        await self._doorbell.notify(WakeTopic.DELIBERATIONS)
+        ends_step = any(item.terminal is not None and is_of_run(item.request_id) for item in items)
+        await self._doorbell.notify(WakeTopic.DELIBERATIONS, *((WakeTopic.WORKFLOWS,) if ends_step else ()))
         return done
 
     async def _take(self, request_ids: Sequence[str]) -> Sequence[TakenDeliberation | None]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from cluster.domain.audit.retention import Stub
 from cluster.domain.base.log import LogRecord
+from cluster.domain.deliberation.stored import NewDeliberation
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.domain.workflows.document import RunStatus
 from cluster.domain.workflows.stored import SignalAnswer, StoredRun, StoredWorkflow
@@ -70,15 +71,21 @@ class WorkspaceWorkflows(Protocol):
     async def signal(self, record: LogRecord, name: str, value: Any, steps: Sequence[str]) -> SignalAnswer:
         """Stores the value of a signal of the record's run for ``steps``, unless all of them have ended."""
 
+    async def waiting(self, workspace: str, run_id: str, signal: str) -> tuple[bool, builtins.list[str] | None]:
+        """(whether there is the run, its steps that wait for a signal, which are not known if its workflow was deleted)."""
+
     async def signals(self, workspace: str, run_id: str) -> dict[str, Any]:
         """The values of the signals that a run was sent, by name."""
 
-    async def results(self, workspace: str, task_ids: Sequence[str], most_chars: int) -> tuple[dict[str, Any], int]:
-        """The results by id of those of the tasks that are kept (None: without one), and their characters of JSON together. If
-        those are more than ``most_chars``, there are no results."""
+    async def results(
+        self, workspace: str, steps: Sequence[Sequence[str]], most_chars: int
+    ) -> tuple[dict[str, Any], builtins.list[int]]:
+        """The results by id of those of the tasks and deliberations that are kept (None: without one), and for each step the
+        characters of JSON of its own. A step is left out if there is no room for it beside those before it, of ``most_chars``
+        in all."""
 
-    async def kept(self, workspace: str, task_ids: Sequence[str]) -> builtins.list[str]:
-        """Those of the tasks that retention has not removed."""
+    async def kept(self, workspace: str, ids: Sequence[str]) -> builtins.list[str]:
+        """Those of the tasks and deliberations that retention has not removed."""
 
     async def remove(self, records: Sequence[LogRecord]) -> builtins.list[str]:
         """Deletes the workflows and the ended runs that the records name, and returns those that there were. A workflow of
@@ -109,9 +116,10 @@ class Workflows(WorkspaceWorkflows, Protocol):
         runs: Sequence[StoredRun],
         records: Sequence[LogRecord],
         tasks: Sequence[SubmitItem],
+        deliberations: Sequence[NewDeliberation] = (),
     ) -> None:
-        """Moves the cursor from its first value to its second, and stores the runs, their rows and their tasks, all in one
-        commit or nothing.
+        """Moves the cursor from its first value to its second, and stores the runs, their rows, their tasks and their
+        deliberations, all in one commit or nothing.
 
         Raises: `Fenced` if another process has moved the cursor; `Conflict` (``run_changed``) if one of the runs is no longer
         there, or was sent a signal that it has given up."""

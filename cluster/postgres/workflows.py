@@ -11,13 +11,17 @@ from typing import Any
 from cluster.domain.audit.retention import Stub
 from cluster.domain.base.json_writing import canonical_json, json_writer
 from cluster.domain.base.log import LogRecord
+from cluster.domain.deliberation.stored import Deliberation, NewDeliberation
+from cluster.domain.deliberation.wire import result_wire
 from cluster.domain.tasks.task import IdempotencyKey
+from cluster.domain.workflows.deliberations import DELIBERATION_ENDS
 from cluster.domain.workflows.document import MOST_WORKFLOWS, RunStatus
 from cluster.domain.workflows.stored import RUN_PREFIX, TASK_ENDS, SignalAnswer, StoredRun, StoredWorkflow
 from cluster.domain.workflows.waits import MOST_SIGNALS_CHARS
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.totals import Total
 from cluster.ports.workflows import RunRow
+from cluster.postgres.deliberations import admit_arguments
 from cluster.postgres.log import Epoch, log_rows
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import in_one_statement, queries
@@ -88,19 +92,26 @@ class PostgresWorkflows:
         given = (name, canonical_json(value), list(steps), MOST_SIGNALS_CHARS)
         return SignalAnswer(await self._commit("signal_run", *given, log_rows([record], self._epoch)))
 
+    async def waiting(self, workspace: str, run_id: str, signal: str) -> tuple[bool, builtins.list[str] | None]:
+        rows = await self._pool.rows(_SQL["run_waits"], workspace, run_id, signal)
+        return (True, rows[0]["steps"]) if rows else (False, None)
+
     async def signals(self, workspace: str, run_id: str) -> dict[str, Any]:
         signals: dict[str, Any] = json.loads(await self._pool.value(_SQL["run_signals"], workspace, run_id) or "{}")
         return signals
 
-    async def results(self, workspace: str, task_ids: Sequence[str], most_chars: int) -> tuple[dict[str, Any], int]:
-        rows = await self._pool.rows(_SQL["step_results"], workspace, list(task_ids), most_chars)
-        chars = int(rows[0]["chars"]) if rows else 0
-        if chars > most_chars:
-            return {}, chars
-        return {row["id"]: None if row["result"] is None else json.loads(row["result"]) for row in rows}, chars
+    async def results(
+        self, workspace: str, steps: Sequence[Sequence[str]], most_chars: int
+    ) -> tuple[dict[str, Any], builtins.list[int]]:
+        ids = [id_ for of_step in steps for id_ in of_step]
+        numbers = [n for n, of_step in enumerate(steps, 1) for _ in of_step]
+        rows = await self._pool.rows(_SQL["step_results"], workspace, ids, numbers, len(steps), most_chars)
+        chars = {row["step"]: int(row["chars"]) for row in rows}
+        found = {row["id"]: _result(row, workspace) for row in rows if row["id"] is not None}
+        return found, [chars[n] for n in range(1, len(steps) + 1)]
 
-    async def kept(self, workspace: str, task_ids: Sequence[str]) -> builtins.list[str]:
-        return [row["id"] for row in await self._pool.rows(_SQL["kept_tasks"], workspace, list(task_ids))]
+    async def kept(self, workspace: str, ids: Sequence[str]) -> builtins.list[str]:
+        return [row["id"] for row in await self._pool.rows(_SQL["kept_work"], workspace, list(ids))]
 
     async def remove(self, records: Sequence[LogRecord]) -> builtins.list[str]:
         return list(await self._commit("remove_workflows", log_rows(records, self._epoch)))
@@ -116,7 +127,8 @@ class PostgresWorkflows:
         return int(await self._commit("begin_advancing"))
 
     async def rows(self, after: int, limit: int) -> tuple[builtins.list[RunRow], int]:
-        found = await self._pool.rows(_SQL["run_rows"], after, limit, list(TASK_ENDS), f"{RUN_PREFIX}_")
+        ends = [*TASK_ENDS, *DELIBERATION_ENDS]
+        found = await self._pool.rows(_SQL["run_rows"], after, limit, ends, f"{RUN_PREFIX}_")
         rows = [
             RunRow(
                 seq=row["seq"],
@@ -140,6 +152,7 @@ class PostgresWorkflows:
         runs: Sequence[StoredRun],
         records: Sequence[LogRecord],
         tasks: Sequence[SubmitItem],
+        deliberations: Sequence[NewDeliberation] = (),
     ) -> None:
         own = (
             self._epoch.region,
@@ -151,6 +164,9 @@ class PostgresWorkflows:
         parts = [(_SQL["advance_runs"], own)]
         if tasks:
             parts.extend(submit_parts(tasks, self._epoch))
+        if deliberations:
+            admitted = admit_arguments(deliberations, self._epoch)
+            parts.append((queries("deliberations")["admit_deliberations"], admitted))
         await self._pool.rows(*in_one_statement(parts))
 
     async def _commit(self, statement: str, *arguments: Any) -> Any:
@@ -176,6 +192,31 @@ def _row(run: StoredRun) -> dict[str, Any]:
         "missed": sorted(run.missed),
         "replays": run.replays,
     }
+
+
+def _result(row: Any, workspace: str) -> Any:
+    result = None if row["result"] is None else json.loads(row["result"])
+    if row["terminal"] is None:
+        return result
+    ended = Deliberation(
+        request_id=row["id"],
+        task_id=row["id"],
+        workspace=workspace,
+        principal="",
+        admitted_at=row["admitted_at"],
+        deadline_at=row["admitted_at"],
+        contract={"rounds": int(row["rounds"]), "mode": row["mode"]},
+        contract_digest=b"",
+        mode="async",
+        state=row["terminal"],
+        terminal=row["terminal"],
+        result=result,
+        completed_at=row["completed_at"],
+        owner=None,
+        fence=0,
+        events=0,
+    )
+    return result_wire(ended)
 
 
 def _run(row: Any) -> StoredRun:

@@ -123,7 +123,7 @@ PAYLOADS: Mapping[str, str] = {
     "Schedule": "task deliberation",  # payload and metadata, the question and its material
     "Policy": "description metadata",
     "Violation": "resolution_notes metadata",
-    "Hook": "task metadata input",
+    "Hook": "task signal metadata input",
     "POST /hooks": "task metadata input",
     "POST /hooks/{hook_name}/rotate": "task metadata input",
     "Workflow": "document",  # inputs that its author wrote

@@ -321,14 +321,15 @@ SHAPES["Schedule"] = fields(
 )  # fmt: skip
 SHAPES["Hook"] = fields(
     name=ID, path=TEXT, paused=YES_OR_NO, task_type=nullable(TEXT), task=nullable(MAP), workflow=nullable(ID),
-    version=nullable(COUNT), metadata=nullable(MAP), input=ANYTHING, rate_per_minute=NUMBER,
+    signal=nullable(MAP), version=nullable(COUNT), metadata=nullable(MAP), input=ANYTHING, rate_per_minute=NUMBER,
     secrets=listed(fields(ends_at=nullable(EPOCH))), revision=COUNT, created_at=EPOCH, created_by=TEXT, changed_at=EPOCH,
     changed_by=TEXT,
 )  # fmt: skip
 SHAPES["Workflow"] = fields(name=TEXT, version=COUNT, created_at=EPOCH, created_by=TEXT, steps=listed(ID), document=MAP)
 SHAPES["RunStep"] = fields(
     id=ID, status=words(StepStatus), tasks=nullable(COUNT), started=COUNT, open=COUNT, failed=COUNT, failed_items=listed(COUNT),
-    first_task_id=nullable(ID), code=nullable(words(FailureCode)), reason=TEXT, started_at=nullable(EPOCH),
+    first_task_id=nullable(ID), first_deliberation_id=nullable(ID), code=nullable(words(FailureCode)), reason=TEXT,
+    started_at=nullable(EPOCH),
     ended_at=nullable(EPOCH), waits_until=nullable(EPOCH), result_opt=ANYTHING, result_left_out_opt=YES_OR_NO,
 )  # fmt: skip
 SHAPES["WorkflowRun"] = fields(

@@ -18,6 +18,7 @@ from cluster.domain.deliberation.request_ids import request_id_in
 from cluster.domain.deliberation.stored import Deliberation, NewDeliberation
 from cluster.domain.deliberation.wire import STATES_OF, record_wire, result_wire, status_wire, transcript_wire
 from cluster.domain.tasks.task import IdempotencyKey
+from cluster.domain.workflows.stored import is_of_run
 from cluster.ports.deliberations import DeliberationQuery
 from cluster.ports.totals import Total
 from cluster.ports.wake_ups import WakeTopic
@@ -46,6 +47,8 @@ def admission(gate: Gateway, body: Deliberate, asker: Origin, key: str | None, i
     material = {name: getattr(body, name) for name in MATERIAL}
     check_json(material, "documents, attachments and evidence")
     home = gate.settings.workspace
+    if body.request_id is not None and is_of_run(body.request_id):
+        raise InvalidRequest("request_id is that of a workflow's step; choose another one.", "invalid_id")
     chosen = body.request_id and request_id_in(asker.workspace, home, body.request_id)
     request_id = chosen or gate.new_id("delib")
     digest = body_digest(body.model_dump(mode="json"))

@@ -1,4 +1,4 @@
-"""Where webhooks of others arrive: each that is signed with a secret of its hook starts a task or a run, once.
+"""Where webhooks of others arrive: each that is signed with a secret of its hook starts a task or a run, or is a signal, once.
 
 The route needs no principal of ours: the signature proves who sent the webhook, and what it may start is what the hook says. One
 that counts for no hook is answered alike whether there is a hook of this name or not, counts as a failed login of its address,
@@ -18,7 +18,7 @@ from cluster.domain.access.permissions import Permission
 from cluster.domain.access.principal import Principal
 from cluster.domain.access.rate_limits import Rate, whole_seconds
 from cluster.domain.access.workspaces import WorkspaceState
-from cluster.domain.base.errors import Conflict, InvalidRequest, RateLimited, Unauthenticated
+from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound, RateLimited, Removed, Unauthenticated
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json
 from cluster.domain.base.log import Origin
@@ -36,7 +36,8 @@ from serve_app.auth.routing import GuardedRouter
 from serve_app.auth.shared_limits import SharedLimits
 from serve_app.auth.suspension import check_starts
 from serve_app.gateway import Gateway, gateway
-from serve_app.routes.workflows import known_workflow, started_run
+from serve_app.http.idempotency import answered_once
+from serve_app.routes.workflows import check_signal_value, known_workflow, sent_signal, started_run
 from serve_app.under_policies import under_policies
 
 router = GuardedRouter(tags=["hooks"])
@@ -50,11 +51,12 @@ async def call_hook(
     request: Request, hook_name: str, workspace_id: str | None = Query(None, description="As in the hook's path.")
 ) -> dict[str, Any]:
     """Takes a webhook (Standard Webhooks: the headers webhook-id, webhook-timestamp, webhook-signature over id, time and body)
-    and starts what the hook says; the same webhook-id gives the same task or run again. The body is JSON. 400
-    (`InvalidRequest`) if the body is none, or lacks what the hook's input refers to (``input_unresolved``); 401
+    and starts or signals what the hook says; the same webhook-id gives the same task or run again. The body is JSON. 400
+    (`InvalidRequest`) if the body is none, or lacks what the hook refers to (``input_unresolved``); 401
     (`Unauthenticated`) if the signature counts for no hook or its time is more than five minutes from ours; 403
     (`Forbidden`, `PolicyDenied`) if the workspace is suspended or a policy refuses the task; 404 (`NotFound`) if its
-    workflow was deleted; 409 (`Conflict`, ``hook_paused``); 429 (`RateLimited`) if the hook is called more often than its rate
+    workflow was deleted, or no run waits for the signal (``signal_not_found``); 409 (`Conflict`) if the hook is paused
+    (``hook_paused``) or the run takes the signal no more; 429 (`RateLimited`) if the hook is called more often than its rate
     allows."""
     gate = gateway(request)
     webhook = signed({name: request.headers.getlist(name) for name in (ID_HEADER, TIME_HEADER, SIGNATURE_HEADER)})
@@ -66,10 +68,35 @@ async def call_hook(
         raise Conflict(f"The hook {hook.name} is paused; send the webhook again when it is resumed.", "hook_paused")
     await _count(request, hook)
     body = _json(await request.body())
+    if "signal" in hook.starts:
+        return await _signal(gate, asker, hook, webhook.id, body)
     given = hook.given(webhook.id, body)
     if "task" in hook.starts:
         return {"task_id": await _start_task(gate, asker, hook, webhook.id, given), "run_id": None}
     return {"task_id": None, "run_id": await _start_run(gate, asker, hook, webhook.id, given)}
+
+
+async def _signal(gate: Gateway, asker: Origin, hook: Hook, webhook_id: str, body: Any) -> dict[str, Any]:
+    """Signals the run that the webhook names, and answers a repeat as the first one. Whether there is no such run or none of its
+    steps waits for the signal is not told apart: whoever may send webhooks may not look at runs.
+
+    Raises: `InvalidRequest`, `NotFound` or `Conflict` if there is no signal."""
+
+    async def send() -> dict[str, Any]:
+        run_id, name = hook.signalled(webhook_id, body)
+        value = hook.given(webhook_id, body)
+        check_signal_value(value)
+        try:
+            await sent_signal(gate, asker, run_id, name, value)
+        except (NotFound, Removed, InvalidRequest):
+            raise NotFound(
+                f"No run that waits for a signal fits this webhook; see signal of the hook {hook.name}.",
+                "signal_not_found",
+            ) from None
+        return {"task_id": None, "run_id": run_id}
+
+    # The id alone says what is a repeat, as with tasks and runs: some senders write the attempt into the body.
+    return await answered_once(gate, asker, "hooks", hook.start_id(webhook_id), None, send)
 
 
 async def _sender(request: Request, gate: Gateway, webhook: Signed, name: str, workspace: str | None) -> Hook:

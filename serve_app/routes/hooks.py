@@ -113,7 +113,7 @@ async def update_hook(
     async def update() -> dict[str, Any]:
         return await _changed(gate, asker, hook_name, change, "hook.updated")
 
-    return await answered_once(gate, asker, f"hooks/update/{hook_name}", key, body.model_dump(mode="json"), update)
+    return await answered_once(gate, asker, f"hooks/update/{hook_name}", key, body.for_digest(), update)
 
 
 @router.post("/hooks/{hook_name}/rotate")
@@ -185,15 +185,21 @@ async def _starts(gate: Gateway, asker: Origin, body: HookFields) -> dict[str, A
 
     Raises: `InvalidRequest` if that is not exactly one thing, or too large; `NotFound` if there is no such workflow."""
     check_input(body.input)
-    if (body.task is None) is (body.workflow is None):
-        raise InvalidRequest("Give either task or workflow: what a webhook starts.", "invalid_hook")
-    if body.task is not None:
+    if [body.task, body.workflow, body.signal].count(None) != 2:
+        raise InvalidRequest("Give either task, workflow or signal: what a webhook starts.", "invalid_hook")
+    if body.workflow is None:
         for name in ("version", "metadata"):
             if getattr(body, name) is not None:
                 raise InvalidRequest(
                     f"{name} is of a workflow; leave it out, or give task.metadata for metadata of the task.",
                     "invalid_hook",
                 )
+    starts: dict[str, Any]
+    if body.signal is not None:
+        starts = {"signal": body.signal.model_dump(mode="json")}
+        for name, template in starts["signal"].items():
+            check_input(template, f"signal.{name}")
+    elif body.task is not None:
         starts = task_template(new_task(gate, "task", body.task.submit(), asker, gate.clock.now()))
     else:
         assert body.workflow is not None

@@ -4,26 +4,34 @@ A replica stores documents and new runs. Runs are advanced where the zone's prim
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import Query, Request
 
 from cluster.domain.access.permissions import Permission
-from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound, Removed
+from cluster.domain.base.errors import Conflict, ControlPlaneError, InvalidRequest, NotFound, Removed
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json
 from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.base.log import Origin, record_for
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.domain.tasks.template import task_template
-from cluster.domain.workflows.document import MOST_VERSIONS, RunStatus, StepStatus, waiting_for, workflow_of
+from cluster.domain.workflows.deliberations import check_deliberation
+from cluster.domain.workflows.document import (
+    MOST_VERSIONS,
+    RunStatus,
+    StepStatus,
+    deliberates,
+    workflow_of,
+)
 from cluster.domain.workflows.machine import Run
 from cluster.domain.workflows.replay import replay_of
-from cluster.domain.workflows.stored import RUN_PREFIX, SignalAnswer, StoredRun, StoredWorkflow, task_ids
+from cluster.domain.workflows.stored import RUN_PREFIX, SignalAnswer, StoredRun, StoredWorkflow, result_ids
 from cluster.domain.workflows.waits import MOST_SIGNAL_CHARS, MOST_SIGNALS_CHARS
 from cluster.ports.wake_ups import WakeTopic
-from serve_app.auth.admission import Asker, requires
+from serve_app.auth.admission import Asker, admit, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency, answered_once
@@ -66,9 +74,14 @@ async def known_workflow(gate: Gateway, asker: Origin, name: str, version: int |
 async def _known_run(gate: Gateway, asker: Origin, run_id: str) -> StoredRun:
     found = (await gate.workflows.runs(asker.workspace, [check_id(run_id, "run_id")])).get(run_id)
     if found is None:
-        stub = await gate.workflows.stub(asker.workspace, run_id)
-        raise NotFound(f"There is no run {run_id}.", "run_not_found") if stub is None else stub.error("run")
+        raise await _absent(gate, asker, run_id)
     return found
+
+
+async def _absent(gate: Gateway, asker: Origin, run_id: str) -> ControlPlaneError:
+    """What says that there is no such run any more, or never was."""
+    stub = await gate.workflows.stub(asker.workspace, run_id)
+    return NotFound(f"There is no run {run_id}.", "run_not_found") if stub is None else stub.error("run")
 
 
 @router.get("/workflow-schema")
@@ -91,8 +104,9 @@ async def list_workflows(request: Request, asker: Asker, limit: Limit = 100, off
 @requires(Permission.TASKS_WRITE)
 async def apply_workflow(request: Request, body: WorkflowDocument, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Stores a document as the next version of the workflow of its name; the same document again is no new version. Runs that
-    were started keep theirs. 400 (`InvalidRequest`, ``invalid_workflow`` or ``limit_exceeded``) if its steps cannot be, 409
-    (`Conflict`) if the workspace has 1,000 workflows."""
+    were started keep theirs. One that deliberates also takes the permission to start a deliberation. 400 (`InvalidRequest`,
+    ``invalid_workflow`` or ``limit_exceeded``) if its steps cannot be, 409 (`Conflict`) if the workspace has 1,000
+    workflows."""
     gate = gateway(request)
     check_json(body.model_dump(exclude_unset=True), "the document")  # before NaN becomes null, as JSON has none
     document = body.model_dump(mode="json", exclude_unset=True)
@@ -103,6 +117,10 @@ async def apply_workflow(request: Request, body: WorkflowDocument, asker: Asker,
         )
     workflow_of(document)
     now = gate.clock.now()
+    await _may_start(request, document)
+    for step in body.steps:
+        if (asked := step.question()) is not None:
+            _check_asked(step.id, asked)
     templates = {
         step.id: task_template(new_task(gate, "task", task.submit(), asker, now))
         for step in body.steps
@@ -143,6 +161,22 @@ async def _applied(
     raise Conflict(f"Others store versions of {name} now; try again.", "workflow_changed")
 
 
+def _check_asked(step_id: str, asked: dict[str, Any]) -> None:
+    """Raises: `InvalidRequest` if the step can never ask this."""
+    try:
+        check_deliberation(asked)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"Step {step_id}: {error.message}", error.code) from None
+
+
+async def _may_start(request: Request, document: Mapping[str, Any]) -> None:
+    """Whoever starts deliberations by a run needs the permission to start one.
+
+    Raises: `Forbidden`, `Unauthenticated`."""
+    if deliberates(document):
+        await admit(request, Permission.DELIBERATIONS_WRITE)
+
+
 @router.get("/workflows/{name}")
 @requires(Permission.TASKS_READ)
 async def get_workflow(request: Request, name: str, asker: Asker, version: Version = None) -> dict[str, Any]:
@@ -170,12 +204,14 @@ async def delete_workflow(request: Request, name: str, asker: Asker, key: Idempo
 @router.post("/workflows/{name}/runs", status_code=201)
 @requires(Permission.TASKS_WRITE)
 async def start_run(request: Request, name: str, body: StartRun, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Starts a run, whose tasks are submitted in the caller's name. Send an ``Idempotency-Key`` to make repeats safe. 404
-    (`NotFound`) if there is no such workflow or version, 409 (`Conflict`) if the key was used with another body."""
+    """Starts a run, whose tasks are submitted in the caller's name. One that deliberates also takes the permission to start a
+    deliberation. Send an ``Idempotency-Key`` to make repeats safe. 404 (`NotFound`) if there is no such workflow or version,
+    409 (`Conflict`) if the key was used with another body."""
     gate = gateway(request)
     check_json(body.input, "input")
     check_run_metadata(body.metadata)
     workflow = await known_workflow(gate, asker, name, body.version)
+    await _may_start(request, workflow.document)
     idem = None
     if key is not None:
         digest = body_digest(body.model_dump(mode="json", exclude_unset=True))
@@ -267,22 +303,21 @@ async def _results(gate: Gateway, run: StoredRun) -> tuple[dict[str, Any], froze
     tasks)."""
     found: dict[str, Any] = {}
     left_out: set[str] = set()
-    room = MOST_RESULTS
     completed = {step_id: state for step_id, state in run.steps.items() if state.status is StepStatus.COMPLETED}
     signalled = any(state.signal is not None for state in completed.values())
     signals = await gate.workflows.signals(run.workspace, run.id) if signalled else {}
     for step_id, state in completed.items():
         if state.total is None:
             found[step_id] = state.result if state.signal is None else signals[state.signal]
-            continue
-        ids = task_ids(run.id, step_id, state)
-        results, chars = await gate.workflows.results(run.workspace, ids, room)
-        if chars > room or any(id_ not in results for id_ in ids):
+    ids = {step: result_ids(run.id, step, state) for step, state in completed.items() if state.total is not None}
+    asked = [[id_ for id_ in of_step if id_ is not None] for of_step in ids.values()]
+    results, _ = await gate.workflows.results(run.workspace, asked, MOST_RESULTS) if asked else ({}, [])
+    for step_id, of_step in ids.items():
+        if any(id_ is not None and id_ not in results for id_ in of_step):
             left_out.add(step_id)
             continue
-        room -= chars
-        values = [results[id_] for id_ in ids]
-        found[step_id] = values if state.fan_out else values[0]
+        values = [None if id_ is None else results[id_] for id_ in of_step]
+        found[step_id] = values if completed[step_id].fan_out else values[0]
     return found, frozenset(left_out)
 
 
@@ -317,7 +352,9 @@ async def replay_run(request: Request, run_id: str, body: ReplayRun, asker: Aske
     old = await _known_run(gate, asker, run_id)
     if old.ended_at is None:
         raise Conflict(f"Run {run_id} has not ended; wait for it or cancel it first.", "open_work")
-    workflow = workflow_of((await known_workflow(gate, asker, old.name, old.version)).document)
+    document = (await known_workflow(gate, asker, old.name, old.version)).document
+    await _may_start(request, document)
+    workflow = workflow_of(document)
     if workflow.steps.keys() != old.steps.keys():
         raise Conflict(f"{old.name} was deleted and applied anew, so start a run of it.", "workflow_changed")
     run = replay_of(Run.from_json(workflow, old.status, old.state, old.ended_at), run_id, body.from_step)
@@ -347,7 +384,7 @@ async def replay_run(request: Request, run_id: str, body: ReplayRun, asker: Aske
 async def _check_kept(gate: Gateway, run: StoredRun) -> None:
     """Raises: `Removed` if a task that the run refers to is no longer there."""
     for step_id, state in run.steps.items():
-        ids = [] if state.run is None else task_ids(run.id, step_id, state)
+        ids = [] if state.run is None else [id_ for id_ in result_ids(run.id, step_id, state) if id_ is not None]
         if ids and len(await gate.workflows.kept(run.workspace, ids)) < len(ids):
             raise Removed(f"Retention has removed what step {step_id} did; replay from it.", "result_removed")
 
@@ -362,29 +399,41 @@ async def signal_run(
     run or none of its steps waits for such a signal, 409 (`Conflict`) if it was sent with another value
     (``already_signalled``), or no step waits for it any more (``already_terminal``)."""
     gate = gateway(request)
-    check_json(body.value, "value")
-    if len(canonical_json(body.value)) > MOST_SIGNAL_CHARS:
-        raise InvalidRequest(
-            f"The value of a signal must not exceed {MOST_SIGNAL_CHARS:,} characters of JSON; send a reference to more.",
-            "limit_exceeded",
-        )
+    check_signal_value(body.value)
 
     async def send() -> dict[str, Any]:
-        run = await _known_run(gate, asker, run_id)
-        workflow = await gate.workflows.get(asker.workspace, run.name, run.version)
-        steps = [] if workflow is None else waiting_for(workflow_of(workflow.document), signal)
-        if run.ended_at is None and not steps:
-            raise NotFound(f"No step of run {run_id} waits for such a signal; see its workflow.", "signal_not_found")
-        now = gate.clock.now()
-        data = {"run_id": run_id, "signal": signal}
-        record = record_for(asker, now, "workflow.run_signalled", run_id, data)
-        _check_sent(await gate.workflows.signal(record, signal, body.value, steps), run_id)
-        gate.notify(WakeTopic.WORKFLOWS)
+        await sent_signal(gate, asker, run_id, signal, body.value)
         return {"run_id": run_id, "signal": signal}
 
     return await answered_once(
         gate, asker, f"workflow-runs/signals/{run_id}/{signal}", key, {"value": body.value}, send
     )
+
+
+def check_signal_value(value: Any) -> None:
+    """Returns if a signal can have this value. Raises: `InvalidRequest` if not."""
+    check_json(value, "value")
+    if len(canonical_json(value)) > MOST_SIGNAL_CHARS:
+        raise InvalidRequest(
+            f"The value of a signal must not exceed {MOST_SIGNAL_CHARS:,} characters of JSON; send a reference to more.",
+            "limit_exceeded",
+        )
+
+
+async def sent_signal(gate: Gateway, asker: Origin, run_id: str, signal: str, value: Any) -> None:
+    """Sends a run a signal. It reads no state of the run, which grows with the steps.
+
+    Raises: `NotFound` if there is no such run or no step of it waits for such a signal, `Removed` if retention has removed
+    the run; `Conflict` if the signal was not taken."""
+    known, steps = await gate.workflows.waiting(asker.workspace, check_id(run_id, "run_id"), signal)
+    if not known:
+        raise await _absent(gate, asker, run_id)
+    if steps == []:
+        raise NotFound(f"No step of run {run_id} waits for such a signal; see its workflow.", "signal_not_found")
+    data = {"run_id": run_id, "signal": signal}
+    record = record_for(asker, gate.clock.now(), "workflow.run_signalled", run_id, data)
+    _check_sent(await gate.workflows.signal(record, signal, value, steps or []), run_id)
+    gate.notify(WakeTopic.WORKFLOWS)
 
 
 def _check_sent(answer: SignalAnswer, run_id: str) -> None:

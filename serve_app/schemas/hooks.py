@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 from urllib.parse import quote
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -13,6 +13,7 @@ from serve_app.auth.named_workspace import FIELD
 from serve_app.schemas.fields import MAX_SECONDS, ExactBody, Word
 from serve_app.schemas.schedules import templated_wire
 from serve_app.schemas.tasks import CreateTask, TaskFields
+from serve_app.schemas.workflows import SignalName
 
 PATH: Final = "/api/control-plane/hooks/"
 
@@ -33,14 +34,25 @@ class HookTask(TaskFields, ExactBody):
         return CreateTask.model_validate(self.model_dump(mode="json", exclude_unset=True))
 
 
+class HookSignal(ExactBody):
+    """The signal ``name`` to the run ``run_id``; either may be a reference, as in ``input``."""
+
+    run_id: Word | dict[str, Any]
+    name: SignalName | dict[str, Any]
+
+
 class HookFields(ExactBody):
-    """What a webhook starts: a ``task`` (a body of POST /tasks without its payload), or a run of a ``workflow``, of its newest
-    ``version`` if none is given, with ``metadata``. ``input`` becomes the payload of the task or the input of the run; in it
+    """What a webhook is: a ``task`` (a body of POST /tasks without its payload), a run of a ``workflow``, of its newest
+    ``version`` if none is given, with ``metadata``, or a ``signal`` to a run that waits for it. ``input`` becomes the payload of
+    the task, the input of the run or the value of the signal; in it
     ``{"from": "body", "path": JSON Pointer, "default": VALUE}`` stands for a part of the webhook's body, and ``{"from": "id"}``
     for its id. Without it that is the whole body. A hook takes ``rate_per_minute`` webhooks in a minute."""
 
+    younger: ClassVar[frozenset[str]] = frozenset({"signal"})
+
     task: HookTask | None = None
     workflow: Word | None = None
+    signal: HookSignal | None = None
     version: int | None = Field(None, ge=1, le=2**31 - 1)
     metadata: dict[str, Any] | None = None
     input: Any = Field(default_factory=lambda: {**WHOLE_BODY})
@@ -73,6 +85,7 @@ def hook_wire(hook: Hook, now: float) -> dict[str, Any]:
         "task_type": None if task is None else task["task_type"],
         "task": None if task is None else _without_payload(templated_wire(hook.starts)),
         "workflow": hook.starts.get("workflow"),
+        "signal": hook.starts.get("signal"),
         "version": hook.starts.get("version"),
         "metadata": hook.starts.get("metadata"),
         "input": hook.input,

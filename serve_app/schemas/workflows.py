@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cluster.domain.base.expressions import MOST_CHARACTERS
 from cluster.domain.base.ids import check_id
-from cluster.domain.workflows.document import MOST_ITEMS, MOST_STEPS, STEP_PATTERN, ItemFailure
+from cluster.domain.workflows.document import MOST_ITEMS, MOST_STEPS, ON_NO_CONSENSUS, STEP_PATTERN, ItemFailure
 from cluster.domain.workflows.machine import StepState
 from cluster.domain.workflows.stored import StoredRun, StoredWorkflow, task_id
 from cluster.domain.workflows.waits import MOST_WAIT_S
@@ -35,16 +35,38 @@ class StepTask(TaskFields, ExactBody):
         return CreateTask.model_validate(self.model_dump(mode="json", exclude_unset=True, exclude={"input"}))
 
 
+#: Of a deliberation; any of them may be, or have in it, a reference.
+Reference = dict[str, Any]
+
+
+class StepDeliberation(ExactBody):
+    """A deliberation, as in POST /deliberations, whose result is the step's. Whatever is an object may be a reference, as in
+    the input of a task. ``on_no_consensus``: one that ends without a decision fails the step (``fail``), or is its result
+    (``complete``)."""
+
+    content: Annotated[str, Field(min_length=1, max_length=20_000)] | Reference
+    decision_type: Annotated[Text, Field(max_length=64)] | Reference = "auto"
+    config: dict[str, Any] = {}
+    context: dict[str, Any] = {}
+    documents: list[Any] | Reference = []
+    attachments: list[Any] | Reference = []
+    evidence: list[Any] | Reference = []
+    required_capabilities: list[Any] | Reference = ["deliberation"]
+    timeout_seconds: Annotated[float, Field(ge=1, le=86_400)] | Reference | None = None
+    on_no_consensus: Literal["fail", "complete"] = "fail"
+
+
 class FanOut(ExactBody):
-    """One task for each item of the list that ``over`` becomes, at most ``concurrency`` at a time; the result is the list of
-    theirs, in order. ``filter``: a condition in CEL, which leaves out items of which it is false. ``on_item_failure``: an item
-    that fails ends the step (``fail``), or is null in the list (``continue``)."""
+    """One task, or one deliberation, for each item of the list that ``over`` becomes, at most ``concurrency`` at a time; the
+    result is the list of theirs, in order. ``filter``: a condition in CEL, which leaves out items of which it is false.
+    ``on_item_failure``: an item that fails ends the step (``fail``), or is null in the list (``continue``)."""
 
     over: list[Any] | dict[str, Any]
     filter: Condition | None = None
     concurrency: int | None = Field(None, ge=1, le=MOST_ITEMS)
     on_item_failure: ItemFailure = ItemFailure.FAIL
-    task: StepTask
+    task: StepTask | None = None
+    deliberation: StepDeliberation | None = None
 
 
 class SignalWait(ExactBody):
@@ -77,12 +99,14 @@ class Handler(ExactBody):
 
 
 class StepFields(ExactBody):
-    """A step: a ``task``, a ``map``, or the wait for a ``signal`` or a time (``sleep``). It starts when the steps ``after``
-    which it comes and those that it refers to are over. If it fails, the run does (``fail``), goes on without its result
-    (``continue``), or another step handles it. ``when``: a condition in CEL; if it is false, the step is skipped."""
+    """A step: a ``task``, a ``deliberation``, a ``map``, or the wait for a ``signal`` or a time (``sleep``). It starts when the
+    steps ``after`` which it comes and those that it refers to are over. If it fails, the run does (``fail``), goes on without
+    its result (``continue``), or another step handles it. ``when``: a condition in CEL; if it is false, the step is
+    skipped."""
 
     id: StepId
     task: StepTask | None = None
+    deliberation: StepDeliberation | None = None
     map: FanOut | None = None
     signal: SignalWait | None = None
     sleep: SleepWait | None = None
@@ -93,6 +117,11 @@ class StepFields(ExactBody):
     def work(self) -> StepTask | None:
         """Its task, or that of each item; None if it has none."""
         return self.task if self.map is None else self.map.task
+
+    def question(self) -> dict[str, Any] | None:
+        """What its deliberation asks, or that of each item; None if it has none."""
+        asked = self.deliberation if self.map is None else self.map.deliberation
+        return None if asked is None else asked.model_dump(mode="json", exclude_unset=True, exclude={ON_NO_CONSENSUS})
 
 
 class WorkflowDocument(ExactBody):
@@ -173,7 +202,9 @@ def run_wire(
 def _step_wire(run: StoredRun, step_id: str, state: StepState) -> dict[str, Any]:
     of = state.run or run.id
     failed = None if not state.failed else task_id(of, step_id, state.failed[-1])
-    reason = state.reason or ("" if failed is None else f"Task {failed} has no result; its error says why.")
+    first = task_id(of, step_id, 0) if state.next else None
+    what = "Deliberation" if state.deliberates else "Task"
+    reason = state.reason or ("" if failed is None else f"{what} {failed} has no result; its error says why.")
     return {
         "id": step_id,
         "status": state.status.value,
@@ -182,7 +213,8 @@ def _step_wire(run: StoredRun, step_id: str, state: StepState) -> dict[str, Any]
         "open": len(state.open),
         "failed": len(state.failed),
         "failed_items": list(state.failed[:100]),
-        "first_task_id": task_id(of, step_id, 0) if state.next else None,
+        "first_task_id": None if state.deliberates else first,
+        "first_deliberation_id": first if state.deliberates else None,
         "code": None if state.code is None else state.code.value,
         "reason": reason if state.code is not None else "",
         "started_at": state.started_at,

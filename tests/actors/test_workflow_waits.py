@@ -105,10 +105,10 @@ class SignalledMeanwhile:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stores.workflows, name)
 
-    async def advance(self, cursor: Any, runs: Any, records: Any, tasks: Any) -> None:
+    async def advance(self, cursor: Any, runs: Any, *parts: Any) -> None:
         if any(run.missed for run in runs) and not self.answers:
             self.answers.append(await send_signal(self._stores, "approved", "in time"))
-        await self._stores.workflows.advance(cursor, runs, records, tasks)
+        await self._stores.workflows.advance(cursor, runs, *parts)
 
 
 async def test_a_signal_that_was_taken_is_met_though_its_time_is_over(stores: Stores) -> None:

@@ -324,10 +324,10 @@ async def test_a_run_that_cannot_be_stored_stops_no_other(stores: Stores) -> Non
         def __getattr__(self, name: str) -> Any:
             return getattr(stores.workflows, name)
 
-        async def advance(self, cursor: Any, runs: Any, records: Any, tasks: Any) -> None:
+        async def advance(self, cursor: Any, runs: Any, *parts: Any) -> None:
             if any(run.id == "wfrun_1" for run in runs):
                 raise Unstorable("It cannot be stored.")
-            await stores.workflows.advance(cursor, runs, records, tasks)
+            await stores.workflows.advance(cursor, runs, *parts)
 
     workflow = await apply(stores, {"id": "a", "task": task({"x": 1})})
     await start(stores, workflow, run_id="wfrun_1")

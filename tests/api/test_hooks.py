@@ -30,6 +30,7 @@ from tests.support.probes import eventually
 from tests.support.stores import StoreUrls
 from tests.support.workflows import Agents, settle, workflow_keeper
 
+SIGNAL = {"run_id": {"from": "body", "path": "/run"}, "name": "approved"}
 PAGE = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
 FLOW = {"name": "flow", "steps": [{"id": "a", "task": {"task_type": "echo", "input": {"x": {"from": "input"}}}}]}
 OWN_KEY = new_key(b"s" * 32)
@@ -37,7 +38,8 @@ SIGNATURE = "invalid_signature"
 
 
 async def made(api: Api, name: str = "hook", **fields: Any) -> dict[str, Any]:
-    hook: dict[str, Any] = await api.post("/hooks", {"name": name, **({} if "workflow" in fields else ECHO), **fields})
+    starts = {} if {"workflow", "signal"} & fields.keys() else ECHO
+    hook: dict[str, Any] = await api.post("/hooks", {"name": name, **starts, **fields})
     return hook
 
 
@@ -271,6 +273,11 @@ async def test_a_policy_and_an_absent_workflow_refuse_what_would_start(api: Api)
         ({**ECHO, "version": 1}, "invalid_hook"),
         ({**ECHO, "metadata": {}}, "invalid_hook"),
         ({**ECHO, "input": {"from": "input"}}, "invalid_hook"),
+        ({**ECHO, "signal": SIGNAL}, "invalid_hook"),
+        ({"signal": SIGNAL, "metadata": {}}, "invalid_hook"),
+        ({"signal": {**SIGNAL, "run_id": {"from": "input"}}}, "invalid_hook"),
+        ({"signal": {"run_id": "wfrun_1"}}, "invalid_request"),
+        ({"signal": {**SIGNAL, "name": "a/b"}}, "invalid_request"),
         ({**ECHO, "secret": "short"}, "invalid_webhook_key"),
         ({**ECHO, "rate_per_minute": 0}, "invalid_request"),
         ({**ECHO, "odd": 1}, "unknown_field"),
@@ -406,6 +413,65 @@ async def test_erasing_a_subject_deletes_the_hooks_that_name_it(api: Api) -> Non
     assert dry["erased"]["hooks"] == 2
     assert (await api.post("/erasures", {"subject": "ann"}))["erased"]["hooks"] == 2
     assert [hook["name"] for hook in (await api.get("/hooks"))["hooks"]] == ["c"]
+
+
+# --- signals ----------------------------------------------------------------------------------------------------------
+
+
+async def waiting_run(api: Api) -> str:
+    steps = [{"id": "go", "signal": {"name": "approved"}}, {"id": "more", "signal": {"name": "more"}}]
+    await api.post("/workflows", {"name": "waits", "steps": steps})
+    return str((await api.post("/workflows/waits/runs", {}))["run_id"])
+
+
+async def test_a_webhook_signals_a_run_once(api: Api) -> None:
+    run_id = await waiting_run(api)
+    hook = await made(api, signal=SIGNAL, input={"from": "body", "path": "/by"})
+    assert (hook["signal"], hook["task"], hook["workflow"]) == (SIGNAL, None, None)
+    answers = [await send(api, hook, {"run": run_id, "by": by}) for by in ("ann", "bob", "ann")]
+    assert [(answer.status_code, answer.json()) for answer in answers] == [
+        (201, {"task_id": None, "run_id": run_id})
+    ] * 3
+    assert await api.stores.workflows.signals("default", run_id) == {"approved": "ann"}
+    answered(await send(api, hook, {"run": run_id, "by": "bob"}, "msg_2"), status=409, code="already_signalled")
+    assert (await send(api, hook, {"run": run_id, "by": "ann"}, "msg_3")).status_code == 201
+    (row,) = [row for row in await api.rows(run_id) if row.kind == "workflow.run_signalled"]
+    assert row.principal == "hook:hook"
+
+
+async def test_a_webhook_does_not_learn_whether_run_or_step_is_absent(api: Api) -> None:
+    run_id = await waiting_run(api)
+    named = {"run_id": {"from": "body", "path": "/run"}, "name": {"from": "body", "path": "/name"}}
+    hook = await made(api, signal=named)
+    bodies = (
+        {"run": "wfrun_absent", "name": "approved"},
+        {"run": run_id, "name": "absent"},
+        {"run": run_id, "name": "a/b"},
+        {"run": "a b", "name": "approved"},
+    )
+    answers = [await send(api, hook, body, f"msg_{n}") for n, body in enumerate(bodies)]
+    told = {(answer.status_code, answer.json()["code"], answer.json()["error"]) for answer in answers}
+    assert len(told) == 1
+    assert {(status, code) for status, code, _ in told} == {(404, "signal_not_found")}
+    for n, body in enumerate(({"run": run_id}, {"run": 7, "name": "approved"})):
+        answered(await send(api, hook, body, f"odd_{n}"), status=400, code="input_unresolved")
+    large = {"run": run_id, "name": "approved", "x": "x" * 70_000}
+    answered(await send(api, hook, large, "large"), status=400, code="limit_exceeded")
+    assert await api.stores.workflows.signals("default", run_id) == {}
+    assert (await send(api, hook, {"run": run_id, "name": "approved"}, "msg_0")).status_code == 201, (
+        "a refusal is no answer"
+    )
+
+
+async def test_the_example_that_signals_runs(api: Api) -> None:
+    run_id = await waiting_run(api)
+    (line,) = re.findall(r"```sh signal\n(.*?)\n```", PAGE, re.DOTALL)
+    secret = (await command(api, *shlex.split(line)[1:])).strip()
+    hook = await api.get("/hooks/approvals") | {"secret": secret}
+    assert "signal" in await command(api, "hooks", "list")
+    (body,) = re.findall(r"```json signal\n(.*?)\n```", PAGE, re.DOTALL)
+    assert (await send(api, hook, json.loads(body.replace("RUN", run_id)))).status_code == 201
+    assert await api.stores.workflows.signals("default", run_id) == {"approved": {"name": "ann"}}
 
 
 # --- the page and the command line -----------------------------------------------------------------------------------

@@ -55,6 +55,11 @@ async def test_the_value_is_the_result_and_the_run_ends(api: Api) -> None:
     late = await api.call("POST", f"/workflow-runs/{run_id}/signals/more", {})
     assert (late.status_code, late.json()["code"]) == (409, "already_terminal")
     await command(api, "workflows", "signal", run_id, "approved", "--value", "{", code=2)
+    other = await api.call("POST", f"/workflow-runs/{run_id}/signals/other", {})
+    assert (other.status_code, other.json()["code"]) == (404, "signal_not_found"), "also when the run has ended"
+    await api.call("DELETE", "/workflows/flow")
+    other = await api.call("POST", f"/workflow-runs/{run_id}/signals/other", {})
+    assert (other.status_code, other.json()["code"]) == (409, "already_terminal"), "nobody knows any more what waited"
 
 
 async def test_a_client_sends_a_signal(api: Api) -> None:

@@ -106,17 +106,37 @@ async def test_a_document_is_a_version_once(api: Api) -> None:
     assert [workflow["version"] for workflow in (await api.get("/workflows"))["workflows"]] == [2]
 
 
+ASKED = {"content": "Which?"}
 TWO = [{"id": "a", "task": ECHO}, {"id": "b", "task": ECHO}]
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (flow(), "invalid_workflow", "1 to 500 steps"),
     (flow(*[{"id": f"s{n}", "task": ECHO} for n in range(501)]), "limit_exceeded", "1 to 500 steps"),
     (flow(TWO[0], TWO[0]), "invalid_workflow", "an id of its own"),
     (flow({"id": "input", "task": ECHO}), "invalid_workflow", "use for something else"),
-    (flow({"id": "a"}), "invalid_workflow", "one of task, map, signal, sleep"),
+    (flow({"id": "a"}), "invalid_workflow", "one of task, deliberation, map, signal, sleep"),
     (
         flow({"id": "a", "task": ECHO, "map": {"over": [], "task": ECHO}}),
         "invalid_workflow",
-        "one of task, map, signal, sleep",
+        "one of task, deliberation, map, signal, sleep",
+    ),
+    (flow({"id": "a", "task": ECHO, "deliberation": ASKED}), "invalid_workflow", "one of task, deliberation"),
+    (flow({"id": "a", "map": {"over": []}}), "invalid_workflow", "either task or deliberation"),
+    (flow({"id": "a", "map": {"over": [], "task": ECHO, "deliberation": ASKED}}), "invalid_workflow", "either task or"),
+    (flow({"id": "a", "deliberation": {}}), "invalid_request", "deliberation.content"),
+    (flow({"id": "a", "deliberation": {**ASKED, "content": {"from": "item"}}}), "invalid_workflow", "literal"),
+    (flow({"id": "a", "deliberation": {**ASKED, "request_id": "x"}}), "unknown_field", "request_id"),
+    (
+        flow({"id": "a", "deliberation": {**ASKED, "config": {"optoins": []}}}),
+        "invalid_config",
+        "Step a: config.optoins",
+    ),
+    (flow({"id": "a", "deliberation": {**ASKED, "content": " "}}), "invalid_content", "Step a: content"),
+    (flow({"id": "a", "deliberation": {**ASKED, "documents": [1]}}), "invalid_deliberation", "list of texts"),
+    (flow({"id": "a", "deliberation": {**ASKED, "on_no_consensus": "skip"}}), "invalid_request", "on_no_consensus"),
+    (
+        flow({"id": "a", "map": {"over": [], "deliberation": {**ASKED, "config": {"k": 0}}}}),
+        "invalid_config",
+        "config.k",
     ),
     (
         flow({"id": "a", "task": ECHO, "after": ["b"]}, {"id": "b", "task": ECHO, "after": ["a"]}),

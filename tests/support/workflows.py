@@ -12,13 +12,15 @@ from actors.messages import CancelRequest
 from actors.workflows import WorkflowKeeper
 from cluster.domain.base.errors import Conflict
 from cluster.domain.base.log import Origin, record_for
+from cluster.domain.deliberation.stored import JournalAppend, JournalEvent
+from cluster.domain.deliberation.wire import ended_row
 from cluster.domain.tasks.events import CancelRequested, Claim, Complete, Fail, Reporter
 from cluster.domain.tasks.events import Event as TaskEvent
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.retries import ErrorClass, RetryPolicy
 from cluster.domain.tasks.task import NewTask, TaskStatus
 from cluster.domain.tasks.template import task_template
-from cluster.domain.workflows.document import RunStatus, waiting_for, workflow_of
+from cluster.domain.workflows.document import RunStatus
 from cluster.domain.workflows.stored import SignalAnswer, StoredRun, StoredWorkflow
 from cluster.postgres.stores import Stores
 from cluster.process.clock import ManualClock
@@ -47,7 +49,7 @@ async def apply(stores: Stores, *steps: dict[str, Any], name: str = "flow", orig
         version=1 if newest is None else newest.version + 1,
         principal=origin.principal,
         document={"name": name, "steps": list(steps)},
-        templates={given["id"]: template for given in steps if "task" in given or "map" in given},
+        templates={given["id"]: template for given in steps if "task" in given or "task" in given.get("map", {})},
         digest=b"digest",
         created_at=NOW,
     )
@@ -86,9 +88,8 @@ async def send_signal(
 ) -> SignalAnswer:
     """``steps``: those that wait for it, by default the run's document says which."""
     if steps is None:
-        run = (await stores.workflows.runs(ORIGIN.workspace, [run_id])).get(run_id)
-        workflow = run and await stores.workflows.get(run.workspace, run.name, run.version)
-        steps = waiting_for(workflow_of(workflow.document), name) if workflow else []
+        _, waiting = await stores.workflows.waiting(ORIGIN.workspace, run_id, name)
+        steps = waiting or []
     record = record_for(ORIGIN, NOW, "workflow.run_signalled", run_id, {"run_id": run_id, "signal": name})
     return await stores.workflows.signal(record, name, value, steps)
 
@@ -147,11 +148,36 @@ class Agents:
         await self.decide(request.task_id, CancelRequested(principal=request.principal))
 
 
+async def decide(stores: Stores, request_id: str, answer: str | None, terminal: str = "DECIDED") -> None:
+    """Ends a deliberation, in the place of its worker and panel."""
+    (taken,) = await stores.deliberations.take([request_id], "worker")
+    assert taken is not None, f"{request_id} is open"
+    outcome = {"answer": answer, "confidence": 0.9, "rounds": 0, "panel": ["a1", "a2"], "mode": "agree_k"}
+    ended = {"terminal": terminal, "reason": "", "outcome": outcome}
+    item = JournalAppend(
+        request_id=request_id,
+        workspace=taken.deliberation.workspace,
+        fence=taken.deliberation.fence,
+        events=(JournalEvent(n=taken.deliberation.events + 1, at=NOW, kind="ended", data=ended),),
+        log=((0, *ended_row(ended, 1.0, 60.0)),),
+        state="ENDED",
+        terminal=terminal,
+        result=outcome,
+        completed_at=NOW,
+    )
+    assert await stores.deliberations.append([item]) == [True]
+
+
+async def open_deliberations(stores: Stores) -> list[str]:
+    return sorted(request_id for request_id, _ in await stores.deliberations.open())
+
+
 def workflow_keeper(stores: Stores, agents: Agents | None = None, **parts: Any) -> WorkflowKeeper:
     return WorkflowKeeper(
         **{
             "workflows": stores.workflows,
             "policies": lambda: stores.policies,
+            "deliberations": lambda: stores.deliberations,
             "region": stores.region,
             "cancel": (agents or Agents(stores)).cancel,
             "doorbell": SilentBell(),

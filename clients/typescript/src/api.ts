@@ -119,7 +119,7 @@ export type ControlSettings = { kind?: ControlKind; name: string; rate_per_secon
  * `secret`: what the sender signs with, if it makes its own: base64 of 24 to 64 bytes, behind `whsec_` or not. Without
  * it one is made.
  */
-export type CreateHook = { task?: HookTask | null; workflow?: string | null; version?: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute?: number; name: string; secret?: string | null };
+export type CreateHook = { task?: HookTask | null; workflow?: string | null; signal?: HookSignal | null; version?: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute?: number; name: string; secret?: string | null };
 
 /**
  * `run_at` is epoch seconds, `delay_seconds` counts from now; give at most one of them.
@@ -229,11 +229,11 @@ export type Extend = { lease_token: string; percent?: number | null; message?: s
 export type Fail = { error?: string | null; released?: boolean; agent_id?: string | null; latency_ms?: number | null; requeue?: boolean; error_class?: ErrorClass; retry_after_seconds?: number | null; error_code?: string | null; lease_token?: string | null; cost_usd?: string | null };
 
 /**
- * One task for each item of the list that `over` becomes, at most `concurrency` at a time; the result is the list of
- * theirs, in order. `filter`: a condition in CEL, which leaves out items of which it is false. `on_item_failure`: an item
- * that fails ends the step (`fail`), or is null in the list (`continue`).
+ * One task, or one deliberation, for each item of the list that `over` becomes, at most `concurrency` at a time; the
+ * result is the list of theirs, in order. `filter`: a condition in CEL, which leaves out items of which it is false.
+ * `on_item_failure`: an item that fails ends the step (`fail`), or is null in the list (`continue`).
  */
-export type FanOut = { over: Array<Json> | Record<string, Json>; filter?: string | null; concurrency?: number | null; on_item_failure?: ItemFailure; task: StepTask };
+export type FanOut = { over: Array<Json> | Record<string, Json>; filter?: string | null; concurrency?: number | null; on_item_failure?: ItemFailure; task?: StepTask | null; deliberation?: StepDeliberation | null };
 
 /** An event of a stream, by SSE or WebSocket. */
 export type Frame = { type?: string; timestamp: EpochSeconds; seq?: number; data?: EventData };
@@ -251,15 +251,19 @@ export type Heartbeats = { heartbeats: Array<HeartbeatItem> };
 
 export type HistoryEntry = { id: string; type: string; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; priority: PriorityName; assigned_agent: string | null; result?: Json; error?: string | null; retries: number; duration_ms: number | null; created_at: IsoTime; started_at: IsoTime | null; completed_at: IsoTime | null; metadata?: Record<string, Json>; left_out?: Array<"payload" | "metadata" | "result">; redacted?: boolean };
 
-export type Hook = { name: string; path: string; paused: boolean; task_type: string | null; task?: Record<string, Json> | null; workflow: string | null; version: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute: number; secrets: Array<{ ends_at: EpochSeconds | null }>; revision: number; created_at: EpochSeconds; created_by: string; changed_at: EpochSeconds; changed_by: string };
+export type Hook = { name: string; path: string; paused: boolean; task_type: string | null; task?: Record<string, Json> | null; workflow: string | null; signal?: Record<string, Json> | null; version: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute: number; secrets: Array<{ ends_at: EpochSeconds | null }>; revision: number; created_at: EpochSeconds; created_by: string; changed_at: EpochSeconds; changed_by: string };
 
 /**
- * What a webhook starts: a `task` (a body of POST /tasks without its payload), or a run of a `workflow`, of its newest
- * `version` if none is given, with `metadata`. `input` becomes the payload of the task or the input of the run; in it
+ * What a webhook is: a `task` (a body of POST /tasks without its payload), a run of a `workflow`, of its newest
+ * `version` if none is given, with `metadata`, or a `signal` to a run that waits for it. `input` becomes the payload of
+ * the task, the input of the run or the value of the signal; in it
  * `{"from": "body", "path": JSON Pointer, "default": VALUE}` stands for a part of the webhook's body, and `{"from": "id"}`
  * for its id. Without it that is the whole body. A hook takes `rate_per_minute` webhooks in a minute.
  */
-export type HookFields = { task?: HookTask | null; workflow?: string | null; version?: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute?: number };
+export type HookFields = { task?: HookTask | null; workflow?: string | null; signal?: HookSignal | null; version?: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute?: number };
+
+/** The signal `name` to the run `run_id`; either may be a reference, as in `input`. */
+export type HookSignal = { run_id: string | Record<string, Json>; name: string | Record<string, Json> };
 
 /** A task, as in POST /tasks, without its payload. */
 export type HookTask = { task_type: string; required_capabilities?: Array<string>; priority?: string; timeout_seconds?: number | null; max_retries?: number | null; retry?: Retry | null; metadata?: Record<string, Json>; queue?: string; tenant?: string | null; queue_timeout_seconds?: number | null; total_timeout_seconds?: number | null; concurrency_key?: string | null; concurrency_limit?: number; target_agent?: string | null; excluded_agents?: Array<string>; target_region?: string | null; fallback_regions?: Array<string>; region_routing_mode?: "any" | "preferred" | "strict"; worker_version?: string | null; sticky_key?: string | null; input_required?: InputRequired | null };
@@ -448,7 +452,7 @@ export type RunRetention = { dry_run?: boolean };
 /** `failing` and `cancelling`: nothing starts any more, and some tasks have not ended. */
 export type RunStatus = "running" | "failing" | "cancelling" | "completed" | "failed" | "cancelled";
 
-export type RunStep = { id: string; status: "waiting" | "running" | "completed" | "failed" | "skipped" | "cancelled"; tasks: number | null; started: number; open: number; failed: number; failed_items: Array<number>; first_task_id: string | null; code: "task_failed" | "task_cancelled" | "task_timeout" | "input_unresolved" | "input_too_large" | "not_a_list" | "not_a_time" | "condition_failed" | "signal_timeout" | "limit_exceeded" | "result_removed" | "policy_denied" | null; reason: string; started_at: EpochSeconds | null; ended_at: EpochSeconds | null; waits_until: EpochSeconds | null; result?: Json; result_left_out?: boolean };
+export type RunStep = { id: string; status: "waiting" | "running" | "completed" | "failed" | "skipped" | "cancelled"; tasks: number | null; started: number; open: number; failed: number; failed_items: Array<number>; first_task_id: string | null; first_deliberation_id: string | null; code: "task_failed" | "task_cancelled" | "task_timeout" | "input_unresolved" | "input_too_large" | "not_a_list" | "not_a_time" | "condition_failed" | "signal_timeout" | "limit_exceeded" | "result_removed" | "policy_denied" | "invalid_deliberation" | "no_consensus" | "deliberation_failed" | "deliberation_cancelled" | "deliberation_timeout" | null; reason: string; started_at: EpochSeconds | null; ended_at: EpochSeconds | null; waits_until: EpochSeconds | null; result?: Json; result_left_out?: boolean };
 
 export type Schedule = { schedule_id: string; name: string; state: "active" | "paused" | "ended"; cron: string | null; timezone: string; every_seconds: number | null; starts_at: EpochSeconds | null; ends_at: EpochSeconds | null; jitter_seconds: number; catch_up: "skip" | "one" | "all"; catch_up_window_seconds: number; catch_up_limit: number; overlap: "skip" | "queue" | "cancel" | "allow"; paused: boolean; next_run_at: EpochSeconds | null; last_due_at: EpochSeconds | null; last_run_id: string | null; open_run_ids: Array<string>; runs_started: number; created_at: EpochSeconds; changed_at: EpochSeconds; created_by: string; task_type: string | null; task?: Record<string, Json> | null; deliberation?: Record<string, Json> | null };
 
@@ -507,11 +511,19 @@ export type Spending = { day: string; agent_id: string; task_type: string; spent
 export type StartRun = { input?: Json; version?: number | null; metadata?: Record<string, Json> };
 
 /**
- * A step: a `task`, a `map`, or the wait for a `signal` or a time (`sleep`). It starts when the steps `after`
- * which it comes and those that it refers to are over. If it fails, the run does (`fail`), goes on without its result
- * (`continue`), or another step handles it. `when`: a condition in CEL; if it is false, the step is skipped.
+ * A deliberation, as in POST /deliberations, whose result is the step's. Whatever is an object may be a reference, as in
+ * the input of a task. `on_no_consensus`: one that ends without a decision fails the step (`fail`), or is its result
+ * (`complete`).
  */
-export type StepFields = { id: string; task?: StepTask | null; map?: FanOut | null; signal?: SignalWait | null; sleep?: SleepWait | null; when?: string | null; after?: Array<string>; on_failure?: "fail" | "continue" | Handler };
+export type StepDeliberation = { content: string | Record<string, Json>; decision_type?: string | Record<string, Json>; config?: Record<string, Json>; context?: Record<string, Json>; documents?: Array<Json> | Record<string, Json>; attachments?: Array<Json> | Record<string, Json>; evidence?: Array<Json> | Record<string, Json>; required_capabilities?: Array<Json> | Record<string, Json>; timeout_seconds?: number | Record<string, Json> | null; on_no_consensus?: "fail" | "complete" };
+
+/**
+ * A step: a `task`, a `deliberation`, a `map`, or the wait for a `signal` or a time (`sleep`). It starts when the
+ * steps `after` which it comes and those that it refers to are over. If it fails, the run does (`fail`), goes on without
+ * its result (`continue`), or another step handles it. `when`: a condition in CEL; if it is false, the step is
+ * skipped.
+ */
+export type StepFields = { id: string; task?: StepTask | null; deliberation?: StepDeliberation | null; map?: FanOut | null; signal?: SignalWait | null; sleep?: SleepWait | null; when?: string | null; after?: Array<string>; on_failure?: "fail" | "continue" | Handler };
 
 /**
  * A task, as in POST /tasks. Its payload is `input`, in which `{"from": "input" | "item" | STEP, "path": JSON Pointer,
@@ -618,8 +630,9 @@ export class Api {
 
   /**
    * Stores a document as the next version of the workflow of its name; the same document again is no new version. Runs that
-   * were started keep theirs. 400 (`InvalidRequest`, `invalid_workflow` or `limit_exceeded`) if its steps cannot be, 409
-   * (`Conflict`) if the workspace has 1,000 workflows.
+   * were started keep theirs. One that deliberates also takes the permission to start a deliberation. 400 (`InvalidRequest`,
+   * `invalid_workflow` or `limit_exceeded`) if its steps cannot be, 409 (`Conflict`) if the workspace has 1,000
+   * workflows.
    */
   applyWorkflow(args: { body: WorkflowDocument } & Repeatable): Promise<Workflow> {
     return this.#caller.call("POST", "/api/control-plane/workflows", [], args);
@@ -671,11 +684,12 @@ export class Api {
 
   /**
    * Takes a webhook (Standard Webhooks: the headers webhook-id, webhook-timestamp, webhook-signature over id, time and body)
-   * and starts what the hook says; the same webhook-id gives the same task or run again. The body is JSON. 400
-   * (`InvalidRequest`) if the body is none, or lacks what the hook's input refers to (`input_unresolved`); 401
+   * and starts or signals what the hook says; the same webhook-id gives the same task or run again. The body is JSON. 400
+   * (`InvalidRequest`) if the body is none, or lacks what the hook refers to (`input_unresolved`); 401
    * (`Unauthenticated`) if the signature counts for no hook or its time is more than five minutes from ours; 403
    * (`Forbidden`, `PolicyDenied`) if the workspace is suspended or a policy refuses the task; 404 (`NotFound`) if its
-   * workflow was deleted; 409 (`Conflict`, `hook_paused`); 429 (`RateLimited`) if the hook is called more often than its rate
+   * workflow was deleted, or no run waits for the signal (`signal_not_found`); 409 (`Conflict`) if the hook is paused
+   * (`hook_paused`) or the run takes the signal no more; 429 (`RateLimited`) if the hook is called more often than its rate
    * allows.
    */
   callHook(args: { hook_name: string; workspace_id?: string | null } & CallOptions): Promise<{ task_id: string | null; run_id: string | null }> {
@@ -769,7 +783,7 @@ export class Api {
    * (`Conflict`) if there is another hook of this name or the workspace has 1,000, the key was used with another body, or
    * ARAGORA_SECRETS_KEY is not set (`no_secrets_key`).
    */
-  createHook(args: { body: CreateHook } & Repeatable): Promise<{ name: string; path: string; paused: boolean; task_type: string | null; task?: Record<string, Json> | null; workflow: string | null; version: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute: number; secrets: Array<{ ends_at: EpochSeconds | null }>; revision: number; created_at: EpochSeconds; created_by: string; changed_at: EpochSeconds; changed_by: string; secret: string | null; notice: string }> {
+  createHook(args: { body: CreateHook } & Repeatable): Promise<{ name: string; path: string; paused: boolean; task_type: string | null; task?: Record<string, Json> | null; workflow: string | null; signal?: Record<string, Json> | null; version: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute: number; secrets: Array<{ ends_at: EpochSeconds | null }>; revision: number; created_at: EpochSeconds; created_by: string; changed_at: EpochSeconds; changed_by: string; secret: string | null; notice: string }> {
     return this.#caller.call("POST", "/api/control-plane/hooks", [], args);
   }
 
@@ -1588,7 +1602,7 @@ export class Api {
    * `overlap_seconds` more, a day if they are left out; with 0 they end now. 404 (`NotFound`) if there is no such hook, 409
    * (`Conflict`) if it has this secret already, eight of them count, or ARAGORA_SECRETS_KEY is not set (`no_secrets_key`).
    */
-  rotateHook(args: { hook_name: string; body?: RotateHook | null } & Repeatable): Promise<{ name: string; path: string; paused: boolean; task_type: string | null; task?: Record<string, Json> | null; workflow: string | null; version: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute: number; secrets: Array<{ ends_at: EpochSeconds | null }>; revision: number; created_at: EpochSeconds; created_by: string; changed_at: EpochSeconds; changed_by: string; secret: string | null; notice: string }> {
+  rotateHook(args: { hook_name: string; body?: RotateHook | null } & Repeatable): Promise<{ name: string; path: string; paused: boolean; task_type: string | null; task?: Record<string, Json> | null; workflow: string | null; signal?: Record<string, Json> | null; version: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute: number; secrets: Array<{ ends_at: EpochSeconds | null }>; revision: number; created_at: EpochSeconds; created_by: string; changed_at: EpochSeconds; changed_by: string; secret: string | null; notice: string }> {
     return this.#caller.call("POST", "/api/control-plane/hooks/{hook_name}/rotate", [], args);
   }
 
@@ -1699,8 +1713,9 @@ export class Api {
   }
 
   /**
-   * Starts a run, whose tasks are submitted in the caller's name. Send an `Idempotency-Key` to make repeats safe. 404
-   * (`NotFound`) if there is no such workflow or version, 409 (`Conflict`) if the key was used with another body.
+   * Starts a run, whose tasks are submitted in the caller's name. One that deliberates also takes the permission to start a
+   * deliberation. Send an `Idempotency-Key` to make repeats safe. 404 (`NotFound`) if there is no such workflow or version,
+   * 409 (`Conflict`) if the key was used with another body.
    */
   startRun(args: { name: string; body: StartRun } & Repeatable): Promise<WorkflowRun> {
     return this.#caller.call("POST", "/api/control-plane/workflows/{name}/runs", [], args);

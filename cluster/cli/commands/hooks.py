@@ -1,4 +1,4 @@
-"""``aragora-cp hooks``: webhooks of others that start a task or a run of a workflow."""
+"""``aragora-cp hooks``: webhooks of others that start a task or a run of a workflow, or signal one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ from cluster.cli.connection import api_url, settings
 from cluster.cli.numbers import amount
 from cluster.cli.output import console, errors, listing, plain, utc
 
-app = typer.Typer(no_args_is_help=True, help="Hooks: signed webhooks of others that start a task or a run.")
+app = typer.Typer(
+    no_args_is_help=True, help="Hooks: signed webhooks of others that start a task or a run, or signal one."
+)
 
 Task = Annotated[str | None, typer.Option(help="The task: a body of POST /tasks without its payload, as JSON.")]
 Workflow = Annotated[str | None, typer.Option(help="The workflow of which a run starts, instead of --task.")]
 Version = Annotated[int | None, typer.Option("--workflow-version", min=1, help="The newest one if left out.")]
+Signal = Annotated[
+    str | None,
+    typer.Option(
+        help='The signal instead of --task: {"run_id": …, "name": …} as JSON, with {"from": "body", "path": …}.'
+    ),
+]
 Metadata = Annotated[str | None, typer.Option(help="Of the run, as JSON.")]
 Input = Annotated[
     str | None,
@@ -35,6 +43,7 @@ def create(
     name: str,
     task: Task = None,
     workflow: Workflow = None,
+    signal: Signal = None,
     version: Version = None,
     metadata: Metadata = None,
     input: Input = None,
@@ -43,7 +52,7 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Make a hook. Its secret is printed once, on standard output; the address for the sender on standard error."""
-    body = {"name": name, **_fields(task, workflow, version, metadata, input, rate), **_secret(secret_file)}
+    body = {"name": name, **_fields(task, workflow, signal, version, metadata, input, rate), **_secret(secret_file)}
     _show_secret(call("POST", "/hooks", body), as_json)
 
 
@@ -58,7 +67,7 @@ def list_hooks(as_json: Json = False) -> None:
         (
             hook["name"],
             "paused" if hook["paused"] else "active",
-            f"task {hook['task_type']}" if hook["workflow"] is None else f"workflow {hook['workflow']}",
+            _started(hook),
             f"{hook['rate_per_minute']:g}",
             str(len(hook["secrets"])),
             utc(hook["changed_at"]),
@@ -80,13 +89,14 @@ def update(
     name: str,
     task: Task = None,
     workflow: Workflow = None,
+    signal: Signal = None,
     version: Version = None,
     metadata: Metadata = None,
     input: Input = None,
     rate: Rate = None,
 ) -> None:
     """Replace what a hook starts, with its input and rate, and print it as JSON. Its secrets stay."""
-    body = _fields(task, workflow, version, metadata, input, rate)
+    body = _fields(task, workflow, signal, version, metadata, input, rate)
     print_json(call("PUT", f"/hooks/{path_segment(name)}", body))
 
 
@@ -125,16 +135,23 @@ def delete(name: str) -> None:
     console.print(f"Deleted {plain(name)}.")
 
 
+def _started(hook: dict[str, Any]) -> str:
+    if hook["workflow"] is not None:
+        return f"workflow {hook['workflow']}"
+    return "signal" if hook["task"] is None else f"task {hook['task_type']}"
+
+
 def _fields(
     task: str | None,
     workflow: str | None,
+    signal: str | None,
     version: int | None,
     metadata: str | None,
     input: str | None,
     rate: float | None,
 ) -> dict[str, Any]:
     return given(workflow=workflow, version=version, rate_per_minute=rate) | json_fields(
-        task=("--task", task), metadata=("--metadata", metadata), input=("--input", input)
+        task=("--task", task), signal=("--signal", signal), metadata=("--metadata", metadata), input=("--input", input)
     )
 
 

@@ -42,10 +42,11 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hook:
-    """``starts`` is the template of a task (``{"task": …}``), or a workflow (``{"workflow", "version", "metadata"}``, whose
-    version is null if it is the newest one). ``input``: what it is given, with references to the body of the webhook.
-    ``secrets_id`` names the sealed secrets, ``secrets_until`` says up to when each counts, and ``has_secrets`` whether they are
-    here: they do not travel to other regions. Each change has a ``revision`` of its own. Times in epoch seconds."""
+    """``starts`` is the template of a task (``{"task": …}``), a workflow (``{"workflow", "version", "metadata"}``, whose version
+    is null if it is the newest one), or a signal (``{"signal": {"run_id", "name"}}``, templates of both). ``input``: what it is
+    given, with references to the body of the webhook. ``secrets_id`` names the sealed secrets, ``secrets_until`` says up to when
+    each counts, and ``has_secrets`` whether they are here: they do not travel to other regions. Each change has a ``revision`` of
+    its own. Times in epoch seconds."""
 
     id: str
     workspace: str
@@ -92,19 +93,38 @@ class Hook:
         check_json(found, "input")
         return found
 
+    def signalled(self, webhook_id: str, body: Any) -> tuple[str, str]:
+        """(run, name) of the signal that a webhook is.
 
-def check_input(template: Any) -> None:
-    """Returns if a hook can have this input.
+        Raises: `InvalidRequest` (``input_unresolved``) if the body lacks one of them, or it is none."""
+        found = []
+        for part in ("run_id", "name"):
+            try:
+                value = resolved(self.starts["signal"][part], {BODY: body, ID: webhook_id})
+            except Unresolved as error:
+                raise InvalidRequest(
+                    f"The hook {self.name} does not fit this body: {error.message}", error.code
+                ) from None
+            if not isinstance(value, str):
+                raise InvalidRequest(
+                    f"signal.{part} of the hook {self.name} must become a text.", Unresolved.default_code
+                )
+            found.append(value)
+        return found[0], found[1]
+
+
+def check_input(template: Any, what: str = "input") -> None:
+    """Returns if a hook can have this input. ``what`` names the field in the error's text.
 
     Raises: `InvalidRequest` (``invalid_hook``) if it refers to something else than the body and the id, or is no template."""
-    check_json(template, "input")
+    check_json(template, what)
     try:
         sources = {reference.source for reference in references(template)}
     except InvalidRequest as refused:
         raise InvalidRequest(refused.message, "invalid_hook") from None
     if odd := sorted(sources - {BODY, ID}):
         raise InvalidRequest(
-            f'input refers to "{odd[0]}"; a hook has "{BODY}" and "{ID}" (of the webhook), and {{"literal": …}} for values that '
+            f'{what} refers to "{odd[0]}"; a hook has "{BODY}" and "{ID}" (of the webhook), and {{"literal": …}} for values that '
             "only look like references.",
             "invalid_hook",
         )

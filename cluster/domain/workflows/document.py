@@ -64,7 +64,7 @@ class StepStatus(StrEnum):
 
 
 class FailureCode(StrEnum):
-    """Why a step or an item failed. The first four are ends of its task."""
+    """Why a step or an item failed. The first three are ends of its task, the last four of its deliberation."""
 
     FAILED = "task_failed"
     CANCELLED = "task_cancelled"
@@ -78,6 +78,11 @@ class FailureCode(StrEnum):
     LIMIT_EXCEEDED = "limit_exceeded"
     RESULT_REMOVED = "result_removed"
     POLICY_DENIED = "policy_denied"
+    INVALID_DELIBERATION = "invalid_deliberation"
+    NO_CONSENSUS = "no_consensus"
+    DELIBERATION_FAILED = "deliberation_failed"
+    DELIBERATION_CANCELLED = "deliberation_cancelled"
+    DELIBERATION_TIMEOUT = "deliberation_timeout"
 
 
 #: The texts in the data of ``workflow.`` rows.
@@ -92,6 +97,8 @@ LOG_TEXTS: LogTexts = {
 class Step:
     """A task, or with ``over`` one task for each item of the list that this becomes, or the wait for a signal or a time.
     ``input``: the template of the payload. ``filter``: which items there is a task for; ``when``: whether there is the step.
+    ``deliberates``: its tasks are deliberations, and ``input`` is the template of what is asked; ``takes_undecided``: one that
+    ends without a decision is no failure.
 
     ``after``: the steps that it waits for, named or referred to. ``handles``: the step whose failure it handles.
     ``handled_by``: the step that handles its own. ``continues``: the run goes on without its result if it fails."""
@@ -110,6 +117,8 @@ class Step:
     filter: Expression | None = None
     signal: Signal | None = None
     sleep: Sleep | None = None
+    deliberates: bool = False
+    takes_undecided: bool = False
 
     @property
     def waits(self) -> bool:
@@ -168,8 +177,10 @@ def _handler(step: Mapping[str, Any]) -> str | None:
     return None if isinstance(policy, str) else str(policy["step"])
 
 
+#: Of a deliberation: the field that says whether one without a decision is a failure.
+ON_NO_CONSENSUS: Final = "on_no_consensus"
 #: What a step is, by the field that says so.
-KINDS: Final = ("task", "map", "signal", "sleep")
+KINDS: Final = ("task", "deliberation", "map", "signal", "sleep")
 
 
 def _step(given: Mapping[str, Any], ids: frozenset[str], handlers: Mapping[str, str]) -> Step:
@@ -213,26 +224,37 @@ def _work(given: Mapping[str, Any], known: frozenset[str]) -> tuple[dict[str, An
         except NoTime as error:
             raise InvalidRequest(f"Step {step_id}: {error.message}", INVALID) from None
         return {"sleep": sleep}, used
-    if (task := given.get("task")) is not None:
-        template = task.get("input", {})
-        return {"input": template}, _used(step_id, template, known)
+    if given.get("map") is None:
+        work = _job(given)
+        return work, _used(step_id, work["input"], known)
     fan_out = given["map"]
-    template, over = fan_out["task"].get("input", {}), fan_out["over"]
+    if (fan_out.get("task") is None) is (fan_out.get("deliberation") is None):
+        raise InvalidRequest(f"map of {step_id} must have either task or deliberation.", INVALID)
+    work, over = _job(fan_out), fan_out["over"]
     if not isinstance(over, list | Mapping):
         raise InvalidRequest(f"over of {step_id} must be a list or a reference to one.", INVALID)
     fields = {
-        "input": template,
+        **work,
         "over": over,
         "is_map": True,
         "concurrency": fan_out.get("concurrency") or MOST_ITEMS,
         "on_item_failure": ItemFailure(fan_out.get("on_item_failure", "fail")),
     }
-    used = _used(step_id, template, known | {ITEM}) | _used(step_id, over, known - {FAILURE})
+    used = _used(step_id, work["input"], known | {ITEM}) | _used(step_id, over, known - {FAILURE})
     if fan_out.get("filter") is not None:
         keeps = _condition(f"filter of {step_id}", fan_out["filter"], (known - {FAILURE}) | {ITEM, INDEX})
         fields["filter"] = keeps
         used |= keeps.names - {ITEM, INDEX}
     return fields, used
+
+
+def _job(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of what is done once, or for each item: a task or a deliberation."""
+    if (task := given.get("task")) is not None:
+        return {"input": task.get("input", {})}
+    asked = {name: value for name, value in given["deliberation"].items() if name != ON_NO_CONSENSUS}
+    takes_undecided = given["deliberation"].get(ON_NO_CONSENSUS) == "complete"
+    return {"input": asked, "deliberates": True, "takes_undecided": takes_undecided}
 
 
 def _condition(where: str, source: str, known: frozenset[str]) -> Expression:
@@ -256,16 +278,16 @@ def _used(step_id: str, template: Any, known: frozenset[str] | set[str]) -> set[
     return used
 
 
+def deliberates(document: Mapping[str, Any]) -> bool:
+    """Whether runs of a document start deliberations."""
+    of_steps = (part for step in document["steps"] for part in (step, step.get("map") or {}))
+    return any(part.get("deliberation") is not None for part in of_steps)
+
+
 def waits_for(step: Step, steps: Mapping[str, Step]) -> frozenset[str]:
     """The steps that have to be over: those that it is after, and those that handle their failures."""
     handlers = {steps[other].handled_by for other in step.after} - {step.id, None}
     return step.after | frozenset(handler for handler in handlers if handler is not None)
-
-
-def waiting_for(workflow: Workflow, signal: str) -> list[str]:
-    """The steps that wait for a signal."""
-    steps = workflow.steps.values()
-    return [step.id for step in steps if step.signal is not None and step.signal.name == signal]
 
 
 def _in_order(steps: Mapping[str, Step]) -> Mapping[str, Step]:

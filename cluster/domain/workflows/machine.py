@@ -56,8 +56,8 @@ class StepState:
     """``fan_out``: it has a result for each item. ``total``: how many tasks it has, None until that is known. Those before
     ``next`` were started; ``open`` have not ended; ``failed`` have, without a result. ``code`` and ``reason``: why the step
     failed. Of a step without tasks: ``until``: when its wait is over; ``signal``: what has ended the wait, whose value is its
-    result; ``result``: that of one that no signal has ended. ``run``: the run whose tasks it has, None for its own. Times are
-    epoch seconds."""
+    result; ``result``: that of one that no signal has ended. ``run``: the run whose tasks it has, None for its own.
+    ``deliberates``: its tasks are deliberations. Times are epoch seconds."""
 
     status: StepStatus = StepStatus.WAITING
     fan_out: bool = False
@@ -74,6 +74,7 @@ class StepState:
     result: Any = None
     condition: Condition = Condition.UNASKED
     run: str | None = None
+    deliberates: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -92,6 +93,7 @@ class StepState:
             "result": self.result,
             "condition": self.condition.value,
             "run": self.run,
+            "deliberates": self.deliberates,
         }
 
     @classmethod
@@ -188,7 +190,7 @@ class Unavailable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemEnded:
-    """A task of a step has ended, or could not start. ``code`` is None if it has completed."""
+    """A task or a deliberation of a step has ended, or could not start. ``code`` is None if it has completed."""
 
     step: str
     index: int
@@ -433,11 +435,12 @@ class _Change:
         if event.index not in state.open:
             return
         state = replace(state, open=state.open - {event.index})
-        if event.code is not None:
+        code = None if event.code is FailureCode.NO_CONSENSUS and step.takes_undecided else event.code
+        if code is not None:
             state = replace(state, failed=(*state.failed, event.index))
         self.steps[event.step] = state
-        if event.code is not None and (not step.is_map or step.on_item_failure is ItemFailure.FAIL):
-            self.fail(event.step, event.code, event.reason)
+        if code is not None and (not step.is_map or step.on_item_failure is ItemFailure.FAIL):
+            self.fail(event.step, code, event.reason)
 
     def sleeps(self, event: Sleeps) -> None:
         if self.is_unknown(event.step):
@@ -522,8 +525,13 @@ class _Change:
                 self.fail(step.id, FailureCode.LIMIT_EXCEEDED, f"A run may have {MOST_TASKS:,} tasks.")
                 return room
             total = None if step.is_map else 1
-            running = StepState(status=StepStatus.RUNNING, fan_out=step.is_map, total=total, started_at=self._now)
-            self.steps[step.id] = running
+            self.steps[step.id] = StepState(
+                status=StepStatus.RUNNING,
+                fan_out=step.is_map,
+                total=total,
+                started_at=self._now,
+                deliberates=step.deliberates,
+            )
             if step.is_map:
                 self.effects.append(Count(step=step.id))
         state = self.steps[step.id]

@@ -105,13 +105,14 @@ class SignalAnswer(StrEnum):
 
 
 def task_id(run_id: str, step_id: str, index: int) -> str:
-    """The id of a task of a run: the same whenever it is asked. Those of a fan-out sort as its items do."""
+    """The id of a task or a deliberation of a run: the same whenever it is asked. Those of a fan-out sort as its items do."""
     return f"{run_id}.{step_id}.{index:05d}.{_ATTEMPT}"
 
 
-def task_ids(run_id: str, step_id: str, state: StepState) -> list[str]:
-    """The ids of all tasks of a step."""
-    return [task_id(state.run or run_id, step_id, index) for index in range(state.total or 0)]
+def result_ids(run_id: str, step_id: str, state: StepState) -> list[str | None]:
+    """The ids of the tasks or deliberations of a step, in order; None for one that has failed, and may never have started."""
+    failed, of = frozenset(state.failed), state.run or run_id
+    return [None if index in failed else task_id(of, step_id, index) for index in range(state.total or 0)]
 
 
 def ends_task_of_run(decision: TaskDecision) -> bool:
@@ -119,8 +120,13 @@ def ends_task_of_run(decision: TaskDecision) -> bool:
     return decision.head.status.terminal and decision.head.id.startswith(f"{RUN_PREFIX}_")
 
 
+def is_of_run(entity: str) -> bool:
+    """Whether an id is one that a task or a deliberation of a run may have."""
+    return entity.startswith(f"{RUN_PREFIX}_") and task_of(entity) is not None
+
+
 def task_of(entity: str) -> tuple[str, str, int] | None:
-    """(run, step, index) of the id of a run's task; None if it is none."""
+    """(run, step, index) of the id of a run's task or deliberation; None if it is none."""
     parts = entity.split(".")
     if len(parts) != 4 or not parts[2].isdecimal():
         return None

@@ -99,11 +99,17 @@ select t.id from workflow_runs w join unnest($2::text[]) as t (id) on split_part
 where w.workspace = $1 and w.ended_at is null and w.refers is not null
 
 -- name: referred_deliberations
--- Those of some deliberations that a schedule names.
+-- Those of some deliberations that a schedule names, or that an open run has or refers to.
 select s.last_run as id from schedules s where s.workspace = $1 and s.last_run = any ($2)
 union
 select r.id from schedules s cross join lateral json_array_elements_text(s.runs) as r (id)
 where s.workspace = $1 and r.id = any ($2)
+union
+select d.id from unnest($2::text[]) as d (id) join workflow_runs w on w.id = split_part(d.id, '.', 1)
+where w.workspace = $1 and w.ended_at is null
+union
+select d.id from workflow_runs w join unnest($2::text[]) as d (id) on split_part(d.id, '.', 1) = any (w.refers)
+where w.workspace = $1 and w.ended_at is null and w.refers is not null
 
 -- name: referred_runs
 -- Those of some runs that an open one replays, or to whose tasks it refers.
