@@ -970,6 +970,7 @@ CALLS: dict[str, Call] = {
                 at=T1,
                 data={},
                 created_at=T2,
+                due_at=T2,
             ),
             ROW,
         ),
