@@ -1,6 +1,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 BIN := .venv/bin
+SITE := scripts/docs/site
 # Three workers for two cores: a test waits for about half of its time, for Ray's processes, the stores' disk, clients and timers.
 # One of the workers has the tests that share a system.
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
@@ -83,10 +84,17 @@ docs: setup ## Write the generated pages
 	@$(BIN)/python -m scripts.docs.metrics_page > docs/metrics.md
 	@$(BIN)/python -m scripts.docs.typescript_client > clients/typescript/src/api.ts
 
+site: setup ## The docs as a site in .site/html; a broken link or a page outside of its menu fails it
+	@[ "$$(cat .site/installed 2>/dev/null)" = "$$(sha256sum < $(SITE)/requirements.txt)" ] || { \
+	    $(BIN)/python -m venv --clear --without-pip .site/venv && \
+	    $(BIN)/uv pip install --quiet --python .site/venv/bin/python --no-deps --require-hashes --requirement $(SITE)/requirements.txt && \
+	    sha256sum < $(SITE)/requirements.txt > .site/installed; }
+	@NO_MKDOCS_2_WARNING=1 .site/venv/bin/mkdocs build --quiet --config-file $(SITE)/mkdocs.yml
+
 lock: setup ## Write requirements.lock anew
 	@$(BIN)/uv export --quiet --no-emit-project --no-emit-package aragora-worker --all-extras --all-groups --no-header --no-annotate --format requirements.txt > requirements.lock
 
 clean: ## Remove the environment and caches
-	@rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .site .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo up down reset test verify bench chaos chaos-regions regions fuzz soak lint types audit-dependencies check docs lock clean
+.PHONY: help setup demo up down reset test verify bench chaos chaos-regions regions fuzz soak lint types audit-dependencies check docs site lock clean
