@@ -72,11 +72,14 @@ def _nothing(state: ShardState, request: Any, occasion: Occasion) -> None:
 class Handler:
     """``prepare`` checks a request as far as that is possible before memory is changed, and returns what ``change`` needs.
     ``change`` changes memory and returns the answer; None if the request waits now. ``ended`` is the answer about a task that has
-    ended, as the store has it; None for a request about no one task."""
+    ended, as the store has it; None for a request about no one task. ``claims``: it is a claim, which may be withdrawn while it
+    waits, and replaces older ones. ``reports``: it is a report, whose result the store may have refused before."""
 
     change: Callable[[ShardState, Any, Any, Occasion], Any]
     prepare: Callable[[ShardState, Any, Occasion], Any] = _nothing
     ended: Callable[[Any, Task, float, RetryPolicy], Any] | None = None
+    claims: bool = False
+    reports: bool = False
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------
@@ -283,12 +286,12 @@ def _ended_by(event_of: Callable[[Any], Event]) -> Callable[[Any, Task, float, R
 
 HANDLERS: Final[Mapping[type[SchedulerRequest], Handler]] = MappingProxyType(
     {
-        ClaimRequest: Handler(prepare=_check_claim, change=_claim),
+        ClaimRequest: Handler(prepare=_check_claim, change=_claim, claims=True),
         HeartbeatRequest: Handler(change=_heartbeat),
         ExtendRequest: Handler(change=_extend, ended=_extend_ended),
         ReleaseRequest: Handler(change=_release),
         ExplainRequest: Handler(prepare=_view, change=_viewed, ended=_view_ended),
-        ReportRequest: Handler(prepare=_consider_report, change=_report, ended=_report_ended),
+        ReportRequest: Handler(prepare=_consider_report, change=_report, ended=_report_ended, reports=True),
         CancelRequest: Handler(prepare=_consider(_cancel_event), change=_change_task, ended=_ended_by(_cancel_event)),
         AskRequest: Handler(prepare=_consider(_ask_event), change=_ask, ended=_ended_by(_ask_event)),
         AnswerRequest: Handler(prepare=_consider(_answer_event), change=_change_task, ended=_ended_by(_answer_event)),

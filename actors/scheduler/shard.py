@@ -15,7 +15,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
-from actors.messages import ReleaseRequest, ReportRequest, SchedulerRequest
+from actors.messages import ReleaseRequest, SchedulerRequest
 from actors.scheduler.alarm import Alarm
 from actors.scheduler.answers import Answers
 from actors.scheduler.budget_levels import tell_levels
@@ -28,7 +28,6 @@ from actors.scheduler.state import Answer, Asker, ShardState, Write
 from cluster.domain.base.errors import ControlPlaneError, Fenced, InternalError, TryLater, is_bug
 from cluster.domain.base.log import LogRow
 from cluster.domain.scheduling.core import Missing, SchedulerCore
-from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.log.follower import LogFollower
 from cluster.ports.access import WorkspaceStates
@@ -243,12 +242,14 @@ class SchedulerShard:
     def _handle(self, caller: str, requests: Sequence[tuple[int, Any]]) -> None:
         missing = self._decide([(caller, number, self._read(request)) for number, request in requests])
         if missing:
-            self._answers.are_behind(asked[:2] for asked in missing if isinstance(asked[2], ClaimRequest))
+            self._answers.are_behind(asked[:2] for asked in missing if HANDLERS[type(asked[2])].claims)
             self._work.start(self._look_up(missing))
 
-    def _read(self, request: SchedulerRequest) -> SchedulerRequest:
+    def _read(self, request: Any) -> SchedulerRequest:
         """The request, or what is decided in the place of a report that the store has refused."""
-        return self._commits.read(request) if isinstance(request, ReportRequest) else request
+        handler = HANDLERS.get(type(request))
+        found: SchedulerRequest = self._commits.read(request) if handler is not None and handler.reports else request
+        return found
 
     def _decide(self, batch: Sequence[Asked], *, caught_up: bool = False) -> list[Asked]:
         """Answers requests about open tasks and returns the rest. Each request is decided by itself: the error of one does not
@@ -258,9 +259,10 @@ class SchedulerShard:
         was decided in."""
         answers: list[Answer] = []
         missing: list[Asked] = []
+        request: Any
         for caller, number, request in batch:
             try:
-                if isinstance(request, ClaimRequest):
+                if HANDLERS[type(request)].claims:
                     self._answers.replace_older((caller, number), request)
                 answer = self._answer(caller, number, request, caught_up)
             except Missing:
@@ -319,7 +321,7 @@ class SchedulerShard:
         finally:
             behind = self._answers.catch_up({asked[:2] for asked in missing})
         # A claim that was withdrawn meanwhile has its answer.
-        unanswered = [asked for asked in missing if asked[:2] in behind or not isinstance(asked[2], ClaimRequest)]
+        unanswered = [asked for asked in missing if asked[:2] in behind or not HANDLERS[type(asked[2])].claims]
         for caller, number, request in self._decide(unanswered, caught_up=True):
             self._answers.tell((caller, number), await self._ended(request))
 

@@ -8,7 +8,7 @@ from typing import Any
 from actors.composition.resources import load_process_settings, urls
 from actors.roles import SCHEDULER, Role
 from actors.runtime import join, resolve
-from actors.scheduler.client import TaskClient
+from bench.parts.task_client import TaskClient
 from cluster.domain.base.log import Origin
 from cluster.postgres.stores import open_stores
 from cluster.process.clock import SystemClock

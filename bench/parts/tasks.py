@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from actors.scheduler.client import ClusterWorker, TaskClient, Work
 from bench.parts.loop import Countdown, Handlers, in_parallel, run
+from bench.parts.task_client import TaskClient
+from bench.parts.task_worker import ClusterWorker, Work
 from cluster.domain.base.log import Origin
 from cluster.postgres.stores import open_stores
 from cluster.process.clock import SystemClock

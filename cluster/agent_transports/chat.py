@@ -138,6 +138,7 @@ class HttpTransports:
         self._probes = ConnectionPool(size=probe_connections, tls=_trusted(), backend=backend)
         #: An httpx client over the connections of calls, for libraries that need one.
         self.client = self._client(PinnedTransport(self._calls, timeout_s))
+        self._clock = clock
         self._refused = _RefusedParameters(clock)
 
     async def close(self) -> None:
@@ -154,7 +155,7 @@ class HttpTransports:
         answers by an error; another `PeerError` if it refuses, its answer does not fit, or its address is forbidden."""
         try:
             async with asyncio.timeout(ask.timeout_s):
-                return await self._with_retries(ask, time.monotonic() + ask.timeout_s)
+                return await self._with_retries(ask, self._clock() + ask.timeout_s)
         except TimeoutError:
             raise AgentTimeout(f"{safe_url(ask.endpoint)} did not answer within {ask.timeout_s:.1f} s.") from None
 
@@ -186,7 +187,7 @@ class HttpTransports:
                 return await self._once(ask, deadline)
             except AgentUnavailable as error:
                 wait_s = error.retry_after_s if error.retry_after_s is not None else _BACKOFF_S * 2 ** (attempt - 1)
-                too_late = wait_s > _MAX_RETRY_AFTER_S or time.monotonic() + wait_s >= deadline
+                too_late = wait_s > _MAX_RETRY_AFTER_S or self._clock() + wait_s >= deadline
                 if attempt == ask.tries or too_late:
                     raise
                 await asyncio.sleep(wait_s)
@@ -200,7 +201,7 @@ class HttpTransports:
         unknown: set[str] = set()
         complaint = ""
         while True:
-            url, body, headers = wire.request(ask, max(0.0, deadline - time.monotonic()), without)
+            url, body, headers = wire.request(ask, max(0.0, deadline - self._clock()), without)
             sent = tuple(name for name in wire.optional if name in body)
             try:
                 answer, secrets = await self._post(ask, url, body, headers, is_streamed="stream" in sent)
@@ -211,7 +212,7 @@ class HttpTransports:
                     return replace(reply, complaint=complaint)
                 odd = await in_thread_if_large(size, refused_parameter, answer.status, answer.content, sent)
                 if odd is None:
-                    told_by = (safe_url(url), answer.status, answer.texts(), answer.content, time.time())
+                    told_by = (safe_url(url), answer.status, answer.texts(), answer.content, self._now())
                     raise await in_thread_if_large(size, refused_by_status, *told_by)
             except PeerError as error:
                 raise _with(error, complaint) from error.__cause__

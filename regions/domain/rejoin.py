@@ -107,7 +107,7 @@ class Rebuild:
 RejoinEffect = AskToLeave | SaveSurplus | Rebuild
 
 
-def rejoin(state: Rejoining, event: RejoinEvent) -> tuple[Rejoining, tuple[RejoinEffect, ...]]:
+def step(state: Rejoining, event: RejoinEvent) -> tuple[Rejoining, tuple[RejoinEffect, ...]]:
     """Applies the rule of ``REJOIN`` for ``event``; an event without a rule changes nothing."""
     rule = REJOIN.get((state.phase, type(event)))
     return (state, ()) if rule is None else rule(state, event)

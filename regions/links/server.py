@@ -124,13 +124,13 @@ class LinkServer:
             await _read_to_the_end(connection, self._bounds)
             return
         await connection.send(MessageKind.GREETING, 0, self._greeting)
-        ends_at = asyncio.get_running_loop().time() + 2 * self._bounds.life_s
+        ends_at = self._clock.now() + 2 * self._bounds.life_s
         opened = self._open.setdefault(peer, [])
         opened.append(connection)
         if len(opened) > self._bounds.connections:
             opened.pop(0).abort()  # the oldest: its other end has most likely gone without a word
         try:
-            while asyncio.get_running_loop().time() < ends_at:
+            while self._clock.now() < ends_at:
                 kind, number, question = await connection.receive(self._bounds.quiet_s)
                 answering = answer(self._end, peer, kind, question)
                 answered, message = await within(self._bounds.answer_s, "answering", answering)

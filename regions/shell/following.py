@@ -22,7 +22,7 @@ from cluster.domain.replication.batch import (
 from cluster.ports.replication import LinkLost, LinkRefused, RegionLink, Replica, ReplicationLink
 from cluster.ports.wake_ups import Doorbell
 from cluster.process.loops import ended
-from regions.domain import secondary
+from regions.domain import rejoin, secondary
 from regions.domain.leadership import Leadership, PrimaryHeard
 from regions.domain.rejoin import (
     AskToLeave,
@@ -34,7 +34,6 @@ from regions.domain.rejoin import (
     Rejoining,
     SaveSurplus,
     SurplusSaved,
-    rejoin,
 )
 from regions.replication.receiver import ReplicationReceiver
 from regions.replication.surplus import SurplusFiles
@@ -161,8 +160,8 @@ class Following:
             await self._runner.change()
 
     async def _rejoin(self, link: ReplicationLink, receiver: ReplicationReceiver) -> bool:
-        """Carries out what ``rejoin`` decides about this log, which is not the primary's. False if that is nothing: a log that
-        shares no row with the primary's is another deployment's, and an operator decides. It keeps nothing: one that is
+        """Carries out what ``rejoin.step`` decides about this log, which is not the primary's. False if that is nothing: a log
+        that shares no row with the primary's is another deployment's, and an operator decides. It keeps nothing: one that is
         interrupted begins anew, or goes on with its copy.
 
         Raises: `ReplicationRefused` while the primary counts this region in the in-sync set, which it leaves first."""
@@ -173,7 +172,7 @@ class Following:
         # A primary that refuses rows does not say whether it counts this region. Asked for its log, it refuses while it does,
         # and takes that as the request to leave.
         event: RejoinEvent = HistoriesCompared(mine=mine, theirs=(), epoch=record.epoch, in_sync=True)
-        rejoining, effects = rejoin(Rejoining(), event)
+        rejoining, effects = rejoin.step(Rejoining(), event)
         while effects:
             (effect,) = effects
             match effect:
@@ -190,7 +189,7 @@ class Following:
                 case Rebuild():
                     await receiver.copy()
                     event = Rebuilt()
-            rejoining, effects = rejoin(rejoining, event)
+            rejoining, effects = rejoin.step(rejoining, event)
         return isinstance(event, Rebuilt)
 
     async def _save(self, surplus: SurplusFiles, fork: ForkPoint) -> None:

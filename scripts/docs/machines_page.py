@@ -18,7 +18,7 @@ from cluster.domain.tasks import machine as tasks
 from cluster.domain.tasks.phases import TaskPhase
 from cluster.domain.workflows import machine as workflows
 from cluster.domain.workflows.document import RunStatus
-from regions.domain import leadership
+from regions.domain import leadership, rejoin
 from regions.domain import machine as regions
 
 BEGIN = "<!-- machines: written by `make docs` from scripts/docs/machines_page.py -->"
@@ -102,6 +102,15 @@ MACHINES = (
         table="regions/domain/machine.py",
         test="tests/unit/regions/domain/test_machine.py",
         shell="regions/shell/machine_runner.py",
+    ),
+    Machine(
+        decides="how a region comes back whose log has forked",
+        verb=rejoin.step,
+        states=rejoin.RejoinPhase,
+        events=get_args(rejoin.RejoinEvent),
+        table="regions/domain/rejoin.py",
+        test="tests/unit/regions/domain/test_rejoin.py",
+        shell="regions/shell/following.py",
     ),
 )
 

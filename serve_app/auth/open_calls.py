@@ -92,7 +92,7 @@ class OpenCalls:
         while True:
             looked_at = self._access.generation
             await self.look(everything=True)
-            await asyncio.sleep(APART_S)
+            await self._clock.sleep(APART_S)
             while self._access.generation == looked_at:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
@@ -106,7 +106,7 @@ class OpenCalls:
         for at, call in enumerate(due, 1):
             self._look(call)
             if at % AT_ONCE == 0:
-                await asyncio.sleep(0)
+                await self._clock.sleep(0)
 
     def check(self, call: OpenCall) -> None:
         """Returns if the caller still has access. What a call has waited for is given to nobody before this.

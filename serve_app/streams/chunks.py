@@ -65,14 +65,14 @@ class ChunkHub:
             try:
                 marks = await self._chunks.marks(list(self._followers))
             except StoreUnavailable:
-                await asyncio.sleep(READ_RETRY_S)
+                await self._clock.sleep(READ_RETRY_S)
                 continue
             for key, mark in marks.items():
                 if self._marks.get(key) != mark:
                     for moved in self._followers.get(key, ()):
                         moved.set()
             self._marks = {key: mark for key, mark in marks.items() if key in self._followers}
-            await asyncio.sleep(APART_S)
+            await self._clock.sleep(APART_S)
 
     @contextlib.contextmanager
     def _following(self, key: Key) -> Iterator[asyncio.Event]:
@@ -101,7 +101,7 @@ class ChunkHub:
                 try:
                     page = await self._chunks.read(workspace, task_id, seen.cursor, PAGE, has_peers=self._has_peers)
                 except StoreUnavailable:
-                    await asyncio.sleep(READ_RETRY_S)
+                    await self._clock.sleep(READ_RETRY_S)
                     continue
                 if page is None:  # retention has removed it, long after its end
                     return

@@ -174,7 +174,7 @@ class StreamHub:
                 head = await self._log.head()
                 break
             except StoreUnavailable:
-                await asyncio.sleep(READ_RETRY_S)
+                await self._clock.sleep(READ_RETRY_S)
         self._move(head)
         for waiting in self._ends.values():
             _set_all(waiting)
@@ -218,7 +218,7 @@ class StreamHub:
                 try:
                     page, cursor = await self._page(cursor, stream_filter)
                 except StoreUnavailable:
-                    await asyncio.sleep(READ_RETRY_S)
+                    await self._clock.sleep(READ_RETRY_S)
                     continue
                 for row in page:
                     yield row

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from actors.messages import HeartbeatRequest, ReportRequest
-from actors.scheduler.client import ClusterWorker, Work
+from bench.parts.task_worker import ClusterWorker, Work
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import MAX_BYTES, check_text, write_json
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import LeaseToken, Task, TaskStatus
 from cluster.rpc.exchange import ExchangeCall
-from tests.actors.test_client import Inside, inside
+from tests.bench.test_task_client import Inside, inside
 from tests.support.odd import no_json, odd_json, odd_texts, odd_values, samples
 from tests.support.probes import eventually
 from tests.support.samples import ASKER

@@ -373,7 +373,7 @@ class SimulatedRegion:
         self.world.network.send(self.name, sender.name, lambda: sender.reply(tell))
 
     def _rejoin(self, event: rejoin.RejoinEvent, sender: SimulatedRegion) -> None:
-        self.rejoining, effects = rejoin.rejoin(self.rejoining, event)
+        self.rejoining, effects = rejoin.step(self.rejoining, event)
         for effect in effects:
             if isinstance(effect, rejoin.AskToLeave):
                 self._tell(sender, ForkFound(region=self.name), only_epoch=self.db.epoch)
@@ -392,7 +392,7 @@ class SimulatedRegion:
         if self.db.copying:
             self.db.empty()
             self.db.copying = False
-            self.rejoining, _ = rejoin.rejoin(self.rejoining, rejoin.Rebuilt())
+            self.rejoining, _ = rejoin.step(self.rejoining, rejoin.Rebuilt())
 
     # --- requests -----------------------------------------------------------------------------------------------------
 

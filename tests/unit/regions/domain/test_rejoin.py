@@ -16,7 +16,7 @@ from regions.domain.rejoin import (
     cursor_lost,
     extended,
     fork_point,
-    rejoin,
+    step,
 )
 
 THEIRS = ((1, 10), (3, 15))
@@ -53,20 +53,20 @@ def _compared(*, in_sync: bool, epoch: int = 3) -> HistoriesCompared:
 
 
 def test_a_member_with_a_surplus_leaves_the_set_before_it_is_rebuilt() -> None:
-    state, effects = rejoin(Rejoining(), _compared(in_sync=True))
+    state, effects = step(Rejoining(), _compared(in_sync=True))
     assert (state.phase, effects) == (RejoinPhase.LEAVING, (AskToLeave(),))
-    assert rejoin(state, SurplusSaved()) == (state, ())
-    state, effects = rejoin(state, _compared(in_sync=False))
+    assert step(state, SurplusSaved()) == (state, ())
+    state, effects = step(state, _compared(in_sync=False))
     assert (state.phase, effects) == (RejoinPhase.SAVING, (SaveSurplus(after=10),))
-    state, effects = rejoin(state, SurplusSaved())
+    state, effects = step(state, SurplusSaved())
     assert (state.phase, effects) == (RejoinPhase.REBUILDING, (Rebuild(),))
-    assert rejoin(state, _compared(in_sync=False)) == (state, ())
-    assert rejoin(state, Rebuilt()) == (Rejoining(), ())
+    assert step(state, _compared(in_sync=False)) == (state, ())
+    assert step(state, Rebuilt()) == (Rejoining(), ())
 
 
 def test_a_message_that_was_overtaken_is_no_fork() -> None:
     late = HistoriesCompared(mine=((1, 10), (3, 17)), theirs=((1, 10), (3, 15)), epoch=3, in_sync=False)
-    assert rejoin(Rejoining(), late) == (Rejoining(), ())
+    assert step(Rejoining(), late) == (Rejoining(), ())
 
 
 def test_a_cursor_past_a_fork_or_before_retention_says_where_to_resume() -> None:

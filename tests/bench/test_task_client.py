@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from actors.messages import CancelRequest
-from actors.scheduler.client import ClusterWorker, TaskClient, Work
 from actors.scheduler.shard import SchedulerShard
+from bench.parts.task_client import TaskClient
+from bench.parts.task_worker import ClusterWorker, Work
 from cluster.domain.base.errors import ActorUnavailable, Conflict
 from cluster.domain.tasks.task import IdempotencyKey, TaskStatus
 from cluster.postgres.stores import Stores
