@@ -35,6 +35,7 @@ from cluster.domain.tasks.task import IdempotencyKey
 from cluster.domain.tasks.template import templated_task
 from cluster.domain.workflows.deliberations import DELIBERATION_ENDS, run_deliberation, why_refused, why_undecided
 from cluster.domain.workflows.document import INDEX, PRINCIPAL, FailureCode, Step, Workflow, workflow_of
+from cluster.domain.workflows.inputs import Input, InputMaker
 from cluster.domain.workflows.machine import (
     ALONE,
     PAGE,
@@ -81,9 +82,6 @@ LOOK_S: Final = 1.0
 APART_S: Final = 0.02
 #: After so many rows that are about no run the cursor is stored alone.
 FAR: Final = 10_000
-#: Characters of the input of an item, and of a step that stands alone.
-MOST_ITEM_CHARS: Final = 65_536
-MOST_INPUT_CHARS: Final = 1_000_000
 #: Items of a list before it is filtered.
 MOST_FILTERED: Final = 100_000
 #: Cancellations that are asked for at once.
@@ -395,7 +393,8 @@ class WorkflowKeeper:
         """Adds the tasks or deliberations to the commit; returns the ends of those that cannot start."""
         of = run.workflow.steps[effect.step]
         commit.room -= len(effect.indexes) * (1 if of.is_map else ALONE)
-        sources = {found.source for found in references(of.input)} - {ITEM}
+        templates = (of.input, of.over) if of.is_map else (of.input,)
+        sources = {found.source for template in templates for found in references(template)} - {ITEM}
         failed: list[Event] = []
         try:
             values = await self._values.of(stored, run, sources, handles=of.handles)
@@ -403,24 +402,18 @@ class WorkflowKeeper:
         except Unresolved as error:
             code = FailureCode(error.code)
             return [ItemEnded(step=of.id, index=index, code=code, reason=error.message) for index in effect.indexes]
-        most = MOST_ITEM_CHARS if of.is_map else MOST_INPUT_CHARS
-        inputs: dict[int, Any] = {}
+        referring = InputMaker(of, run, stored.id, values)
+        inputs: dict[int, Input] = {}
         for index in effect.indexes:
             try:
-                given = resolved(of.input, values | ({ITEM: items[index]} if of.is_map else {}))
+                inputs[index] = referring.of(index, items[index] if of.is_map else None)
             except Unresolved as error:
-                code, reason = FailureCode.INPUT_UNRESOLVED, error.message
-            else:
-                if len(canonical_json(given)) <= most:
-                    inputs[index] = given
-                    continue
-                code, reason = FailureCode.INPUT_TOO_LARGE, f"The input has more than {most:,} characters of JSON."
-            failed.append(ItemEnded(step=of.id, index=index, code=code, reason=reason))
+                failed.append(ItemEnded(step=of.id, index=index, code=FailureCode(error.code), reason=error.message))
         if of.deliberates:
             return failed + self._admit(commit, stored, of, inputs)
         return failed + await self._submit(commit, stored, of, inputs)
 
-    def _admit(self, commit: _Commit, stored: StoredRun, of: Step, asked: dict[int, Any]) -> list[Event]:
+    def _admit(self, commit: _Commit, stored: StoredRun, of: Step, asked: dict[int, Input]) -> list[Event]:
         """Adds deliberations by their index to the commit; returns the ends of those that cannot be asked."""
         failed: list[Event] = []
         for index, fields in asked.items():
@@ -428,29 +421,30 @@ class WorkflowKeeper:
             now, owner = self._clock.now(), stored.owner()
             try:
                 commit.deliberations[id_] = run_deliberation(
-                    fields, id=id_, origin=owner, metadata=stored.metadata, now=now
+                    fields.whole, id=id_, origin=owner, metadata=stored.metadata, now=now
                 )
             except InvalidRequest as error:
                 code, reason = FailureCode.INVALID_DELIBERATION, why_refused(error)
                 failed.append(ItemEnded(step=of.id, index=index, code=code, reason=reason))
         return failed
 
-    async def _submit(self, commit: _Commit, stored: StoredRun, of: Step, payloads: dict[int, Any]) -> list[Event]:
+    async def _submit(self, commit: _Commit, stored: StoredRun, of: Step, inputs: dict[int, Input]) -> list[Event]:
         """Adds tasks by their index to the commit; returns the ends of those that policies refuse."""
         document, _ = await self._document(stored)
         now, owner = self._clock.now(), stored.owner()
         starting: dict[int, SubmitItem] = {}
-        for index, payload in payloads.items():
+        for index, given in inputs.items():
             id_ = task_id(stored.id, of.id, index)
             task = templated_task(document.templates[of.id], id=id_, origin=owner, now=now)
             metadata = {**stored.metadata, **task.metadata, "workflow_run": stored.id, "step": of.id}
             key = IdempotencyKey(route=ROUTE, key=id_, body_digest=b"")
-            starting[index] = SubmitItem(task=replace(task, payload=payload, metadata=metadata), idempotency=key)
+            starting[index] = SubmitItem(task=replace(task, payload=given.whole, metadata=metadata), idempotency=key)
         failed: list[Event] = []
         found = await judged_items(self._policies(), list(starting.values()))
         for (index, item), each in zip(starting.items(), found, strict=True):
             if each.denied is None:
-                commit.tasks[item.task.id] = replace(item, task=each.task, violations=each.violations)
+                task = replace(each.task, payload=inputs[index].stored)  # policies have read the whole one
+                commit.tasks[item.task.id] = replace(item, task=task, violations=each.violations)
             else:
                 reason = each.denied.message
                 failed.append(ItemEnded(step=of.id, index=index, code=FailureCode.POLICY_DENIED, reason=reason))

@@ -10,8 +10,10 @@ from typing import Any
 from cluster.domain.base.log import LogRecord
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.task import Task
+from cluster.domain.workflows.large_values import PREFIX, read_payload, stored_payload
 from cluster.ports.operations import DeadLetterQuery, Replay
 from cluster.ports.totals import Total
+from cluster.postgres.large_values import filled
 from cluster.postgres.log import Epoch, log_rows
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
@@ -49,6 +51,7 @@ class PostgresDeadLetters:
         if not replays:
             return []
         tasks = [replay.task for replay in replays]
+        copied = await self._referring(replays)
         records = [*(task.record() for task in tasks), *(replay.record for replay in replays)]
         return list(
             await self._pool.value(
@@ -61,13 +64,27 @@ class PostgresDeadLetters:
                 [task.id for task in tasks],
                 [task.origin.principal for task in tasks],
                 [
-                    json.dumps(replay.task.payload, ensure_ascii=False) if replay.new_payload else None
+                    json.dumps(stored_payload(replay.task.payload), ensure_ascii=False)
+                    if replay.new_payload
+                    else copied.get(replay.of)
                     for replay in replays
                 ],
                 [rules_json(task.rules) for task in tasks],
                 log_rows(records, self._epoch),
             )
         )
+
+    async def _referring(self, replays: Sequence[Replay]) -> dict[str, str]:
+        """The payloads, with their values, of what is replayed and refers to some: its run has ended, so retention may remove
+        those before the replay is done."""
+        same = [replay.of for replay in replays if not replay.new_payload]
+        if not same:
+            return {}
+        workspace = replays[0].task.origin.workspace
+        rows = await self._pool.rows(_SQL["referring_payloads"], workspace, same, PREFIX)
+        payloads = {row["id"]: read_payload(row["payload"]) for row in rows}
+        whole = await filled(self._pool, workspace, payloads)
+        return {id_: json.dumps(stored_payload(payload), ensure_ascii=False) for id_, payload in whole.items()}
 
     async def purge(self, workspace: str, task_ids: Sequence[str], records: Sequence[LogRecord]) -> int:
         if not task_ids:

@@ -12,7 +12,7 @@ most of what it costs to send it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -23,6 +23,8 @@ from cluster.domain.tasks.progress import TaskProgress
 from cluster.domain.tasks.questions import Asking, Question, TaskQuestion, Verdict
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import Body, Task, TaskDetail, TaskHead, TaskStatus
+from cluster.domain.workflows.large_values import Referring, read_payload
+from cluster.postgres.large_values import filled
 from cluster.postgres.pool import Pool
 
 #: Characters of bodies on one page. The largest answer of an agent fits, so the first task of a page is always whole.
@@ -86,7 +88,22 @@ async def whole_page(pool: Pool, rows: Sequence[Any], workspace: str, bodies: It
     for row in rows:
         texts = row if row["small"] else large.get(row["id"])
         tasks.append(task_of(row, texts) if texts is not None else replace(task_of(row, {}), left_out=tuple(asked_for)))
-    return tasks
+    return await filled_tasks(pool, workspace, tasks, PAGE_CHARS)
+
+
+async def filled_tasks(pool: Pool, workspace: str, tasks: list[Task], room: int | None = None) -> list[Task]:
+    """The tasks with the values to which their payloads refer, as far as there is room for them."""
+    lacking = {task.id: task.payload for task in tasks if isinstance(task.payload, Referring)}
+    if not lacking:
+        return tasks
+    found = await filled(pool, workspace, lacking, room)
+    return [_filled(task, found) if task.id in lacking else task for task in tasks]
+
+
+def _filled(task: Task, found: Mapping[str, Any]) -> Task:
+    if task.id in found:
+        return replace(task, payload=found[task.id])
+    return replace(task, payload=None, left_out=(*task.left_out, Body.PAYLOAD))
 
 
 async def _large_bodies(pool: Pool, workspace: str, rows: Sequence[Any], asked_for: Sequence[Body]) -> dict[str, Any]:
@@ -121,7 +138,8 @@ def _slices(rows: Iterable[Any]) -> Iterator[list[str]]:
 
 
 def task_of(row: Any, texts: Any) -> Task:
-    """A task, from a row with ``HEADS`` and a mapping with the texts of its bodies; those that are not there are empty.
+    """A task, from a row with ``HEADS`` and a mapping with the texts of its bodies; those that are not there are empty. Its
+    payload may lack values (`filled_tasks`).
 
     ``texts`` may have been read after the row: a task that had not ended has no result."""
     payload, metadata = texts.get("payload_text"), texts.get("metadata_text")
@@ -130,7 +148,7 @@ def task_of(row: Any, texts: Any) -> Task:
         id=row["id"],
         workspace=row["workspace"],
         task_type=row["task_type"],
-        payload=None if payload is None else json.loads(payload),
+        payload=None if payload is None else read_payload(payload),
         metadata={} if metadata is None else json.loads(metadata),
         required_capabilities=tuple(json.loads(row["required_text"])),
         priority=row["priority"],

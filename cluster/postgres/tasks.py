@@ -17,17 +17,29 @@ from cluster.domain.tasks.order_key import encode
 from cluster.domain.tasks.progress import ProgressReport, stored_records
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import ALL_BODIES, Body, Decided, Submitted, Task, TaskDecision, TaskHead, TaskStatus
+from cluster.domain.workflows.large_values import read_payload, stored_payload
 from cluster.ports.tasks import HeldLease, SearchPage, ShardFence, SubmitItem, TaskQuery
 from cluster.ports.totals import EXACT_TO, Total
 from cluster.postgres.budgets import entries_json
 from cluster.postgres.columns import array, flags, numbers, texts
+from cluster.postgres.large_values import filled
 from cluster.postgres.log import Epoch, log_columns, log_row, log_rows, waves
 from cluster.postgres.policies import violation_arguments
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import in_one_statement, queries
 from cluster.postgres.question_rows import answer_json, question_json
 from cluster.postgres.task_lists import matching_statements, page_statement
-from cluster.postgres.task_rows import WHOLE, WHOLE_TASKS, open_head, page_of, read_page, task_of, whole_page
+from cluster.postgres.task_rows import (
+    PAGE_CHARS,
+    WHOLE,
+    WHOLE_TASKS,
+    filled_tasks,
+    open_head,
+    page_of,
+    read_page,
+    task_of,
+    whole_page,
+)
 from cluster.postgres.task_search import SCANNED, search_statement, task_terms
 from cluster.postgres.totals import total_of
 
@@ -151,8 +163,13 @@ class PostgresTasks:
     async def get_many(self, workspace: str, task_ids: Sequence[str]) -> dict[str, Task]:
         if not task_ids:
             return {}
+        return await self._whole(workspace, task_ids)
+
+    async def _whole(self, workspace: str, task_ids: Sequence[str], room: int | None = None) -> dict[str, Task]:
+        """``room``: characters of the large values of payloads, None for all."""
         rows = await self._pool.rows(_WHOLE_TASKS, workspace, list(task_ids))
-        return {row["id"]: task_of(row, row) for row in rows}
+        tasks = await filled_tasks(self._pool, workspace, [task_of(row, row) for row in rows], room)
+        return {task.id: task for task in tasks}
 
     async def statuses(self, workspace: str, task_ids: Sequence[str]) -> dict[str, TaskStatus]:
         rows = await self._pool.rows(_SQL["task_statuses"], workspace, list(task_ids))
@@ -175,7 +192,9 @@ class PostgresTasks:
         if not task_ids:
             return {}
         rows = await self._pool.rows(_SQL["task_bodies"], workspace, task_ids)
-        return {row["id"]: (json.loads(row["payload"]), json.loads(row["metadata"])) for row in rows}
+        payloads = {row["id"]: read_payload(row["payload"]) for row in rows}
+        whole = await filled(self._pool, workspace, payloads)
+        return {row["id"]: (whole[row["id"]], json.loads(row["metadata"])) for row in rows}
 
     async def submit_causes(self, task_ids: Sequence[str]) -> dict[str, str]:
         rows = await self._pool.rows(_SQL["submit_causes"], task_ids)
@@ -216,7 +235,7 @@ class PostgresTasks:
     ) -> tuple[builtins.list[Task], Total]:
         rows = await self._pool.rows(_SQL["open_questions"], workspace, *(before or (None, None)), limit)
         ids = [row["id"] for row in rows]
-        found = await self.get_many(workspace, ids)
+        found = await self._whole(workspace, ids, PAGE_CHARS)
         total = await self._pool.value(_SQL["count_open_questions"], workspace)
         return [found[task_id] for task_id in ids if task_id in found], Total(int(total))
 
@@ -289,7 +308,7 @@ def _submit_arguments(items: Sequence[SubmitItem], epoch: Epoch, all_or_none: bo
         texts([task.origin_region for task in tasks]),
         texts([_dump(task.fallback_regions) for task in tasks]),
         texts([_dump(task.required_capabilities) for task in tasks]),
-        [_dump(task.payload) for task in tasks],
+        [_dump(stored_payload(task.payload)) for task in tasks],
         [_dump(task.metadata) for task in tasks],
         texts([rules_json(task.rules) for task in tasks]),
         texts([key.route if key else None for key in keys]),
@@ -328,6 +347,6 @@ def _decided(row: Any) -> Decided:
     return Decided(
         applied=row["applied"],
         seq=row["seq"],
-        payload=None if payload is None else json.loads(payload),
+        payload=None if payload is None else read_payload(payload),
         metadata=None if metadata is None else json.loads(metadata),
     )

@@ -11,8 +11,7 @@ from typing import Any
 from cluster.domain.audit.retention import Stub
 from cluster.domain.base.json_writing import canonical_json, json_writer
 from cluster.domain.base.log import LogRecord
-from cluster.domain.deliberation.stored import Deliberation, NewDeliberation
-from cluster.domain.deliberation.wire import result_wire
+from cluster.domain.deliberation.stored import NewDeliberation
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.domain.workflows.deliberations import DELIBERATION_ENDS
 from cluster.domain.workflows.document import MOST_WORKFLOWS, RunStatus
@@ -22,6 +21,7 @@ from cluster.ports.tasks import SubmitItem
 from cluster.ports.totals import Total
 from cluster.ports.workflows import RunRow
 from cluster.postgres.deliberations import admit_arguments
+from cluster.postgres.large_values import read_results
 from cluster.postgres.log import Epoch, log_rows
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import in_one_statement, queries
@@ -103,12 +103,7 @@ class PostgresWorkflows:
     async def results(
         self, workspace: str, steps: Sequence[Sequence[str]], most_chars: int
     ) -> tuple[dict[str, Any], builtins.list[int]]:
-        ids = [id_ for of_step in steps for id_ in of_step]
-        numbers = [n for n, of_step in enumerate(steps, 1) for _ in of_step]
-        rows = await self._pool.rows(_SQL["step_results"], workspace, ids, numbers, len(steps), most_chars)
-        chars = {row["step"]: int(row["chars"]) for row in rows}
-        found = {row["id"]: _result(row, workspace) for row in rows if row["id"] is not None}
-        return found, [chars[n] for n in range(1, len(steps) + 1)]
+        return await read_results(self._pool, workspace, steps, most_chars)
 
     async def kept(self, workspace: str, ids: Sequence[str]) -> builtins.list[str]:
         return [row["id"] for row in await self._pool.rows(_SQL["kept_work"], workspace, list(ids))]
@@ -192,31 +187,6 @@ def _row(run: StoredRun) -> dict[str, Any]:
         "missed": sorted(run.missed),
         "replays": run.replays,
     }
-
-
-def _result(row: Any, workspace: str) -> Any:
-    result = None if row["result"] is None else json.loads(row["result"])
-    if row["terminal"] is None:
-        return result
-    ended = Deliberation(
-        request_id=row["id"],
-        task_id=row["id"],
-        workspace=workspace,
-        principal="",
-        admitted_at=row["admitted_at"],
-        deadline_at=row["admitted_at"],
-        contract={"rounds": int(row["rounds"]), "mode": row["mode"]},
-        contract_digest=b"",
-        mode="async",
-        state=row["terminal"],
-        terminal=row["terminal"],
-        result=result,
-        completed_at=row["completed_at"],
-        owner=None,
-        fence=0,
-        events=0,
-    )
-    return result_wire(ended)
 
 
 def _run(row: Any) -> StoredRun:

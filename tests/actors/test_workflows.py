@@ -115,8 +115,9 @@ UNRESOLVED: list[tuple[dict[str, Any], Any, str]] = [
     ({"map": fan_out(INPUT, {"x": {"from": "item", "path": "/a"}})}, [{"a": 1}, {}], "input_unresolved"),
     ({"map": fan_out(INPUT, {})}, {"a": 1}, "not_a_list"),
     ({"map": fan_out(INPUT, {})}, [0] * 10_001, "limit_exceeded"),
-    ({"map": fan_out(INPUT, {"x": ITEM})}, ["x" * 65_536], "input_too_large"),
-    ({"task": task({"x": INPUT})}, "x" * 1_000_000, "input_too_large"),
+    ({"map": {**fan_out(INPUT, {"x": ITEM}), "filter": "true"}}, ["x" * 65_536], "input_too_large"),
+    ({"map": fan_out(INPUT, {"x": ITEM})}, ["x" * 1_000_000], "input_too_large"),
+    ({"task": task({"x": INPUT, "y": INPUT})}, "x" * 2_000_000, "input_too_large"),
 ]
 
 

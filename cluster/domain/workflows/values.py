@@ -7,7 +7,7 @@ for a pointer that finds nothing. ``{"literal": VALUE}`` is VALUE, whatever that
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -92,7 +92,7 @@ def resolved(template: Any, values: Mapping[str, Any]) -> Any:
     if reference is None:
         return {name: resolved(inner, values) for name, inner in template.items()}
     try:
-        return _at(values[reference.source], reference.path)
+        return found_at(values[reference.source], reference.path)
     except LookupError:
         if "default" in template:
             return template["default"]
@@ -103,7 +103,33 @@ def _is_literal(template: Any) -> bool:
     return isinstance(template, Mapping) and template.keys() == {"literal"}
 
 
-def _at(value: Any, path: str) -> Any:
+def located(template: Any, at: str = "") -> Iterator[tuple[str, Reference]]:
+    """Each reference of a template with its place, a JSON Pointer."""
+    if isinstance(template, list):
+        for n, inner in enumerate(template):
+            yield from located(inner, f"{at}/{n}")
+    elif isinstance(template, Mapping) and not _is_literal(template):
+        reference = reference_of(template)
+        if reference is not None:
+            yield at, reference
+            return
+        for name, inner in template.items():
+            yield from located(inner, f"{at}/{name.replace('~', '~0').replace('/', '~1')}")
+
+
+def without(template: Any, places: Collection[str], at: str = "") -> Any:
+    """The template with null in the places."""
+    if at in places:
+        return {"literal": None}
+    if isinstance(template, list):
+        return [without(inner, places, f"{at}/{n}") for n, inner in enumerate(template)]
+    if not isinstance(template, Mapping) or _is_literal(template) or reference_of(template) is not None:
+        return template
+    escaped = {name: name.replace("~", "~0").replace("/", "~1") for name in template}
+    return {name: without(inner, places, f"{at}/{escaped[name]}") for name, inner in template.items()}
+
+
+def found_at(value: Any, path: str) -> Any:
     """What a JSON Pointer finds. Raises: `LookupError` if that is nothing."""
     for part in path.split("/")[1:]:
         if isinstance(value, Mapping):

@@ -175,6 +175,11 @@ where workspace = $1 and status_detail in ('dead_lettered', 'timeout') and purge
   and ($8::float8 is null or completed_at < $8)
   and ($9 or replayed_as is null)
 
+-- name: referring_payloads
+-- Those of some payloads that refer to large values.
+select id, payload::text as payload from tasks
+where workspace || '' = $1 and id = any ($2) and starts_with(payload::text, $3)
+
 -- name: replay_tasks
 -- Submits tasks of the dead letter again, once each.
 select replay_tasks($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
