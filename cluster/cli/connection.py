@@ -73,6 +73,5 @@ def ray_variables(running: RunFile) -> dict[str, str]:
         "RAY_ADDRESS": running.ray_address,
         "RAY_API_SERVER_ADDRESS": running.dashboard_url,
         "RAY_DASHBOARD_ADDRESS": running.dashboard_url,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": running.ray_token_path,
+        **({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": running.ray_token_path} if running.ray_token_path else {}),
     }

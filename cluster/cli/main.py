@@ -137,7 +137,8 @@ def _announce(layout: Layout) -> None:
     console.print(f"API docs:       {running.docs_url}")
     console.print(f"Metrics:        {running.metrics_url}")
     if running.dashboard_url:
-        console.print(f"Ray dashboard:  {running.dashboard_url}  (asks for a token: cat {running.ray_token_path})")
+        token = f"  (asks for a token: cat {running.ray_token_path})" if running.ray_token_path else ""
+        console.print(f"Ray dashboard:  {running.dashboard_url}{token}")
     console.print(f"Logs:           {running.logs}  (aragora-cp logs)")
     sys.stdout.flush()
 

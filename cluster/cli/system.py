@@ -187,12 +187,18 @@ class System:
             metrics_url=f"http://{self.settings.http_host}:{self.settings.prometheus_port}/metrics",
             dashboard_url=ray.dashboard_url if ray is not None else given,
             ray_address=ray.address if ray is not None else given,
-            ray_token_path=str(self.layout.ray_token),
+            ray_token_path=self._ray_token_path(),
             processes={key: noted.to_json() for key, noted in self.processes.items()},
             ports={"http": self.settings.http_port, "prometheus": self.settings.prometheus_port},
             logs=str(self.run.directory) if self.run is not None else "",
             certificate=self.tls.certificate if self.tls is not None else "",
         ).write(self.layout)
+
+    def _ray_token_path(self) -> str:
+        """Where commands find the token of the cluster that is used; "" if none was named for one that ran already."""
+        if self.existing is None:
+            return str(self.layout.ray_token)
+        return "" if self.existing.token_file is None else str(Path(self.existing.token_file).absolute())
 
     def _start_stores(self) -> Settings:
         """Starts the stores for which no URL is set; returns the settings with both URLs."""

@@ -51,7 +51,9 @@ class DevelopmentAuthority:
         """Makes the authority. Raises: `EmbeddedError` if there is one: all that it has issued would count no longer."""
         if self.file.exists():
             raise EmbeddedError(f"There is an authority in {self.directory} already; remove its files first.")
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The data directory is made here if nothing has started yet: ``parents`` alone would let others read in it.
+        for directory in (self.directory.parent, self.directory):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Aragora development authority")])
         certificate = (

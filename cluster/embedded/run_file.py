@@ -19,7 +19,7 @@ from cluster.embedded.secrets import write_private
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFile:
     """The content of ``run.json``. ``processes`` are by name (up, postgres, redis, ray, model); Ray's is its session's leader.
-    ``logs`` is the directory of this run's logs."""
+    ``logs`` is the directory of this run's logs. ``ray_token_path`` is empty if no token of Ray is known."""
 
     api_url: str
     docs_url: str

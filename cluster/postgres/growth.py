@@ -55,6 +55,11 @@ class Looker:
         """The server's clock, as epoch seconds."""
         return float(await self._connection.fetchval(_SQL["clock"]))
 
+    async def last_head(self) -> str | None:
+        """The head of the audit's last checkpoint, as it is stored; None before there is one."""
+        head: str | None = await self._connection.fetchval(_SQL["last_head"])
+        return head
+
     async def growth(self) -> Growth:
         """Sizes of the tables, and their growth: what a row of the log costs with all that it stands for, times the rows of
         the last hour. Statistics of the server were rejected: they count rows that were updated as well, and forget at a

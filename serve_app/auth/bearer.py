@@ -207,12 +207,12 @@ def has_token(connection: HTTPConnection) -> bool:
         return True
     if _ticketed(connection) is not None:
         return True
-    return _takes_query(connection) and "token" in connection.query_params
+    return _is_socket(connection) and "token" in connection.query_params
 
 
 def sent_token(connection: HTTPConnection) -> str:
-    """The token of a call, or that of its ticket. Browsers cannot send headers with WebSockets and event streams, and the
-    released WebSocket client does not, so these may have it in their query.
+    """The token of a call, or that of its ticket. The released WebSocket client has it in its query; no other call may,
+    since histories and proxies keep URLs.
 
     Raises: `Unauthenticated` if there is none, or there are several."""
     ticketed = _ticketed(connection)
@@ -220,7 +220,7 @@ def sent_token(connection: HTTPConnection) -> str:
         return ticketed.token
     # From the raw headers, as every call is asked: starlette would decode all of them.
     sent = [value.decode("latin-1") for name, value in connection.scope["headers"] if name == b"authorization"]
-    if not sent and _takes_query(connection):
+    if not sent and _is_socket(connection):
         sent = [f"Bearer {token}" for token in connection.query_params.getlist("token")]
     scheme, _, token = sent[0].partition(" ") if len(sent) == 1 and len(sent[0]) <= MAX_HEADER_CHARS else ("", "", "")
     token = token.strip(" ")
@@ -229,9 +229,5 @@ def sent_token(connection: HTTPConnection) -> str:
     return token
 
 
-def _takes_query(connection: HTTPConnection) -> bool:
-    scope = connection.scope
-    if scope["type"] == "websocket":
-        return True
-    streams = "text/event-stream" in connection.headers.get("accept", "")
-    return streams and scope["method"] == "GET" and scope["path"].endswith("/stream")
+def _is_socket(connection: HTTPConnection) -> bool:
+    return bool(connection.scope["type"] == "websocket")

@@ -22,7 +22,7 @@ _ASKED_BY_OTHERS = frozenset({"health", "login"})
 _CHOOSE_BY_BODY = frozenset({"dead letter"})
 #: Names of parameters that may be given several times: the conditions of a search.
 _SEVERAL = frozenset({"where"})
-#: Names that any call may have: the workspace that it acts in, and a token, which only streams read.
+#: Names that any call may have: the workspace that it acts in, and a token, which only WebSockets read.
 _OF_ANY_CALL = frozenset({*FIELDS, "token"})
 
 

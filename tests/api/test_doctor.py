@@ -21,7 +21,7 @@ from cluster.cli.checks.api import check_breakers
 from cluster.cli.checks.certificates import check_certificates, servers
 from cluster.cli.checks.findings import OK, PROBLEM, WARNING, Finding
 from cluster.cli.checks.ray import HARD_STOP, check_hard_stop
-from cluster.cli.checks.stores import LEAST_FREE, check_growth
+from cluster.cli.checks.stores import LEAST_FREE, check_audit_key, check_growth
 from cluster.cli.commands.doctor import examine
 from cluster.cli.connection import client
 from cluster.domain.agents.breaker import Breaker, BreakerState
@@ -33,6 +33,7 @@ from cluster.process.waits import HAPROXY_HARD_STOP_S, LONGEST_CALL_S
 from cluster.settings import Settings, load_settings
 from serve_app.components import Components
 from serve_app.replica import make_ingress
+from tests.actors.test_sealer import seal_all
 from tests.api.test_worker import submit
 from tests.support.api import Api, api_settings
 from tests.support.certificates import self_signed, silent_server, tls_server
@@ -170,6 +171,24 @@ async def test_growth_counts_the_rows_of_the_last_hour_only(api: Api, tmp_path: 
     assert (await rows())[1] == 0
     (found,) = await check_growth(settings, lambda _: LEAST_FREE + 1)
     assert found.level == OK, "what does not grow does not fill the disk"
+
+
+async def test_a_key_of_the_audit_in_its_own_database_is_named(api: Api, tmp_path: Path) -> None:
+    settings = _settings(api, tmp_path)
+    assert await check_audit_key(settings) == [], "nothing is sealed yet"
+    keeper = await api.start(SEALER)
+    await keeper.stop()
+    await submit(api)
+    await seal_all(keeper.first)
+    (found,) = await check_audit_key(settings)
+    assert (found.level, "ARAGORA_AUDIT_SIGNING_KEY" in found.advice) == (WARNING, True)
+    assert "audit key" in {finding.check for finding in await examine(settings, PATIENT_S)}
+    assert await check_audit_key(settings.model_copy(update={"database_url": None})) == [], (
+        "an embedded one has no other"
+    )
+    for head in ("replace(head, '\"self_signed\":true', '\"self_signed\":false')", "'damaged'", "'[]'"):
+        await api.stores.pool.execute(f"update audit_checkpoints set head = {head}")
+        assert await check_audit_key(settings) == [], head
 
 
 async def test_a_table_of_mostly_dead_rows_is_named(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,6 @@ The settings that are searched for are those of the model: a new secret is plant
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import json
 import logging
 import os
 import sys
@@ -17,32 +14,25 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 
 from cluster.process.clock import SystemClock
-from cluster.settings import Settings, SettingsError, load_settings, variable_name
+from cluster.settings import Settings, SettingsError, load_settings
 from cluster.telemetry.log_files import API, begin_logging, end_logging
 from tests.support.api import CP, Api, api_settings
 from tests.support.bearer_tables import claims
+from tests.support.planted import SECRETS, STORES, planted, planted_variables, variable, written_forms
 from tests.support.principals import bearer
 from tests.support.stores import StoreUrls
 from tests.support.tokens import signed
 
 ADMIN = "root@example.com"
-SECRETS = sorted(name for name, info in Settings.model_fields.items() if "Secret" in str(info.annotation))
 #: Settings with a URL that is not held to be secret as a whole. Whoever puts a password into one expects it to be kept.
 URLS = ("openai_base_url", "anthropic_base_url", "api_url", "jwt_jwks_url", "public_url")
 #: Every setting in which somebody may write a URL, be it meant for one or not.
 TEXTS = sorted(name for name, info in Settings.model_fields.items() if "str" in str(info.annotation))
-#: What planting another value would break: the stores' URLs, whose passwords are those of the running servers.
-STORES = ("database_url", "redis_url")
-
-
-def planted(field: str) -> str:
-    """32 bytes in base64, which every setting takes that is no URL: a key, a seed and a secret of tokens are made so."""
-    return base64.b64encode(hashlib.sha256(b"planted in " + field.encode()).digest()).decode()
 
 
 @dataclass(frozen=True)
@@ -60,7 +50,7 @@ def needles(settings: Settings) -> list[tuple[str, str]]:
     for name, value in settings:
         text = value.get_secret_value() if name in SECRETS and value is not None else value
         if name in SECRETS and value is not None and name not in STORES:
-            found += [(name, form) for form in (text, quote(text, safe=""), json.dumps(text)[1:-1])]
+            found += [(name, form) for form in written_forms(text)]
         elif isinstance(text, str) and "://" in text and (password := urlsplit(text).password):
             found.append((name, password))
     return found
@@ -86,8 +76,7 @@ async def system(store_urls: StoreUrls, schema: str, tmp_path: Path) -> AsyncIte
 
 
 def test_every_secret_is_planted() -> None:
-    values = {variable_name(name, Settings.model_fields[name]): planted(name) for name in SECRETS if name not in STORES}
-    settings = load_settings(values | {"ARAGORA_JWT_SECRET_PREVIOUS_UNTIL": "2099-01-01T00:00:00Z"})
+    settings = load_settings(planted_variables())
     assert {name for name, _ in needles(settings)} == set(SECRETS) - set(STORES)
 
 
@@ -146,7 +135,7 @@ def test_a_refused_setting_does_not_quote_its_secret(field: str, form: str) -> N
         return  # a text without a user is no URL with a password
     needle = "planted0in0it"
     try:
-        settings = load_settings({variable_name(field, Settings.model_fields[field]): form.format(needle)})
+        settings = load_settings({variable(field): form.format(needle)})
         assert needle not in repr(settings)
     except SettingsError as error:
         told = str(error) + "".join(traceback.format_exception(error))
@@ -156,15 +145,11 @@ def test_a_refused_setting_does_not_quote_its_secret(field: str, form: str) -> N
 @pytest.mark.parametrize("command", [["doctor"], ["status"], ["keys", "list"], ["logs"], ["down"]], ids=" ".join)
 async def test_commands_print_no_secret(store_urls: StoreUrls, tmp_path: Path, command: list[str]) -> None:
     settings = whole_settings(store_urls, "s")
-    environ = {
-        variable_name(name, Settings.model_fields[name]): planted(name) for name in SECRETS if name not in STORES
-    }
-    environ |= {variable_name(name, Settings.model_fields[name]): getattr(settings, name) for name in URLS[:2]}
+    environ = planted_variables() | {variable(name): getattr(settings, name) for name in URLS[:2]}
     environ |= {
         "ARAGORA_DATABASE_URL": "postgresql://someone:planted-database_url@127.0.0.1:1/db",
         "ARAGORA_REDIS_URL": "redis://:planted-redis_url@127.0.0.1:1/0",
         "ARAGORA_API_URL": "http://someone:planted-api_url@127.0.0.1:1",
-        "ARAGORA_JWT_SECRET_PREVIOUS_UNTIL": "2099-01-01T00:00:00Z",
         "ARAGORA_DATA_DIR": str(tmp_path / "data"),
     }
     process = await asyncio.create_subprocess_exec(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.planted import planted_variables
 from tests.support.system import RunningSystem
 
 #: Longer than any socket's path may be (107 bytes), HAProxy's (97) included.
@@ -19,7 +20,7 @@ def started_system() -> Iterator[RunningSystem]:
     base = tempfile.mkdtemp(prefix="aragora-e2e-")
     data_dir = Path(base) / ("d" * (PATH_CHARS - len(base) - 1))
     assert len(os.fsencode(data_dir)) == PATH_CHARS
-    system = RunningSystem(data_dir, {"ARAGORA_HEARTBEAT_TIMEOUT": "10"})
+    system = RunningSystem(data_dir, {"ARAGORA_HEARTBEAT_TIMEOUT": "10", **planted_variables()})
     try:
         system.start()
         yield system

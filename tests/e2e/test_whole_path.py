@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import pytest
 from actors.roles import KINDS
 from cluster.embedded.processes import session_members
 from tests.support.agents import answering_agent
+from tests.support.planted import SECRETS, STORES, planted, written_forms
 from tests.support.system import COMMAND, RunningSystem, clean_environment, new_text, system_ports
 
 
@@ -213,6 +215,41 @@ def test_metrics_are_the_same_on_both_ports(system: RunningSystem) -> None:
         text = httpx.get(url, timeout=30).raise_for_status().text
         for name in ("aragora_cp_agents_active", "aragora_cp_tasks_submitted_total", "aragora_http_requests_total"):
             assert f"# TYPE {name.removesuffix('_total')}" in text, (url, name)
+
+
+def test_no_secret_is_in_what_the_system_has_printed_and_written(system: RunningSystem) -> None:
+    """Of every setting, in what the tests before have made it say too. Its own settings are in the one file that is for them."""
+    layout = system.layout
+    status = system.cli("status")
+    assert status.returncode == 0, status.stderr
+    needles = {name: planted(name) for name in SECRETS if name not in STORES}
+    needles.update(json.loads(layout.secrets.read_text()))
+    assert all(planted(name) in layout.config_file.read_text() for name in ("jwt_secret", "audit_signing_key"))
+    private = {layout.config_file, layout.secrets, layout.data_dir / "redis" / "valkey.conf"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
+    written = [
+        path
+        for base in (layout.data_dir, layout.sockets)
+        for path in base.rglob("*")
+        if path.is_file() and not path.is_symlink() and path not in private
+    ]
+    assert {"api.log", "actors.log", "haproxy.cfg"} <= {path.name for path in written}
+    found = [
+        (name, "what it said")
+        for name, secret in needles.items()
+        for form in written_forms(secret)
+        if form in "".join(system.told)
+    ]
+    for path in written:
+        with contextlib.suppress(FileNotFoundError):  # the stores' own come and go
+            content = path.read_bytes()
+            found += [
+                (name, str(path))
+                for name, secret in needles.items()
+                for form in written_forms(secret)
+                if form.encode() in content
+            ]
+    assert found == []
 
 
 def test_down_ends_everything(started_system: RunningSystem) -> None:

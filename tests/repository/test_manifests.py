@@ -527,6 +527,37 @@ def test_the_head_runs_nothing() -> None:
     assert all(cluster["authOptions"]["mode"] == "token" for cluster in _clusters().values())
 
 
+#: GCS, the dashboard with its API of jobs, and Ray's client: whoever reaches one may run code.
+_RAYS = {6379, 8265, 10001}
+
+
+def test_no_manifest_opens_rays_ports_to_others() -> None:
+    opened = []
+    for name, manifest in ALL.items():
+        for port in manifest["spec"]["ports"] if manifest["kind"] == "Service" else ():
+            opened += [name] * bool({port["port"], port["targetPort"]} & {*_RAYS, "gcs-server", "dashboard", "client"})
+    (policy,) = [manifest for manifest in ALL.values() if manifest["kind"] == "NetworkPolicy"]
+    own = {"matchLabels": {"app.kubernetes.io/part-of": "aragora"}}
+    operator = {"matchLabels": {"app.kubernetes.io/name": "kuberay-operator"}}
+    for rule in policy["spec"]["ingress"]:
+        callers = [peer.get("podSelector") for peer in rule["from"]]
+        ports = {entry["port"] for entry in rule.get("ports", ())}
+        if callers != [own]:
+            assert ports, "without ports a rule opens all"
+            opened += [str(rule)] * (bool(ports & _RAYS) and callers != [operator])
+    assert policy["spec"]["podSelector"] == own
+    assert opened == []
+    for name, pod in PODS.items():
+        assert not pod["spec"].get("hostNetwork"), name
+        assert not [
+            port for each in pod["spec"]["containers"] for port in each.get("ports", ()) if "hostPort" in port
+        ], name
+    launcher = yaml.safe_load((ROOT / "ray-cluster.yaml").read_text())
+    assert "--env RAY_AUTH_MODE=token" in launcher["docker"]["run_options"]
+    (head,) = [command for command in launcher["head_start_ray_commands"] if "--head" in command]
+    assert "--dashboard-host=127.0.0.1 " in head
+
+
 def test_secrets_have_names_and_no_values() -> None:
     secret = ALL["secret.example.yaml:Secret"]
     assert set(secret["stringData"].values()) == {""}

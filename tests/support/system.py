@@ -59,6 +59,8 @@ class RunningSystem:
     start_s: float = START_S
     process: subprocess.Popen[str] | None = None
     output: list[str] = field(default_factory=list)
+    #: What commands have printed and calls were answered, whichever test made them.
+    told: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         http, prometheus = system_ports()
@@ -86,6 +88,7 @@ class RunningSystem:
         def read() -> None:
             for line in process.stdout or ():
                 self.output.append(line.rstrip())
+                self.told.append(line)
                 if line.startswith("Ready."):
                     ready.set()
             ready.set()
@@ -140,9 +143,11 @@ class RunningSystem:
         return [member for process in self.processes().values() for member in session_members(process)]
 
     def cli(self, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        done = subprocess.run(
             [self.command, *words], env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
         )
+        self.told += [done.stdout, done.stderr]
+        return done
 
     def actors(self) -> dict[str, int]:
         """Name → pid of the living named actors, as Ray's dashboard has them."""
@@ -164,7 +169,9 @@ class RunningSystem:
         assert wait_until(healthy, timeout_s), "the system did not become healthy again"
 
     def call(self, method: str, path: str, body: Any = None, **options: Any) -> httpx.Response:
-        return httpx.request(method, f"{self.api_url}{path}", json=body, timeout=60, **options)
+        answer = httpx.request(method, f"{self.api_url}{path}", json=body, timeout=60, **options)
+        self.told.append(f"{answer.headers} {answer.text}")
+        return answer
 
 
 def living_actors(dashboard_url: str, token: str) -> dict[str, int]:

@@ -53,6 +53,12 @@ def test_what_is_issued_is_good_and_private(authority: DevelopmentAuthority) -> 
     assert authority.directory.stat().st_mode & 0o777 == 0o700
 
 
+def test_the_data_directory_is_private_if_the_authority_is_made_first(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    DevelopmentAuthority(data_dir / "ca").create(NOW)
+    assert {path.stat().st_mode & 0o777 for path in (data_dir, data_dir / "ca")} == {0o700}
+
+
 def test_a_region_shows_its_certificate_in_both_directions(authority: DevelopmentAuthority) -> None:
     for files in (authority.issue_region("east", "aragora", NOW, DAY), authority.renew("east", NOW)):
         certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())

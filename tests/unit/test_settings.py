@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -228,6 +229,29 @@ def test_every_variable_of_the_guide_is_a_setting() -> None:
     named = set(re.findall(r"ARAGORA_[A-Z][A-Z_]*[A-Z]", GUIDE_TEXT or ""))
     assert len(named) > 30
     assert named - VARIABLES == set()
+
+
+def _environments_of_the_guide() -> tuple[dict[str, str], dict[str, str]]:
+    """What the compose file and the Deployment give the control plane; the URLs that a Secret has are the compose file's."""
+    blocks = re.findall(r"(?ms)^```yaml\n# (\S+)\n(.*?)^```", GUIDE_TEXT or "")
+    files = {name: list(yaml.safe_load_all(block)) for name, block in blocks if "control-plane" in name}
+    compose = files["docker-compose.control-plane.yml"][0]["services"]["control-plane"]["environment"]
+    pod = files["control-plane-deployment.yaml"][0]["spec"]["template"]["spec"]
+    entries = pod["containers"][0]["env"]
+    return compose, {entry["name"]: entry.get("value", compose[entry["name"]]) for entry in entries}
+
+
+@pytest.mark.skipif(GUIDE_TEXT is None, reason="the deployment guide is not beside this checkout")
+def test_the_guides_compose_file_and_manifest_are_accepted_as_printed() -> None:
+    """tests/e2e/test_guide_stack.py starts the compose file's; the manifest's has nothing that it has not."""
+    compose, manifest = _environments_of_the_guide()
+    assert {"ARAGORA_DATABASE_URL", "ARAGORA_REDIS_URL"} <= set(manifest)
+    assert manifest.items() <= compose.items()
+    for environment in (compose, manifest):
+        settings = load_settings(environment)
+        assert unknown_names(environment) == []
+        assert settings.database_url is not None
+        assert settings.database_url.get_secret_value() == compose["ARAGORA_DATABASE_URL"]
 
 
 # --- security ---------------------------------------------------------------------------------------------------------

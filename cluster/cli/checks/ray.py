@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
 import psutil
 
+from aragora_worker.reasons import reason
 from cluster.cli.checks.findings import OK, WARNING, Finding, fine, problem
 from cluster.embedded.layout import Layout
-from cluster.embedded.run_file import read_run_file
+from cluster.embedded.run_file import RunFile, read_run_file
 from cluster.process.stopgap import CURRENT, pid_in
 from cluster.process.waits import HAPROXY_HARD_STOP_S, LONGEST_CALL_S
 from cluster.settings import Settings
@@ -32,6 +34,11 @@ async def check_ray(ours: Settings) -> list[Finding]:
         ]
     if not running.dashboard_url:
         return [fine("Ray", "API and actors run without it (up --without-ray)")]
+    try:
+        token = _token(running)
+    except OSError as error:
+        words = f"the file of its token, {running.ray_token_path}, cannot be read: {reason(error)}"
+        return [problem("Ray authentication", words, "Run `aragora-cp down`, `up`.")]
     path = "/api/v0/actors"
     async with httpx.AsyncClient(
         base_url=running.dashboard_url,
@@ -41,26 +48,34 @@ async def check_ray(ours: Settings) -> list[Finding]:
     ) as http:
         try:
             without = (await http.get(path)).status_code
-            token = Layout.of(ours.data_dir).ray_token.read_text().strip()
-            with_it = (await http.get(path, headers={"Authorization": f"Bearer {token}"})).status_code
+            with_it = None
+            if token is not None:
+                with_it = (await http.get(path, headers={"Authorization": f"Bearer {token}"})).status_code
         except (httpx.HTTPError, OSError) as error:
             words = f"its dashboard does not answer ({type(error).__name__})"
             return [problem("Ray", words, "Run `aragora-cp down`, `up`.")]
-    return [_authentication(without, with_it), await _ports(urlsplit(running.dashboard_url).port)]
+    port = urlsplit(running.dashboard_url).port
+    return [_authentication(without, with_it), await check_ports(port, await _own_addresses())]
 
 
-def _authentication(without: int, with_it: int) -> Finding:
+def _token(running: RunFile) -> str | None:
+    return Path(running.ray_token_path).read_text().strip() if running.ray_token_path else None
+
+
+def _authentication(without: int, with_it: int | None) -> Finding:
+    """``with_it`` None: no token is known here."""
     if without not in (401, 403):
         return problem(
             "Ray authentication", f"answers {without} without a token", "Start Ray with RAY_AUTH_MODE=token."
         )
-    if with_it != 200:
+    if with_it not in (200, None):
         return problem("Ray authentication", f"answers {with_it} with its token", "Run `aragora-cp down`, `up`.")
     return fine("Ray authentication", "refuses calls without the token")
 
 
-async def _ports(port: int | None) -> Finding:
-    for address in await _own_addresses():
+async def check_ports(port: int | None, addresses: Sequence[str]) -> Finding:
+    """Whether nobody can reach the dashboard at these addresses, which other machines can reach."""
+    for address in addresses:
         if port is not None and await _connects(address, port):
             return problem("Ray ports", f"the dashboard can be reached at {address}:{port}", "Bind it to 127.0.0.1.")
     return fine("Ray ports", "the dashboard listens on loopback only")

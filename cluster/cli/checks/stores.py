@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis: whether they answer, PostgreSQL's clock, and tables that grow."""
+"""PostgreSQL and Redis: whether they answer, PostgreSQL's clock, tables that grow, and the key of the audit in one of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from cluster.cli.checks.api import clock, skew
 from cluster.cli.checks.findings import WARNING, Finding, fine, problem
-from cluster.domain.base.errors import StoreUnavailable
+from cluster.domain.base.errors import InvalidRequest, StoreUnavailable
+from cluster.domain.base.json_values import parse_json
 from cluster.embedded.layout import Layout
 from cluster.settings import Settings, load_settings
 
@@ -89,6 +90,24 @@ async def check_growth(ours: Settings, free_bytes: Callable[[Path], int] | None 
     here = ours.database_url is None and data.exists()
     free = (free_bytes or _free)(data) if here or free_bytes else None
     return [_room(growth, free), *(_dead(table) for table in growth.tables if _is_mostly_dead(table))]
+
+
+async def check_audit_key(ours: Settings) -> list[Finding]:
+    """A warning if a given database keeps the key that signs the checkpoints which guard it. Under embedded stores there is no
+    other place."""
+    from cluster.postgres.growth import looking
+
+    if ours.database_url is None:
+        return []
+    try:
+        async with looking(ours.database_url.get_secret_value(), ours.database_schema) as looker:
+            head = parse_json((await looker.last_head() or "{}").encode(), "A checkpoint")
+    except (StoreUnavailable, InvalidRequest):
+        return []  # said by `check_database`, and by `aragora-cp audit verify`
+    if not isinstance(head, dict) or head.get("self_signed") is not True:
+        return []
+    words = "the key that signs the audit's checkpoints is kept in the database that they guard"
+    return [problem("audit key", words, "Set ARAGORA_AUDIT_SIGNING_KEY (docs/audit.md).", WARNING)]
 
 
 def _free(directory: Path) -> int:

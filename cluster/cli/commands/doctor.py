@@ -19,7 +19,7 @@ from cluster.cli.checks.encryption import check_encryption, check_passwords
 from cluster.cli.checks.etcd import check_etcd
 from cluster.cli.checks.findings import GROUP_S, NOT_TRIED, OK, PROBLEM, WARNING, Check, Finding, problem, run_all
 from cluster.cli.checks.ray import check_hard_stop, check_ray
-from cluster.cli.checks.stores import check_database, check_growth, check_redis
+from cluster.cli.checks.stores import check_audit_key, check_database, check_growth, check_redis
 from cluster.cli.connection import api_tls, api_url, client, running_system, settings
 from cluster.cli.exit_codes import UNREACHABLE
 from cluster.cli.output import listing
@@ -51,6 +51,7 @@ async def examine(ours: Settings, within_s: float = GROUP_S) -> list[Finding]:
                 "encryption": lambda: check_encryption(ours),
                 "passwords": lambda: check_passwords(ours),
                 "tables": lambda: check_growth(ours),
+                "audit key": lambda: check_audit_key(ours),
                 "certificates": lambda: check_certificates(ours, api),
                 "etcd": lambda: check_etcd(ours),
                 "Ray": lambda: check_ray(ours),

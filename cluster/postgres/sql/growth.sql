@@ -17,3 +17,7 @@ select min(seq) as first, max(seq) as last from log
 -- name: log_time
 -- When the first row from a number on was written.
 select at from log where seq >= $1 order by seq limit 1
+
+-- name: last_head
+-- What the last checkpoint of the audit says, as text; no row before there is one.
+select head from audit_checkpoints order by last_seq desc limit 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +17,9 @@ from cluster.cli.main import _demo_model
 from cluster.cli.system import System, serve_config
 from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.model_server import MODEL
+from cluster.embedded.processes import ProcessId
 from cluster.embedded.ray_cluster import ExistingRay
-from cluster.embedded.run_file import RunFile
+from cluster.embedded.run_file import RunFile, read_run_file
 from cluster.embedded.run_logs import begin_run
 from cluster.settings import SettingsError, load_settings
 
@@ -58,6 +60,21 @@ def test_ray_status_and_ray_job_each_get_their_address() -> None:
     assert variables["RAY_ADDRESS"] == "127.0.0.1:3"
     assert variables["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
     assert variables["RAY_API_SERVER_ADDRESS"] == variables["RAY_DASHBOARD_ADDRESS"] == "http://127.0.0.1:2"
+
+
+@pytest.mark.parametrize(("token_file", "path"), [("/given/token", "/given/token"), (None, "")])
+def test_the_token_of_a_given_cluster_is_the_one_it_named(tmp_path: Path, token_file: str | None, path: str) -> None:
+    settings, existing = (
+        load_settings({"ARAGORA_DATA_DIR": str(tmp_path)}),
+        ExistingRay("http://127.0.0.1:2", token_file),
+    )
+    system = System(settings, Layout.of(tmp_path), lambda *_: None, existing=existing)
+    own = ProcessId.of(os.getpid())
+    assert own is not None
+    system._note("up", own)
+    running = read_run_file(Layout.of(tmp_path))
+    assert running is not None
+    assert ray_variables(running).get("RAY_AUTH_TOKEN_PATH", "") == running.ray_token_path == path
 
 
 def test_a_system_without_ray_leaves_the_variables_of_ray_alone() -> None:

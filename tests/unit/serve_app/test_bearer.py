@@ -247,12 +247,12 @@ async def test_without_issuer_or_secret_their_algorithms_count_for_nothing() -> 
     ("kind", "path", "accept", "counts"),
     [
         ("websocket", "/ws/control-plane", "", True),
-        ("http", "/api/control-plane/stream", "text/event-stream", True),
+        ("http", "/api/control-plane/stream", "text/event-stream", False),
         ("http", "/api/control-plane/stream", "application/json", False),
         ("http", "/api/control-plane/tasks", "text/event-stream", False),
     ],
 )
-async def test_a_query_holds_a_token_for_streams_only(kind: str, path: str, accept: str, counts: bool) -> None:
+async def test_a_query_holds_a_token_for_sockets_only(kind: str, path: str, accept: str, counts: bool) -> None:
     tables = Tables()
     token = tables.add_key("k")
     asked = connection(("Accept", accept), path=path, kind=kind, query=f"token={token}")
