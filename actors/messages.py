@@ -113,6 +113,23 @@ class AskRequest:
 
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ParkRequest:
+    """Gives a lease back until children of the task have ended. The asker has checked that they are its children. ``cost_nanos``:
+    what the attempt has cost, in nano-dollars, if its holder says so."""
+
+    workspace: str
+    principal: str
+    task_id: str
+    attempt: int
+    agent_id: str
+    children: tuple[str, ...]
+    progress: Progress | None = None
+    cost_nanos: int | None = None
+    cause: str = ""
+
+
+@compact
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerRequest:
     """Answers the question that ``attempt`` of a task has asked. The asker has checked that the answer fits it, and that its
     principal may give it."""
@@ -198,6 +215,7 @@ SchedulerRequest = (
     | ExtendRequest
     | PrioritizeRequest
     | AskRequest
+    | ParkRequest
     | AnswerRequest
     | HeartbeatRequest
     | ReleaseRequest

@@ -21,6 +21,7 @@ from actors.messages import (
     ExtendRequest,
     HeartbeatAnswer,
     HeartbeatRequest,
+    ParkRequest,
     PrioritizeRequest,
     Recorded,
     ReleaseRequest,
@@ -44,6 +45,7 @@ from cluster.domain.tasks.events import (
     Complete,
     Event,
     Fail,
+    ParkAsked,
     Prioritized,
     Reporter,
     Undelivered,
@@ -228,6 +230,11 @@ def _ask_event(request: AskRequest) -> Event:
     return Asked(by=by, question=request.question, cause=request.cause)
 
 
+def _park_event(request: ParkRequest) -> Event:
+    by = Reporter(principal=request.principal, agent_id=request.agent_id, attempt=request.attempt)
+    return ParkAsked(by=by, children=request.children, cause=request.cause)
+
+
 def _answer_event(request: AnswerRequest) -> Event:
     return Answered(attempt=request.attempt, answer=request.answer, cause=request.cause)
 
@@ -239,9 +246,12 @@ def _consider(event_of: Callable[[Any], Event]) -> Callable[[ShardState, Any, Oc
     )
 
 
-def _ask(state: ShardState, request: AskRequest, considered: Considered, occasion: Occasion) -> Done | None:
-    """The answer to whoever asks; None if it has to wait until the checkpoint is durable too, which comes first."""
-    done = Done(head=state.core.carry_out(*considered, occasion.now))
+def _wait(
+    state: ShardState, request: AskRequest | ParkRequest, considered: Considered, occasion: Occasion
+) -> Done | None:
+    """The answer to whoever asks or parks; None if it has to wait until the checkpoint is durable too, which comes first."""
+    cost_nanos = request.cost_nanos if isinstance(request, ParkRequest) else None
+    done = Done(head=state.core.carry_out(*considered, occasion.now, cost_nanos))
     if request.progress is None or considered[1].decision is None:
         return done
     report = ProgressReport(
@@ -293,7 +303,8 @@ HANDLERS: Final[Mapping[type[SchedulerRequest], Handler]] = MappingProxyType(
         ExplainRequest: Handler(prepare=_view, change=_viewed, ended=_view_ended),
         ReportRequest: Handler(prepare=_consider_report, change=_report, ended=_report_ended, reports=True),
         CancelRequest: Handler(prepare=_consider(_cancel_event), change=_change_task, ended=_ended_by(_cancel_event)),
-        AskRequest: Handler(prepare=_consider(_ask_event), change=_ask, ended=_ended_by(_ask_event)),
+        AskRequest: Handler(prepare=_consider(_ask_event), change=_wait, ended=_ended_by(_ask_event)),
+        ParkRequest: Handler(prepare=_consider(_park_event), change=_wait, ended=_ended_by(_park_event)),
         AnswerRequest: Handler(prepare=_consider(_answer_event), change=_change_task, ended=_ended_by(_answer_event)),
         PrioritizeRequest: Handler(prepare=_consider_priority, change=_change_task, ended=_ended_by(_priority_event)),
     }

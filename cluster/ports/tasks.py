@@ -13,6 +13,7 @@ from cluster.domain.base.errors import NotFound
 from cluster.domain.base.log import LogRow
 from cluster.domain.policies.violations import Violation
 from cluster.domain.tasks.progress import ProgressReport
+from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import (
     ALL_BODIES,
     Body,
@@ -101,6 +102,12 @@ class WorkspaceTasks(Protocol):
 
     async def statuses(self, workspace: str, task_ids: Sequence[str]) -> dict[str, TaskStatus]:
         """The statuses of those of the tasks that exist, or existed until retention removed them."""
+
+    async def rules(self, workspace: str, task_ids: Sequence[str]) -> dict[str, TaskRules | None]:
+        """The rules of those of the tasks that exist; None for one without."""
+
+    async def outcomes(self, workspace: str, task_ids: Sequence[str]) -> dict[str, Task]:
+        """Those of the tasks that exist, with their results, as many of these as a page has room for (`Task.left_out`)."""
 
     async def stub(self, workspace: str, task_id: str) -> Stub | None:
         """What is left of a task that retention has removed."""

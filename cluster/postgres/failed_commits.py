@@ -15,6 +15,7 @@ COMMITS: Final = (
         "decide_tasks",
         "decide_questions",
         "decide_spending",
+        "decide_parked",
         "store_progress",
         "replay_tasks",
         "purge_tasks",

@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 from cluster.domain.deliberation.numbers import exact_float
+from cluster.domain.tasks.children import Parked
 from cluster.domain.tasks.order_key import decode
 from cluster.domain.tasks.progress import TaskProgress
 from cluster.domain.tasks.questions import Asking, Question, TaskQuestion, Verdict
@@ -43,15 +44,18 @@ HEADS = """
     t.target_region, t.region_routing_mode, t.origin_region, t.principal, t.replayed_as, t.purged_at, t.erased_at, t.place,
     t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
     t.rules::text as rules_text"""
-#: Of a task alone, with what its holders have reported, and the last question: a list has no room for checkpoints.
+#: Of a task alone, with what its holders have reported, the last question, and what it waited for last: a list has no room
+#: for checkpoints.
 _PROGRESS = """,
     p.attempt as progress_attempt, p.at as progress_at, p.percent, p.message, p.checkpoint::text as checkpoint_text"""
 _QUESTION = """,
     q.attempt as asked_attempt, q.asked_at, q.asked_by, q.answerers::text as answerers_text, q.time_limit_s, q.words::text as
     words_text, q.verdict, q.answered_at, q.answered_by, q.answer::text as answer_text, q.reason"""
-WHOLE = HEADS + "".join(f", t.{body}::text as {body}_text" for body in Body) + _PROGRESS + _QUESTION
+_PARKED = ", k.attempt as parked_attempt, k.at as parked_at, k.children::text as children_text"
+WHOLE = HEADS + "".join(f", t.{body}::text as {body}_text" for body in Body) + _PROGRESS + _QUESTION + _PARKED
 WHOLE_TASKS = """tasks t left join task_progress p on p.task_id = t.id
-    left join lateral (select * from task_questions o where o.task_id = t.id order by o.attempt desc limit 1) q on true"""
+    left join lateral (select * from task_questions o where o.task_id = t.id order by o.attempt desc limit 1) q on true
+    left join lateral (select * from task_parks o where o.task_id = t.id order by o.attempt desc limit 1) k on true"""
 
 
 def page_of(rows: str, order: str, bodies: Iterable[Body]) -> str:
@@ -176,13 +180,14 @@ def task_of(row: Any, texts: Any) -> Task:
         region_routing_mode=row["region_routing_mode"],
         origin_region=row["origin_region"],
         principal=row["principal"],
-        rules=_rules(row["rules_text"]),
+        rules=rules_of(row["rules_text"]),
         replayed_as=row["replayed_as"],
         purged_at=row["purged_at"],
         erased_at=row["erased_at"],
         order_key=decode(row["place"]),
         progress=_progress(texts),
         question=_question(texts),
+        parked=_parked(texts),
     )
 
 
@@ -225,6 +230,13 @@ def _question(row: Any) -> TaskQuestion | None:
     )
 
 
+def _parked(row: Any) -> Parked | None:
+    """What a row of ``WHOLE`` has of the children that the task waits for."""
+    if row.get("parked_attempt") is None:
+        return None
+    return Parked(attempt=row["parked_attempt"], at=row["parked_at"], children=tuple(json.loads(row["children_text"])))
+
+
 def open_head(row: Any) -> TaskHead:
     """The head of an open task, from a row of the statement that a shard builds its index of."""
     return TaskHead(
@@ -247,13 +259,14 @@ def open_head(row: Any) -> TaskHead:
         claim_id=row["claim_id"],
         holder=row["holder"],
         started_at=row["started_at"],
-        rules=_rules(row["rules"]),
+        rules=rules_of(row["rules"]),
         order_key=decode(row["place"]),
         asking=None if row["asking"] is None else Asking.from_json(json.loads(row["asking"])),
+        children=() if row["children"] is None else tuple(json.loads(row["children"])),
     )
 
 
-def _rules(text: str | None) -> TaskRules | None:
+def rules_of(text: str | None) -> TaskRules | None:
     return None if text is None else TaskRules.from_json(json.loads(text))
 
 

@@ -37,6 +37,7 @@ from cluster.postgres.task_rows import (
     open_head,
     page_of,
     read_page,
+    rules_of,
     task_of,
     whole_page,
 )
@@ -90,7 +91,10 @@ class PostgresTasks:
         heads = [decision.head for decision in decisions]
         of_people = any(decision.question is not None or decision.answer is not None for decision in decisions)
         of_budgets = any(decision.entry is not None for decision in decisions)
+        of_children = any(decision.children for decision in decisions)
         statement = "decide_spending" if of_budgets else "decide_questions" if of_people else "decide_tasks"
+        if of_children:
+            statement = "decide_parked"
         rows = await self._pool.rows(
             _SQL[statement],
             self._epoch.region,
@@ -114,8 +118,9 @@ class PostgresTasks:
             flags([decision.want_body for decision in decisions]),
             texts([encode(head.order_key) for head in heads]),
             *log_columns([decision.record for decision in decisions], self._epoch),
-            *(_questions_and_answers(decisions) if of_people or of_budgets else ()),
-            *([entries_json(decisions)] if of_budgets else ()),
+            *(_questions_and_answers(decisions) if of_people or of_budgets or of_children else ()),
+            *([entries_json(decisions)] if of_budgets or of_children else ()),
+            *([[_dump(each.children) if each.children else None for each in decisions]] if of_children else ()),
         )
         return [_decided(row) for row in rows]
 
@@ -174,6 +179,15 @@ class PostgresTasks:
     async def statuses(self, workspace: str, task_ids: Sequence[str]) -> dict[str, TaskStatus]:
         rows = await self._pool.rows(_SQL["task_statuses"], workspace, list(task_ids))
         return {row["id"]: TaskStatus(row["status"]) for row in rows}
+
+    async def rules(self, workspace: str, task_ids: Sequence[str]) -> dict[str, TaskRules | None]:
+        rows = await self._pool.rows(_SQL["task_rules"], workspace, list(task_ids))
+        return {row["id"]: rules_of(row["rules"]) for row in rows}
+
+    async def outcomes(self, workspace: str, task_ids: Sequence[str]) -> dict[str, Task]:
+        statement = page_of(_SQL["tasks_by_id"], "t.created_at, t.id", (Body.RESULT,))
+        tasks = await read_page(self._pool, statement, (workspace, list(task_ids)), workspace, (Body.RESULT,))
+        return {task.id: task for task in tasks}
 
     async def stub(self, workspace: str, task_id: str) -> Stub | None:
         rows = await self._pool.rows(_SQL["task_stub"], workspace, task_id)

@@ -20,6 +20,7 @@ IDEMPOTENCY = "idempotency-key"
 NAMES = {
     "/api/control-plane/tasks/{task_id}/answer": "answerQuestion",
     "/api/control-plane/tasks/{task_id}/ask": "askQuestion",
+    "/api/control-plane/tasks/{task_id}/park": "parkTask",
     "/api/control-plane/audit": "listAudit",
     "/api/control-plane/queue/controls": "queueControls",
     "/api/control-plane/queue/pause": "pauseQueue",

@@ -30,6 +30,7 @@ SHOWN: Mapping[str, str] = {
     # An agent sees what it is leased, whatever else it may see.
     "LeasedTask": "payload result error metadata lease_token checkpoint",
     "LeasedQuestion": "question answer_schema answer reason default",
+    "ChildOutcome": "task_type result error",
     "POST /tasks/complete.results": "task_id error code",
     "POST /tasks/fail.results": "task_id error code",
     "HistoryEntry": "type",

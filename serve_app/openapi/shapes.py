@@ -144,6 +144,11 @@ SHAPES["Question"] = fields(
 )  # fmt: skip
 SHAPES["LeasedQuestion"] = more("Question")
 SHAPES["OpenQuestion"] = more("Question", task_id=ID, task_type=TEXT, queue=TEXT, priority=LEVEL)
+SHAPES["Parked"] = fields(attempt=COUNT, parked_at=EPOCH, children=listed(ID))
+SHAPES["ChildOutcome"] = fields(
+    task_id=ID, task_type=TEXT, status=words(TaskStatus), status_detail=words(TaskDetail), result=ANYTHING,
+    error=nullable(TEXT), left_out_opt=listed(words(Body)),
+)  # fmt: skip
 SHAPES["Task"] = fields(
     id=ID, task_type=TEXT, payload=ANYTHING, required_capabilities=listed(TEXT), status=words(TaskStatus),
     status_detail=words(TaskDetail), priority=LEVEL, created_at=EPOCH, run_at=EPOCH, assigned_at=nullable(EPOCH),
@@ -155,7 +160,7 @@ SHAPES["Task"] = fields(
     sticky_key_opt=TEXT,
     excluded_agents_opt=listed(ID), after_opt=listed(fields(id=ID, when_failed=TEXT)), left_out_opt=listed(words(Body)),
     redacted_opt=YES_OR_NO, progress_opt=ref("Progress"), checkpoint_opt=ANYTHING,
-    retry_opt=ref("RetryPolicy"), question_opt=ref("Question"),
+    retry_opt=ref("RetryPolicy"), question_opt=ref("Question"), parent_task_id_opt=ID, parked_opt=ref("Parked"),
 )  # fmt: skip
 SHAPES["Workspace"] = fields(
     id=ID, name=TEXT, state=words(WorkspaceState), created_at=EPOCH, changed_at=EPOCH,
@@ -169,7 +174,12 @@ SHAPES["ApiKey"] = fields(
     overlap_until=nullable(EPOCH), last_used_at=nullable(EPOCH),
 )  # fmt: skip
 SHAPES["LeasedTask"] = more(
-    "Task", lease_token=TEXT, lease_expires_at=EPOCH, redelivered=YES_OR_NO, question_opt=ref("LeasedQuestion")
+    "Task",
+    lease_token=TEXT,
+    lease_expires_at=EPOCH,
+    redelivered=YES_OR_NO,
+    question_opt=ref("LeasedQuestion"),
+    children_opt=listed(ref("ChildOutcome")),
 )
 SHAPES["DeadTask"] = more("Task", reason=words(TaskDetail), ended_at=EPOCH)
 SHAPES["AuditEntry"] = fields(

@@ -209,7 +209,7 @@ async def _replay(gate: Gateway, asker: Origin, tasks: list[Task], body: ReplayD
 
 def _again(gate: Gateway, asker: Origin, task: Task, now: float, payload: Any) -> Replay:
     """The replay of ``task``: a copy with a new id and without dependencies, which have all ended."""
-    rules = None if task.rules is None else replace(task.rules, after=()).or_none()
+    rules = None if task.rules is None else replace(task.rules, after=(), parent=None, depth=0).or_none()
     new = NewTask(
         id=gate.new_id("task"),
         origin=asker,

@@ -44,6 +44,7 @@ from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.exact_numbers import exact_numbers
 from serve_app.http.hang_ups import hung_up
 from serve_app.http.idempotency import Idempotency, given_key, key_of
+from serve_app.routes.children import below_their_parents, outcomes_of, parked_in
 from serve_app.routes.questions import asked_in
 from serve_app.routes.task_reads import Wait, shown, task_at_its_end
 from serve_app.schemas.tasks import (
@@ -144,6 +145,7 @@ def _rules(body: CreateTask) -> TaskRules | None:
             retries=None if body.retry is None else body.retry.to_domain(),
             worker_version=body.worker_version,
             sticky_key=body.sticky_key,
+            parent=body.parent_task_id,
             after=tuple(Edge(after=edge.id, when_failed=edge.when_failed) for edge in edges),
         )
     )
@@ -172,9 +174,10 @@ async def create_task(
 ) -> dict[str, Any]:
     """Submits a task; it is durable before this is answered. Send an ``Idempotency-Key`` to make repeats safe. With ``wait`` the
     answer has the ``task`` too, when it has ended or so many seconds have passed (at most 25), unless it cannot be read; this
-    takes the permission to read tasks. 400 (`InvalidRequest`) if the fields do not fit together or ``after`` names an unknown
-    task, 403 (`PolicyDenied`) with ``policy_id`` and what is ``allowed`` if a policy refuses it, 403 (`BudgetExhausted`) with
-    ``budget_id`` and ``resets_at`` if a budget is used up, 409 (`Conflict`) if the key was used with another body."""
+    takes the permission to read tasks. 400 (`InvalidRequest`) if the fields do not fit together or ``after`` or
+    ``parent_task_id`` names an unknown task, 403 (`PolicyDenied`) with ``policy_id`` and what is ``allowed`` if a policy refuses
+    it, 403 (`BudgetExhausted`) with ``budget_id`` and ``resets_at`` if a budget is used up, 409 (`Conflict`) if the key was used
+    with another body."""
     gate = gateway(request)
     if wait:
         await admit(request, Permission.TASKS_READ)
@@ -186,6 +189,7 @@ async def create_task(
         idem = IdempotencyKey(route="tasks", key=key, body_digest=digest)
     if body.after:
         await _check_dependencies(gate, asker, [task])
+    (task,) = await below_their_parents(gate, asker, [task])
     await check_budgets(gate, asker, [SubmitItem(task=task, idempotency=idem)])
     (item,) = await under_policies(gate, asker, [SubmitItem(task=task, idempotency=idem)])
     outcome = await gate.submits.put(item)
@@ -210,6 +214,7 @@ async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: I
     # Tasks with one creation time are ordered by their ids, so the ids are sorted.
     ids = sorted(gate.new_id("task") for _ in body.tasks)
     tasks = [new_task(gate, task_id, item, asker, now) for task_id, item in zip(ids, body.tasks, strict=True)]
+    tasks = await below_their_parents(gate, asker, tasks)
     digest = body_digest({"tasks": [item.for_digest() for item in body.tasks]}) if key else b""
     items = []
     for index, task in enumerate(tasks):
@@ -352,6 +357,7 @@ async def _leased(gate: Gateway, workspace: str, leases: Sequence[Lease]) -> lis
     """The tasks of those leases that are still held. One may be lost while the answer is on its way, and its task may be with
     another agent or ended by then: the caller would work for nothing, and read the other's attempt and result."""
     tasks = await gate.task_reads.put_many([(workspace, lease.head.id) for lease in leases])
+    outcomes = await outcomes_of(gate, workspace, [task for task in tasks if task is not None])
     wire = []
     for lease, task in zip(leases, tasks, strict=True):
         if task is not None and _is_held(lease, task):
@@ -361,6 +367,7 @@ async def _leased(gate: Gateway, workspace: str, leases: Sequence[Lease]) -> lis
                     "lease_token": lease.token,
                     "lease_expires_at": lease.expires_at,
                     "redelivered": lease.redelivered,
+                    **({"children": outcomes[task.id]} if task.id in outcomes else {}),
                 }
             )
     return wire
@@ -401,6 +408,9 @@ async def _report_one(request: Request, asker: Origin, body: Report) -> None:
         raise InvalidRequest(body.refusal, body.code)
     if body.ask is not None:
         await asked_in(request, asker, body.task_id, body.lease_token, body.ask)
+        return
+    if body.park is not None:
+        await parked_in(request, asker, body.task_id, body, body.park)
         return
     await _report(request, await in_thread_if_large(rough_size(body.result), _report_request, asker, body))
 

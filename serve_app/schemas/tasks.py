@@ -21,6 +21,7 @@ from cluster.domain.tasks.retries import ErrorClass, TaskRetries, checked_retrie
 from cluster.domain.tasks.rules import TaskRules, WhenFailed
 from cluster.domain.tasks.task import OTHER_TYPES, Priority, Task, TaskStatus
 from cluster.process.waits import LONGEST_WAIT_S
+from serve_app.schemas.children import ParkInReport, parked_wire
 from serve_app.schemas.entries import entry_or_refusal
 from serve_app.schemas.fields import (
     MAX_BATCH,
@@ -167,16 +168,22 @@ class CreateTask(TaskFields):
 
     ``timeout_seconds`` bounds one attempt, ``queue_timeout_seconds`` each wait for an agent, and ``total_timeout_seconds``
     the time from submit to end. ``after`` names tasks that must end first; an id alone means that this task fails if that
-    one does.
+    one does. ``parent_task_id``: the task whose child it is.
     """
 
-    younger = frozenset({"retry", "sticky_key", "worker_version", "input_required"})
+    younger = frozenset({"retry", "sticky_key", "worker_version", "input_required", "parent_task_id"})
 
     payload: Any = {}
     run_at: float | None = Field(None, ge=0, le=MAX_EPOCH_S)
     delay_seconds: float | None = Field(None, ge=0, le=MAX_SECONDS)
     after: list[str | After] = Field([], max_length=1000)
+    parent_task_id: str | None = None
     idempotency_key: Text | None = Field(None, min_length=1, max_length=255)
+
+    @field_validator("parent_task_id")
+    @classmethod
+    def _parent(cls, value: str | None) -> str | None:
+        return None if value is None else check_id(value, "parent_task_id")
 
     @field_validator("idempotency_key")
     @classmethod
@@ -273,7 +280,8 @@ class Prioritize(RequestBody):
 
 class Report(RequestBody):
     """One report of a batch: a failure if it has ``error``, the answer to a cancel if it has ``stopped``, given back
-    unfinished if it has ``released``, or with a question to people if it has ``ask``. ``cost_usd``: what the attempt has cost."""
+    unfinished if it has ``released``, with a question to people if it has ``ask``, or until children have ended if it has
+    ``park``. ``cost_usd``: what the attempt has cost."""
 
     task_id: str
     result: Any = None
@@ -285,6 +293,7 @@ class Report(RequestBody):
     stopped: bool = False
     released: bool = False
     ask: AskInReport | None = None
+    park: ParkInReport | None = None
     agent_id: Text | None = Field(None, max_length=128)
     latency_ms: float | None = Field(None, ge=0)
     lease_token: Text | None = Field(None, max_length=1024)
@@ -341,6 +350,7 @@ def task_wire(task: Task) -> dict[str, Any]:
         **rules_wire(task.rules, task.max_retries),
         **_progress_wire(task.progress),
         **({} if task.question is None else {"question": question_wire(task, task.question)}),
+        **({} if task.parked is None else {"parked": parked_wire(task.parked)}),
         **_left_out_wire(task),
         **_redacted_wire(task),
     }
@@ -393,6 +403,7 @@ def rules_wire(rules: TaskRules | None, max_retries: int) -> dict[str, Any]:
         "retry": None if rules.retries is None else retry_wire(rules.retries, max_retries),
         "worker_version": rules.worker_version,
         "sticky_key": rules.sticky_key,
+        "parent_task_id": rules.parent,
         "after": [{"id": edge.after, "when_failed": edge.when_failed.value} for edge in rules.after] or None,
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -101,6 +101,15 @@ async def test_what_open_work_or_a_schedule_names_stays(stores: Stores) -> None:
     assert await kept(stores) == ["after", "before", "last", "run"]
 
 
+async def test_children_of_an_open_task_stay_until_it_has_ended(stores: Stores) -> None:
+    await open_task(stores, "parent", OLD)
+    await ended_task(stores, "done", OLD)
+    for parent in ("parent", "done"):
+        await ended_task(stores, f"child of {parent}", OLD + 1, rules=TaskRules(parent=parent, depth=1))
+    await retention_keeper(stores).look()
+    assert await kept(stores) == ["child of parent", "parent"]
+
+
 async def test_tasks_of_an_open_run_stay(stores: Stores) -> None:
     """Its later steps take their inputs from them."""
     run_id = await start(stores, await apply(stores, {"id": "a", "task": {}}))

@@ -62,13 +62,14 @@ COLUMNS: dict[str, tuple[type[Any], st.SearchStrategy[Any]]] = {
     "error": (TaskDecision, _texts | st.none()),
     "result_json": (TaskDecision, odd_texts | st.sampled_from(['"ü"', "[1]", "null"]) | st.none()),
 }
-#: What the store does not take from a decision, closed sets, ids that the store gave, questions and answers, which are JSON of
-#: values that were checked when they came, and entries of budgets, which are numbers and the ids of budgets.
+#: What the store does not take from a decision, closed sets, ids that the store gave (those of children too), questions and
+#: answers, which are JSON of values that were checked when they came, and entries of budgets, which are numbers and the ids of
+#: budgets.
 NOT_WRITTEN = {
     *("id", "workspace", "task_type", "required", "target_agent", "queue", "created_at", "timeout_s", "max_retries"),
     *("status", "detail", "rules", "expect_status", "want_body", "head", "record"),
     *("kind", "entity", "data_text", "words_text"),
-    *("asking", "question", "answer", "entry"),
+    *("asking", "question", "answer", "entry", "children"),
 }
 
 

@@ -66,6 +66,7 @@ CALLS: dict[str, Any] = {
         (f"/tasks/{t}/chunks", {"lease_token": k, "first": 1, "chunks": ["so far"]})
     ],
     "POST /tasks/{task_id}/ask": lambda a, t, k: [(f"/tasks/{t}/ask", {"lease_token": k, "question": "Which one?"})],
+    "POST /tasks/{task_id}/park": lambda a, t, k: [(f"/tasks/{t}/park", {"lease_token": k, "children": ["task_0"]})],
     "POST /tasks/complete": lambda a, t, k: [
         ("/tasks/complete", one_report(t, lease_token=k)),
         ("/tasks/complete", one_report(t, lease_token=k, ask={"question": "Which one?"})),
@@ -122,7 +123,9 @@ async def test_a_bound_key_acts_for_its_own_agent_and_no_other(door: Authenticat
             assert "another, own" in answer.text
             for agent_id, caller in (("foreign", free), ("own", key)):
                 answer = await made(route, number, agent_id, caller, caller)
-                if route.endswith("/stopped"):  # it is let in, and nobody has told the agent to stop
+                if route.endswith("/park"):  # it is let in, and the task has no such child
+                    assert refusal(answer) == (400, "unknown_child"), answer.text
+                elif route.endswith("/stopped"):  # it is let in, and nobody has told the agent to stop
                     assert refusal(answer) == (409, "lease_lost"), answer.text
                 else:
                     assert (answer.is_success, refusal(answer)[1]) == (True, ""), (route, answer.text)

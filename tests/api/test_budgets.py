@@ -86,6 +86,20 @@ async def test_what_is_spent_is_shown_and_stops_what_does_not_fit(api: Api) -> N
     assert await tasks.submit()
 
 
+async def test_an_attempt_that_waits_for_children_settles_its_cost(api: Api) -> None:
+    tasks = await _agent(api)
+    budget = await api.post("/budgets", BUDGET)
+    await _counted(api)
+    parent = await tasks.submit()
+    held = await tasks.claim_one("a1")
+    child = await tasks.submit(parent_task_id=parent, required_capabilities=["nobody"])
+    parking = {"lease_token": held["lease_token"], "children": [child], "cost_usd": "0.25"}
+    await tasks.post(f"/tasks/{parent}/park", parking)
+    usage = await _usage(api, budget["id"])
+    assert (usage["spent_usd"], usage["reserved_usd"], usage["unknown_costs"]) == ("0.25", "0.00", 0)
+    await tasks.post(f"/tasks/{parent}/park", parking | {"cost_usd": "many"}, expect=400)
+
+
 async def test_a_task_that_waits_for_a_budget_says_so(api: Api) -> None:
     tasks = await _agent(api)
     about = {"scope": "task_type", "subject": "costly"}

@@ -11,7 +11,12 @@ from tests.support.principals import TokenTable, bearer, principal
 
 
 async def test_each_change_is_a_row_of_its_caller_and_its_call(api: Api) -> None:
-    api.app.state.resolver = TokenTable({"ann": replace(principal("user:ann", "default"), everywhere=ALL), "maker": replace(principal("maker", "default"), everywhere=ALL)})
+    api.app.state.resolver = TokenTable(
+        {
+            "ann": replace(principal("user:ann", "default"), everywhere=ALL),
+            "maker": replace(principal("maker", "default"), everywhere=ALL),
+        }
+    )
     api.client.headers.update(bearer("maker"))
     without = []
     for number, ((method, template), prepare) in enumerate(CHANGES.items()):

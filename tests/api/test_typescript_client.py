@@ -119,6 +119,8 @@ async def test_a_worker_does_each_kind_of_job(api: Api) -> None:
         await api.post(f"/tasks/{asked}/answer", {"verdict": "answer", "answer": "b"})
         answered = await ended(api, asked)
         assert answered["result"] == {"answer": "b", "by": "answered", "checkpoint": {"asked": True}}
+        parked = await ended(api, await ts_task(api, "parks", max_retries=0))
+        assert (parked["result"], parked["attempt"]) == ({"sums": [11, 12], "checkpoint": {"asked": 2}}, 2)
         waiting = await ts_task(api, "waits")
         await eventually(lambda: _says(api, waiting, "waiting"))
         await api.post(f"/tasks/{waiting}/cancel")

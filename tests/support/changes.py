@@ -222,6 +222,12 @@ async def _ended_deliberation(api: Api) -> tuple[str, Any]:
     return f"{path}/outcome", {"correct": "a", "votes": {"x": "a", "y": "b"}}
 
 
+async def _parking(api: Api) -> tuple[str, Any]:
+    task = await _leased(api)
+    child = await _task(api, parent_task_id=task["id"])
+    return f"/tasks/{task['id']}/park", {"children": [child], **_token(task)}
+
+
 async def _stopping(api: Api) -> tuple[str, Any]:
     task = await _leased(api)
     await api.post(f"/tasks/{task['id']}/cancel", None)
@@ -314,6 +320,7 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("POST", "/tasks/{task_id}/chunks"): _of_lease(
         "/tasks/{}/chunks", lambda t: {"first": 1, "chunks": ["once upon"], **_token(t)}
     ),
+    ("POST", "/tasks/{task_id}/park"): _parking,
     ("POST", "/tasks/{task_id}/ask"): _of_lease("/tasks/{}/ask", lambda t: {"question": "Which one?", **_token(t)}),
     ("POST", "/tasks/{task_id}/answer"): _asking,
     ("POST", "/tasks/fail"): _of_lease(

@@ -34,7 +34,7 @@ from cluster.domain.schedules.machine import step as step_schedule
 from cluster.domain.schedules.schedule import Overlap
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.scheduling.spending import with_entry
-from cluster.domain.tasks.events import Answered, Asked, Claim, Complete, Fail, Reporter
+from cluster.domain.tasks.events import Answered, Asked, Claim, Complete, Event, Fail, ParkAsked, Reporter, Unblocked
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.progress import Progress, ProgressReport
 from cluster.domain.tasks.questions import Answer, Question, Verdict
@@ -187,14 +187,18 @@ class RandomChanges:
                 if head.status is TaskStatus.FAILED:
                     self._dead.append(task_id)
 
-    def _event(self, head: TaskHead) -> Answered | Asked | Claim | Complete | Fail:
+    def _event(self, head: TaskHead) -> Event:
         if head.detail is TaskDetail.INPUT_REQUIRED:
             return Answered(attempt=head.attempt, answer=self._answer(head))
+        if head.detail is TaskDetail.WAITING_CHILDREN:
+            return Unblocked()
         if head.status is TaskStatus.PENDING:
             return Claim(agent_id=self._chance.choice(AGENTS), claim_id=f"c{self._n}", principal="user:tester")
         reporter = Reporter(principal="user:tester", agent_id=head.assigned_agent or "", attempt=head.attempt)
         if self._chance.random() < 0.2:
             return Asked(by=reporter, question=_question(head.workspace))
+        if self._chance.random() < 0.2:
+            return ParkAsked(by=reporter, children=(f"{head.id}.1", f"{head.id}.2"))
         if self._chance.random() < 0.5:
             return Complete(by=reporter, result_json=f'{{"b": 1,  "a": "{secret_of(head.workspace)}"}}')
         return Fail(by=reporter, error=secret_of(head.workspace), requeue=self._chance.random() < 0.3)
@@ -360,10 +364,10 @@ class RandomChanges:
         if not found or self._chance.random() < 0.3:
             made = a_budget(id=f"budget_{self._n}", workspace=origin.workspace, name=secret_of(origin.workspace))
             await store.create(made, made.record(origin, self._now, BUDGET_CREATED), self._key("budgets/create"))
-        elif self._chance.random() < 0.4:
+        elif self._chance.random() < 0.3:
             after = found[0].changed({"limit_nanos": 10 + self._n}, origin.principal, self._now)
             await store.change(after, after.record(origin, self._now, BUDGET_UPDATED))
-        elif self._chance.random() < 0.4:
+        elif self._chance.random() < 0.7:
             account = Account.new(found[0], self._now)
             account.spent = found[0].limit_nanos // 2
             await store.tell([LevelReached.of(account, self._now)])

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aragora_worker.api import ControlPlaneClient
     from aragora_worker.asking import Answer
     from aragora_worker.blocking import BlockingClient
+    from aragora_worker.children import Child, ChildOutcome
     from aragora_worker.errors import ApiError, OutcomeUnknown, TaskNotCompleted, Unavailable
     from aragora_worker.jobs import Job, Reject
     from aragora_worker.repeating import Patience
@@ -24,6 +25,8 @@ __all__ = [
     "Answer",
     "ApiError",
     "BlockingClient",
+    "Child",
+    "ChildOutcome",
     "ClientTls",
     "ControlPlaneClient",
     "Job",
@@ -39,6 +42,8 @@ __all__ = [
 _HOMES = {
     "Answer": "asking",
     "BlockingClient": "blocking",
+    "Child": "children",
+    "ChildOutcome": "children",
     "ClientTls": "tls",
     "ControlPlaneClient": "api",
     "Job": "jobs",

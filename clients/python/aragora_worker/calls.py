@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from aragora_worker.api import ControlPlaneClient
@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 #: Kinds of calls (`aragora_worker.outage`).
 REGISTRATION, HEARTBEAT, CLAIM = "a registration", "a heartbeat", "a claim"
+CHILDREN = "a submit of children"
 #: The member of a worker's metadata and of its heartbeats that tells the processes of one agent id apart.
 PROCESS = "worker_process"
 #: How long a draining worker tries to announce that it drains, and then to learn what its last claim was granted.
@@ -43,6 +44,22 @@ class WorkerCalls:
             if error.status in (401, 403):
                 self.end_with(error)
             raise
+
+    async def submit(self, tasks: Sequence[Mapping[str, Any]], key: str) -> Sequence[str]:
+        """Submits tasks of a job, all or none, and returns their ids. What refuses them does not refuse the worker: a policy, a
+        budget, a key that may claim and not submit.
+
+        Raises: as `ControlPlaneClient.request`; `Unavailable` while the workspace is suspended."""
+        try:
+            answer = await self.client.request(
+                "POST", "/tasks/batch", {"tasks": list(tasks)}, idempotency_key=key, has={"task_ids": list}
+            )
+        except ApiError as error:
+            if error.code in PASSING:
+                raise Unavailable(str(error), error.code) from error
+            raise
+        ids: Sequence[str] = answer["task_ids"]
+        return ids
 
     async def patiently(self, kind: str, call: Callable[[], Awaitable[T]]) -> T:
         """Repeats a call until the control plane has taken or refused it.

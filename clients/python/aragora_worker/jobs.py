@@ -26,6 +26,7 @@ from aragora_worker.base.errors import InvalidRequest
 from aragora_worker.base.json_values import MAX_ERROR_CHARS, check_json, plain_json, shown_error, shown_words
 from aragora_worker.base.money import MOST_USD, NANOS, nanos_of, usd
 from aragora_worker.base.progress import Progress, checked_progress
+from aragora_worker.children import Child, ChildOutcome, Parks, park_of
 from aragora_worker.emitting import Emitter
 from aragora_worker.job_progress import Acknowledgement, acknowledged
 from aragora_worker.reports import MALFORMED, EncodedReport, Report, encoded
@@ -56,7 +57,7 @@ class Reject(Exception):
 class Job:
     """A claimed task. If ``cancelled`` is set, the job should stop, because nobody waits for its result any more. ``checkpoint``
     is what an earlier attempt left to go on from; None if none did. ``answer`` is that to the question that an earlier attempt
-    asked last; None if none did."""
+    asked last; None if none did. ``children``: the outcomes of those that an earlier attempt waited for last, or None."""
 
     id: str
     task_type: str
@@ -68,6 +69,7 @@ class Job:
     cancelled: threading.Event = field(default_factory=threading.Event, compare=False)
     checkpoint: Any = None
     answer: Answer | None = None
+    children: Sequence[ChildOutcome] | None = None
     #: What it has cost, in nano-dollars; `add_cost` adds.
     costs: list[int] = field(default_factory=list, compare=False, repr=False)
     #: Takes the job's reports of progress.
@@ -109,6 +111,14 @@ class Job:
 
         Raises: `InvalidRequest` if a value cannot be stored; else `Asks`, which the handler has to let through."""
         raise Asks(question_of(question, schema, answerers, time_limit_s, default, checkpoint))
+
+    def park(self, children: Sequence[Child | str], *, checkpoint: Any = None) -> NoReturn:
+        """Waits for children, and ends this attempt: the task waits without a worker, and comes again when they all have ended,
+        however they did, with ``children`` (their outcomes, in this order) and ``checkpoint``. A `Child` is submitted first; a
+        text is the id of a task that was submitted with this one as its ``parent_task_id``. Costs no retry.
+
+        Raises: `InvalidRequest` if a value cannot be stored; else `Parks`, which the handler has to let through."""
+        raise Parks(park_of(children, checkpoint))
 
     async def emit(self, value: Any) -> None:
         """Adds a text or another JSON value to the task's output, which its followers see at once; waits while too much of it
@@ -270,6 +280,8 @@ class RunningJob:
         if issubclass(kind, Asks) and self._stop is not Stop.CANCELLED:
             # A control plane that knows no questions takes it as given back.
             return self._encoded({"ask": error.__dict__["ask"], "released": True})
+        if issubclass(kind, Parks) and self._stop is not Stop.CANCELLED:
+            return self._encoded({"park": error.__dict__["park"], "released": True})
         if issubclass(kind, Reject):
             return self._encoded({"error": shown_words(error, MAX_ERROR_CHARS) or "rejected", "requeue": False})
         # Libraries turn a cancellation into errors of their own. One without a stop comes from the handler itself.

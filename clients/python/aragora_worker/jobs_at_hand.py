@@ -15,13 +15,15 @@ from typing import Any
 from aragora_worker.asking import answer_of
 from aragora_worker.base.errors import CallerError
 from aragora_worker.base.ids import path_segment
+from aragora_worker.base.json_values import MAX_ERROR_CHARS, shown_text
 from aragora_worker.base.progress import Progress
-from aragora_worker.calls import WorkerCalls
+from aragora_worker.calls import CHILDREN, WorkerCalls
+from aragora_worker.children import outcomes_in, parked_before, with_ids
 from aragora_worker.emitting import Emitter
 from aragora_worker.errors import OutcomeUnknown
 from aragora_worker.job_progress import JobProgress
 from aragora_worker.jobs import Handler, Job, RunningJob, Stop
-from aragora_worker.reports import LOST, Report, ReportQueue
+from aragora_worker.reports import LOST, EncodedReport, Report, ReportQueue, encoded
 
 _logger = logging.getLogger(__name__)
 
@@ -124,12 +126,13 @@ class JobsAtHand:
             lease_token=task["lease_token"],
             checkpoint=task.get("checkpoint"),
             answer=answer_of(task),
+            children=outcomes_in(task),
             reports=progress.put,
             emitter=Emitter(task["id"], functools.partial(self._send_chunks, task), patience),
         )
         running = RunningJob(job, self._agent_id)
         due = time.monotonic() + job.timeout_s
-        reported = asyncio.create_task(self._until_reported(running, progress, due))
+        reported = asyncio.create_task(self._until_reported(running, progress, due, parked_before(task)))
         self._jobs[job.lease_token] = (running, reported)
         reported.add_done_callback(functools.partial(self._ended, job.lease_token))
         handler = self._handlers.get(job.task_type) or self._handlers.get(None)
@@ -144,7 +147,7 @@ class JobsAtHand:
         self._jobs.pop(lease_token, None)
         self._slot.set()
 
-    async def _until_reported(self, running: RunningJob, progress: JobProgress, due: float) -> None:
+    async def _until_reported(self, running: RunningJob, progress: JobProgress, due: float, waited_in: int) -> None:
         """Ends when the job's report has an outcome and its code has ended. (Shielded: the futures are not ours to cancel.)"""
         report = await asyncio.shield(asyncio.wrap_future(running.report))
         if "result" not in report[0]:  # the next attempt goes on from the last checkpoint
@@ -152,10 +155,32 @@ class JobsAtHand:
         await progress.close()
         if running.job.emitter is not None:
             await running.job.emitter.flush()  # after the report the lease is over
+        if "park" in report[0]:
+            report = await self._with_children(report[0], running.job, due, waited_in)
         taken = await self._reports.put(report, due)
         if not taken["ok"]:
             _logger.warning("the report of task %s was refused: %s", running.job.id, taken.get("error"))
         await asyncio.shield(asyncio.wrap_future(running.over))
+
+    async def _with_children(self, report: Report, job: Job, due: float, waited_in: int) -> EncodedReport:
+        """The report of a job that waits, once its children are submitted. If they are refused, or the job's time is over, the
+        attempt has failed."""
+
+        async def submit(tasks: Sequence[Mapping[str, Any]], key: str) -> Sequence[str]:
+            ids: Sequence[str] = await self._calls.patiently(CHILDREN, lambda: self._calls.submit(tasks, key))
+            return ids
+
+        try:
+            left_s = max(0.0, due - time.monotonic())
+            park = await asyncio.wait_for(with_ids(report["park"], submit, job.id, waited_in, job.attempt), left_s)
+        except CallerError as refused:
+            reason, code = f"its children were refused: {refused.message}", refused.code
+        except asyncio.TimeoutError:
+            reason, code = "its children could not be submitted in time", "children_not_submitted"
+        else:
+            return encoded({**report, "park": park})
+        kept = {name: value for name, value in report.items() if name not in ("park", "released")}
+        return encoded({**kept, "error": shown_text(reason, MAX_ERROR_CHARS), "error_code": code, "requeue": True})
 
     async def _send_progress(self, task_id: str, lease_token: str, progress: Progress) -> None:
         """Renews a job's lease with its progress. A job that holds the lease no more is told to stop."""

@@ -92,6 +92,8 @@ export type ChannelFields = { name: string; kind: ChannelKind; credential?: stri
 
 export type ChannelKind = "webhook" | "slack" | "teams" | "email";
 
+export type ChildOutcome = { task_id: string; task_type: string; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "waiting_children" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; result: Json; error: string | null; left_out?: Array<"payload" | "metadata" | "result"> };
+
 /** Chooses dead tasks by `ids` or by `filter`, at most `limit` of them, newest first. */
 export type Chosen = { ids?: Array<string> | null; filter?: DeadLetterFilter | null; limit?: number; dry_run?: boolean };
 
@@ -126,9 +128,9 @@ export type CreateHook = { task?: HookTask | null; workflow?: string | null; sig
  *
  * `timeout_seconds` bounds one attempt, `queue_timeout_seconds` each wait for an agent, and `total_timeout_seconds`
  * the time from submit to end. `after` names tasks that must end first; an id alone means that this task fails if that
- * one does.
+ * one does. `parent_task_id`: the task whose child it is.
  */
-export type CreateTask = { task_type: string; required_capabilities?: Array<string>; priority?: string; timeout_seconds?: number | null; max_retries?: number | null; retry?: Retry | null; metadata?: Record<string, Json>; queue?: string; tenant?: string | null; queue_timeout_seconds?: number | null; total_timeout_seconds?: number | null; concurrency_key?: string | null; concurrency_limit?: number; target_agent?: string | null; excluded_agents?: Array<string>; target_region?: string | null; fallback_regions?: Array<string>; region_routing_mode?: "any" | "preferred" | "strict"; worker_version?: string | null; sticky_key?: string | null; input_required?: InputRequired | null; payload?: Json; run_at?: number | null; delay_seconds?: number | null; after?: Array<string | After>; idempotency_key?: string | null };
+export type CreateTask = { task_type: string; required_capabilities?: Array<string>; priority?: string; timeout_seconds?: number | null; max_retries?: number | null; retry?: Retry | null; metadata?: Record<string, Json>; queue?: string; tenant?: string | null; queue_timeout_seconds?: number | null; total_timeout_seconds?: number | null; concurrency_key?: string | null; concurrency_limit?: number; target_agent?: string | null; excluded_agents?: Array<string>; target_region?: string | null; fallback_regions?: Array<string>; region_routing_mode?: "any" | "preferred" | "strict"; worker_version?: string | null; sticky_key?: string | null; input_required?: InputRequired | null; payload?: Json; run_at?: number | null; delay_seconds?: number | null; after?: Array<string | After>; parent_task_id?: string | null; idempotency_key?: string | null };
 
 export type CreateTasks = { tasks: Array<CreateTask> };
 
@@ -153,7 +155,7 @@ export type DeadLetterFilter = { task_type?: string | null; queue?: string | nul
 /** The details with which a task is in the dead letter. Not a `Literal`: its error would show Python's names. */
 export type DeadReason = "dead_lettered" | "timeout";
 
-export type DeadTask = { id: string; task_type: string; payload?: Json; required_capabilities: Array<string>; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; priority: PriorityNumber; created_at: EpochSeconds; run_at: EpochSeconds; assigned_at: EpochSeconds | null; started_at: EpochSeconds | null; completed_at: EpochSeconds | null; assigned_agent: string | null; timeout_seconds: number; max_retries: number; retries: number; attempt: number; result?: Json; error?: string | null; metadata?: Record<string, Json>; queue: string; target_agent: string | null; target_region: string | null; fallback_regions: Array<string>; assigned_region: string | null; region_routing_mode: string; origin_region: string; replayed_as?: string; tenant?: string; queue_timeout_seconds?: number; total_timeout_seconds?: number; concurrency_key?: string; concurrency_limit?: number; worker_version?: string; sticky_key?: string; excluded_agents?: Array<string>; after?: Array<{ id: string; when_failed: string }>; left_out?: Array<"payload" | "metadata" | "result">; redacted?: boolean; progress?: Progress; checkpoint?: Json; retry?: RetryPolicy; question?: Question; reason: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; ended_at: EpochSeconds };
+export type DeadTask = { id: string; task_type: string; payload?: Json; required_capabilities: Array<string>; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "waiting_children" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; priority: PriorityNumber; created_at: EpochSeconds; run_at: EpochSeconds; assigned_at: EpochSeconds | null; started_at: EpochSeconds | null; completed_at: EpochSeconds | null; assigned_agent: string | null; timeout_seconds: number; max_retries: number; retries: number; attempt: number; result?: Json; error?: string | null; metadata?: Record<string, Json>; queue: string; target_agent: string | null; target_region: string | null; fallback_regions: Array<string>; assigned_region: string | null; region_routing_mode: string; origin_region: string; replayed_as?: string; tenant?: string; queue_timeout_seconds?: number; total_timeout_seconds?: number; concurrency_key?: string; concurrency_limit?: number; worker_version?: string; sticky_key?: string; excluded_agents?: Array<string>; after?: Array<{ id: string; when_failed: string }>; left_out?: Array<"payload" | "metadata" | "result">; redacted?: boolean; progress?: Progress; checkpoint?: Json; retry?: RetryPolicy; question?: Question; parent_task_id?: string; parked?: Parked; reason: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "waiting_children" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; ended_at: EpochSeconds };
 
 export type Decision = { request_id: string; task_id: string; status: string; terminal: string | null; decision_type: string; answer?: string | null; value?: Json; answer_type: string | null; confidence: number | null; confidence_calibrated: boolean; consensus_reached: boolean; authoritative: boolean; reasoning?: string; evidence_used?: Array<string>; dissent?: Array<Record<string, Json>>; dissenting_views?: Array<string>; supporters: Array<string>; abstained: Array<{ agent: string; reason?: string }>; tally?: Record<string, Json>; tie_path: Array<string>; pairwise?: Record<string, Json> | null; stop: string | null; applied_mode: string | null; snapshot_id: string | null; panel: Array<string>; lost: Array<string>; debate_delta?: Record<string, Json> | null; mode: string | null; rounds_completed: number; total_tokens: number; total_cost_usd: number; cost: Record<string, Json> | null; agent_calls: number; duration_seconds: number | null; error?: string | null; redacted?: boolean };
 
@@ -209,7 +211,7 @@ export type ErrorClass = "retryable" | "not_retryable" | "rate_limited" | "malfo
 /** Depends on the type. Times are epoch seconds, priorities numbers. */
 export type EventData = { priority?: PriorityNumber };
 
-export type Explanation = { task_id: string; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; summary: string; reasons: Array<{ code: string; message: string; unblock: string | null; at: EpochSeconds | null }>; able_agents: Array<string>; queue: string; tenant: string; position?: number; retry?: RetryPolicy; effective_priority?: PriorityName; fairness_share?: number; dispatches_until_turn?: number | null };
+export type Explanation = { task_id: string; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "waiting_children" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; summary: string; reasons: Array<{ code: string; message: string; unblock: string | null; at: EpochSeconds | null }>; able_agents: Array<string>; queue: string; tenant: string; position?: number; retry?: RetryPolicy; effective_priority?: PriorityName; fairness_share?: number; dispatches_until_turn?: number | null };
 
 /** Forms of an export. */
 export type ExportFormat = "json" | "csv" | "syslog";
@@ -249,7 +251,7 @@ export type HeartbeatItem = { status?: "starting" | "ready" | "busy" | "draining
 
 export type Heartbeats = { heartbeats: Array<HeartbeatItem> };
 
-export type HistoryEntry = { id: string; type: string; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; priority: PriorityName; assigned_agent: string | null; result?: Json; error?: string | null; retries: number; duration_ms: number | null; created_at: IsoTime; started_at: IsoTime | null; completed_at: IsoTime | null; metadata?: Record<string, Json>; left_out?: Array<"payload" | "metadata" | "result">; redacted?: boolean };
+export type HistoryEntry = { id: string; type: string; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "waiting_children" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; priority: PriorityName; assigned_agent: string | null; result?: Json; error?: string | null; retries: number; duration_ms: number | null; created_at: IsoTime; started_at: IsoTime | null; completed_at: IsoTime | null; metadata?: Record<string, Json>; left_out?: Array<"payload" | "metadata" | "result">; redacted?: boolean };
 
 export type Hook = { name: string; path: string; paused: boolean; task_type: string | null; task?: Record<string, Json> | null; workflow: string | null; signal?: Record<string, Json> | null; version: number | null; metadata?: Record<string, Json> | null; input?: Json; rate_per_minute: number; secrets: Array<{ ends_at: EpochSeconds | null }>; revision: number; created_at: EpochSeconds; created_by: string; changed_at: EpochSeconds; changed_by: string };
 
@@ -286,11 +288,11 @@ export type IsoTime = string;
 /** What a failed item means to its fan-out: it fails too and stops the others, or the item's place stays null. */
 export type ItemFailure = "fail" | "continue";
 
-export type Job = { id: string; type: string; name?: string; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; progress: number; started_at: IsoTime | null; created_at: IsoTime; document_count?: Json; agents_assigned: Array<string>; priority: PriorityName };
+export type Job = { id: string; type: string; name?: string; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "waiting_children" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; progress: number; started_at: IsoTime | null; created_at: IsoTime; document_count?: Json; agents_assigned: Array<string>; priority: PriorityName };
 
 export type LeasedQuestion = { attempt: number; open: boolean; question: string; answer_schema: Record<string, Json> | null; answerers: Array<string>; time_limit_seconds: number | null; asked_at: EpochSeconds; asked_by: string; due_at: EpochSeconds | null; verdict: "approved" | "rejected" | "answered" | "default" | null; answer: Json; reason: string | null; answered_at: EpochSeconds | null; answered_by: string | null; default?: Json };
 
-export type LeasedTask = { id: string; task_type: string; payload: Json; required_capabilities: Array<string>; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; priority: PriorityNumber; created_at: EpochSeconds; run_at: EpochSeconds; assigned_at: EpochSeconds | null; started_at: EpochSeconds | null; completed_at: EpochSeconds | null; assigned_agent: string | null; timeout_seconds: number; max_retries: number; retries: number; attempt: number; result: Json; error: string | null; metadata: Record<string, Json>; queue: string; target_agent: string | null; target_region: string | null; fallback_regions: Array<string>; assigned_region: string | null; region_routing_mode: string; origin_region: string; replayed_as?: string; tenant?: string; queue_timeout_seconds?: number; total_timeout_seconds?: number; concurrency_key?: string; concurrency_limit?: number; worker_version?: string; sticky_key?: string; excluded_agents?: Array<string>; after?: Array<{ id: string; when_failed: string }>; left_out?: Array<"payload" | "metadata" | "result">; redacted?: boolean; progress?: Progress; checkpoint?: Json; retry?: RetryPolicy; question?: LeasedQuestion; lease_token: string; lease_expires_at: EpochSeconds; redelivered: boolean };
+export type LeasedTask = { id: string; task_type: string; payload: Json; required_capabilities: Array<string>; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "waiting_children" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; priority: PriorityNumber; created_at: EpochSeconds; run_at: EpochSeconds; assigned_at: EpochSeconds | null; started_at: EpochSeconds | null; completed_at: EpochSeconds | null; assigned_agent: string | null; timeout_seconds: number; max_retries: number; retries: number; attempt: number; result: Json; error: string | null; metadata: Record<string, Json>; queue: string; target_agent: string | null; target_region: string | null; fallback_regions: Array<string>; assigned_region: string | null; region_routing_mode: string; origin_region: string; replayed_as?: string; tenant?: string; queue_timeout_seconds?: number; total_timeout_seconds?: number; concurrency_key?: string; concurrency_limit?: number; worker_version?: string; sticky_key?: string; excluded_agents?: Array<string>; after?: Array<{ id: string; when_failed: string }>; left_out?: Array<"payload" | "metadata" | "result">; redacted?: boolean; progress?: Progress; checkpoint?: Json; retry?: RetryPolicy; question?: LeasedQuestion; parent_task_id?: string; parked?: Parked; lease_token: string; lease_expires_at: EpochSeconds; redelivered: boolean; children?: Array<ChildOutcome> };
 
 /** A time: ISO 8601 in a time zone, with what that is ahead of UTC then. */
 export type LocalTime = string;
@@ -335,6 +337,17 @@ export type OpenState = "active" | "suspended";
  * `cancel`: that one is cancelled.
  */
 export type Overlap = "skip" | "queue" | "cancel" | "allow";
+
+/** The same as a body of its own. `cost_usd`: what the attempt has cost, for budgets. */
+export type Park = { children: Array<string>; checkpoint?: Json; lease_token: string; cost_usd?: string | null };
+
+/**
+ * `children`: ids of tasks that were submitted with this one as their `parent_task_id`, all of which have to end.
+ * `checkpoint`: from where the next attempt goes on.
+ */
+export type ParkInReport = { children: Array<string>; checkpoint?: Json };
+
+export type Parked = { attempt: number; parked_at: EpochSeconds; children: Array<string> };
 
 /** How long a budget lasts before it begins anew, at midnight UTC. */
 export type Period = "day" | "month";
@@ -409,9 +422,10 @@ export type ReplayRun = { from_step?: string | null };
 
 /**
  * One report of a batch: a failure if it has `error`, the answer to a cancel if it has `stopped`, given back
- * unfinished if it has `released`, or with a question to people if it has `ask`. `cost_usd`: what the attempt has cost.
+ * unfinished if it has `released`, with a question to people if it has `ask`, or until children have ended if it has
+ * `park`. `cost_usd`: what the attempt has cost.
  */
-export type Report = { task_id: string; result?: Json; error?: string | null; requeue?: boolean; error_class?: ErrorClass; retry_after_seconds?: number | null; error_code?: string | null; stopped?: boolean; released?: boolean; ask?: AskInReport | null; agent_id?: string | null; latency_ms?: number | null; lease_token?: string | null; cost_usd?: string | null };
+export type Report = { task_id: string; result?: Json; error?: string | null; requeue?: boolean; error_class?: ErrorClass; retry_after_seconds?: number | null; error_code?: string | null; stopped?: boolean; released?: boolean; ask?: AskInReport | null; park?: ParkInReport | null; agent_id?: string | null; latency_ms?: number | null; lease_token?: string | null; cost_usd?: string | null };
 
 export type Reports = { reports: Array<Report> };
 
@@ -531,10 +545,10 @@ export type StepFields = { id: string; task?: StepTask | null; deliberation?: St
  */
 export type StepTask = { task_type: string; required_capabilities?: Array<string>; priority?: string; timeout_seconds?: number | null; max_retries?: number | null; retry?: Retry | null; metadata?: Record<string, Json>; queue?: string; tenant?: string | null; queue_timeout_seconds?: number | null; total_timeout_seconds?: number | null; concurrency_key?: string | null; concurrency_limit?: number; target_agent?: string | null; excluded_agents?: Array<string>; target_region?: string | null; fallback_regions?: Array<string>; region_routing_mode?: "any" | "preferred" | "strict"; worker_version?: string | null; sticky_key?: string | null; input_required?: InputRequired | null; input?: Json };
 
-export type Task = { id: string; task_type: string; payload?: Json; required_capabilities: Array<string>; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; priority: PriorityNumber; created_at: EpochSeconds; run_at: EpochSeconds; assigned_at: EpochSeconds | null; started_at: EpochSeconds | null; completed_at: EpochSeconds | null; assigned_agent: string | null; timeout_seconds: number; max_retries: number; retries: number; attempt: number; result?: Json; error?: string | null; metadata?: Record<string, Json>; queue: string; target_agent: string | null; target_region: string | null; fallback_regions: Array<string>; assigned_region: string | null; region_routing_mode: string; origin_region: string; replayed_as?: string; tenant?: string; queue_timeout_seconds?: number; total_timeout_seconds?: number; concurrency_key?: string; concurrency_limit?: number; worker_version?: string; sticky_key?: string; excluded_agents?: Array<string>; after?: Array<{ id: string; when_failed: string }>; left_out?: Array<"payload" | "metadata" | "result">; redacted?: boolean; progress?: Progress; checkpoint?: Json; retry?: RetryPolicy; question?: Question };
+export type Task = { id: string; task_type: string; payload?: Json; required_capabilities: Array<string>; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "waiting_children" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; priority: PriorityNumber; created_at: EpochSeconds; run_at: EpochSeconds; assigned_at: EpochSeconds | null; started_at: EpochSeconds | null; completed_at: EpochSeconds | null; assigned_agent: string | null; timeout_seconds: number; max_retries: number; retries: number; attempt: number; result?: Json; error?: string | null; metadata?: Record<string, Json>; queue: string; target_agent: string | null; target_region: string | null; fallback_regions: Array<string>; assigned_region: string | null; region_routing_mode: string; origin_region: string; replayed_as?: string; tenant?: string; queue_timeout_seconds?: number; total_timeout_seconds?: number; concurrency_key?: string; concurrency_limit?: number; worker_version?: string; sticky_key?: string; excluded_agents?: Array<string>; after?: Array<{ id: string; when_failed: string }>; left_out?: Array<"payload" | "metadata" | "result">; redacted?: boolean; progress?: Progress; checkpoint?: Json; retry?: RetryPolicy; question?: Question; parent_task_id?: string; parked?: Parked };
 
 /** `status_detail` on the wire. */
-export type TaskDetail = "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout";
+export type TaskDetail = "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "waiting_children" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout";
 
 export type TaskEvent = { n: number; seq: number; type: string; timestamp: EpochSeconds; attempt: number | null; principal: string; data: EventData };
 
@@ -819,9 +833,10 @@ export class Api {
   /**
    * Submits a task; it is durable before this is answered. Send an `Idempotency-Key` to make repeats safe. With `wait` the
    * answer has the `task` too, when it has ended or so many seconds have passed (at most 25), unless it cannot be read; this
-   * takes the permission to read tasks. 400 (`InvalidRequest`) if the fields do not fit together or `after` names an unknown
-   * task, 403 (`PolicyDenied`) with `policy_id` and what is `allowed` if a policy refuses it, 403 (`BudgetExhausted`) with
-   * `budget_id` and `resets_at` if a budget is used up, 409 (`Conflict`) if the key was used with another body.
+   * takes the permission to read tasks. 400 (`InvalidRequest`) if the fields do not fit together or `after` or
+   * `parent_task_id` names an unknown task, 403 (`PolicyDenied`) with `policy_id` and what is `allowed` if a policy refuses
+   * it, 403 (`BudgetExhausted`) with `budget_id` and `resets_at` if a budget is used up, 409 (`Conflict`) if the key was used
+   * with another body.
    */
   createTask(args: { wait?: number; body: CreateTask } & Repeatable): Promise<{ task_id: string; task?: Task }> {
     return this.#caller.call("POST", "/api/control-plane/tasks", ["wait"], args);
@@ -1372,6 +1387,16 @@ export class Api {
   /** How many notifications were delivered and given up, in all and by channel, and how many wait: of those that are kept. */
   notificationStats(args: CallOptions = {}): Promise<{ total_sent: number; successful: number; failed: number; pending: number; success_rate: number | null; by_channel: Record<string, { total_sent: number; successful: number; failed: number; pending: number }>; channels_configured: number; kept_days: number }> {
     return this.#caller.call("GET", "/api/control-plane/notifications/stats", [], args);
+  }
+
+  /**
+   * Gives a lease back until the named children of the task have ended. The task waits without lease, run time and spent retry;
+   * then it can be claimed again, with the outcomes of these `children` and the `checkpoint` in the claim. A repeat changes
+   * nothing. 400 (`InvalidRequest`, `unknown_child`) if a child does not exist, 409 (`Conflict`) if one is not a child of this
+   * task (`not_a_child`) or the caller does not hold the lease (`lease_lost`).
+   */
+  parkTask(args: { task_id: string; body: Park } & Repeatable): Promise<{ parked: boolean; attempt: number }> {
+    return this.#caller.call("POST", "/api/control-plane/tasks/{task_id}/park", [], args);
   }
 
   /** Pauses an agent: it gets no new work until it is resumed, whatever its heartbeats say. A repeat changes nothing. */

@@ -1,4 +1,4 @@
-import type { AskInReport, Json, LeasedTask } from "./api.ts";
+import type { AskInReport, ChildOutcome, CreateTask, Json, LeasedTask, ParkInReport } from "./api.ts";
 import type { ControlPlaneClient } from "./client.ts";
 import { json } from "./client.ts";
 import { Refused, Unavailable } from "./errors.ts";
@@ -40,6 +40,15 @@ export class Asks {
   }
 }
 
+/** Ends a job that waits for children; a handler has to let it through. */
+export class Parks {
+  readonly park: ParkInReport;
+
+  constructor(park: ParkInReport) {
+    this.park = park;
+  }
+}
+
 /** A claimed task. When `signal` is aborted nobody waits for the result any more, or the worker ends: stop then. */
 export class Job {
   readonly id: string;
@@ -52,8 +61,12 @@ export class Job {
   readonly leaseToken: string;
   readonly checkpoint: Json;
   readonly answer: Answer | null;
+  /** The outcomes of the children that an earlier attempt waited for last. */
+  readonly children: readonly ChildOutcome[] | null;
   readonly signal: AbortSignal;
   readonly #sends: JobSends;
+  readonly #waitedIn: number;
+  #submits = 0;
 
   constructor(task: LeasedTask, signal: AbortSignal, sends: JobSends) {
     const told = task as unknown as Record<string, Json>;
@@ -66,6 +79,8 @@ export class Job {
     this.leaseToken = String(told["lease_token"]);
     this.checkpoint = told["checkpoint"] ?? null;
     this.answer = answerIn(told["question"]);
+    this.children = task.children ?? null;
+    this.#waitedIn = task.parked?.attempt ?? 0;
     this.signal = signal;
     this.#sends = sends;
   }
@@ -84,6 +99,20 @@ export class Job {
   ask(question: string, options: Omit<AskInReport, "question"> = {}): never {
     throw new Asks({ question, ...options });
   }
+
+  /** Submits children of the task, all or none, and returns their ids. An attempt that takes the place of a lost one finds the
+   * children of that one if it submits the same tasks in the same order, and else submits its own. */
+  async submit(children: readonly CreateTask[]): Promise<string[]> {
+    this.#submits += 1;
+    const key = `children:${this.id}:${this.#waitedIn}:${this.#submits}`;
+    return await this.#sends.submit(children, key, this.attempt);
+  }
+
+  /** Waits for children, and ends this attempt: the task waits without a worker, and comes again when they all have ended, with
+   * `children` and `checkpoint`. They are tasks that were submitted with this one as their `parent_task_id`. */
+  park(children: readonly string[], options: { checkpoint?: Json } = {}): never {
+    throw new Parks({ children: [...children], ...options });
+  }
 }
 
 function answerIn(question: Json | undefined): Answer | null {
@@ -101,6 +130,7 @@ function answerIn(question: Json | undefined): Answer | null {
 /** What one job sends while it runs: progress, of which the newest counts, and chunks, in the order in which they came. */
 export class JobSends {
   readonly #client: ControlPlaneClient;
+  readonly #taskId: string;
   readonly #path: string;
   readonly #leaseToken: string;
   readonly #ended = new AbortController();
@@ -117,6 +147,7 @@ export class JobSends {
   /** `lost` is called when the control plane says that the attempt is over. */
   constructor(client: ControlPlaneClient, taskId: string, leaseToken: string, lost: () => void) {
     this.#client = client;
+    this.#taskId = taskId;
     this.#path = `${CONTROL_PLANE}/tasks/${encodeURIComponent(taskId)}`;
     this.#leaseToken = leaseToken;
     this.#lost = lost;
@@ -150,6 +181,23 @@ export class JobSends {
       this.#chunkBytes += bytes;
       this.#chunksRun ??= this.#sendChunks();
     }
+  }
+
+  async submit(children: readonly CreateTask[], key: string, attempt: number): Promise<string[]> {
+    const tasks = children.map((child) => ({ ...child, parent_task_id: this.#taskId }));
+    try {
+      return await this.#submitted(tasks, key);
+    } catch (error) {
+      if (!(error instanceof Refused && error.code === "idempotency_conflict")) {
+        throw error;
+      }
+      return await this.#submitted(tasks, `${key}:${attempt}`); // a lost attempt had another plan
+    }
+  }
+
+  async #submitted(tasks: CreateTask[], key: string): Promise<string[]> {
+    const call = () => this.#client.api.createTasks({ body: { tasks }, idempotency_key: key, signal: this.#ended.signal });
+    return (await untilTaken(call, new Delays(this.#client.patience), this.#ended.signal)).task_ids;
   }
 
   /** Waits for what was put in, for a bounded time. The last call: what comes later is dropped. */

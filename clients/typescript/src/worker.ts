@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { type Agent, type Claim, FOR_LATER, type Json, type LeasedTask, type RegisterAgent, type Report } from "./api.ts";
 import { ControlPlaneClient, type ClientOptions, json } from "./client.ts";
 import { OutcomeUnknown, Refused, Reject, Unavailable } from "./errors.ts";
-import { Asks, Job, JobSends, LOST } from "./job.ts";
+import { Asks, Job, JobSends, LOST, Parks } from "./job.ts";
 import { Delays, pause, untilTaken } from "./repeating.ts";
 
 /** Does the work of a task and returns its result: JSON, or nothing. */
@@ -285,6 +285,9 @@ export class Worker {
     } catch (error) {
       if (error instanceof Asks && running.why !== "cancelled") {
         return { ask: error.ask, released: true };
+      }
+      if (error instanceof Parks && running.why !== "cancelled") {
+        return { park: error.park, released: true };
       }
       if (error instanceof Reject) {
         return { error: error.message.slice(0, 2_000) || "rejected", requeue: false };

@@ -230,6 +230,16 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         why="What people are asked, and have answered, is the same in all regions.",
     ),
     ReplicatedTable(
+        name="task_parks",
+        key=("task_id", "attempt"),
+        naming=Naming(
+            kinds=("task.parked", "task.erased", "retention.tasks_removed"), values={"task_id": "each.task_ids"}
+        ),
+        columns=_columns("task_id text, attempt integer, workspace text, at double precision, children json"),
+        owner="workspace",
+        why="A task waits for its children in the region that takes over too. Ids alone.",
+    ),
+    ReplicatedTable(
         name="deliberations",
         key=("request_id",),
         naming=Naming(
@@ -322,7 +332,7 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         naming=Naming(
             kinds=(
                 *("task.claimed", "task.completed", "task.failed", "task.requeued", "task.retried"),
-                *("task.dead_lettered", "task.timeout", "task.cancelled", "task.asked"),
+                *("task.dead_lettered", "task.timeout", "task.cancelled", "task.asked", "task.parked"),
             ),
             values={"task_id": "entity"},
         ),

@@ -28,6 +28,7 @@ from cluster.domain.scheduling.dependencies import Dependencies
 from cluster.domain.scheduling.dispatch import Dispatch, QueuesOpen
 from cluster.domain.scheduling.eligibility import Profile
 from cluster.domain.scheduling.explain import TaskView, waiting_view
+from cluster.domain.scheduling.families import Families
 from cluster.domain.scheduling.last_claims import LastClaims
 from cluster.domain.scheduling.lease_table import LeaseTable, key_of
 from cluster.domain.scheduling.limits import Control
@@ -37,9 +38,10 @@ from cluster.domain.scheduling.spending import with_entry
 from cluster.domain.scheduling.sticky_keys import StickyKeys, StickyOver, waits_until
 from cluster.domain.scheduling.timers import ANY_ATTEMPT, Timers
 from cluster.domain.scheduling.waiting_claims import WaitingClaims
-from cluster.domain.scheduling.workspace_ends import ENDED_APART_S, WorkspaceEnds
+from cluster.domain.scheduling.workspace_ends import ENDED_APART_S, ENDED_AT_ONCE, WorkspaceEnds
 from cluster.domain.tasks.effects import (
     AwaitAnswer,
+    AwaitChildren,
     Dequeue,
     Effect,
     EndLease,
@@ -67,7 +69,7 @@ from cluster.domain.tasks.events import (
 )
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.retries import RetryPolicy
-from cluster.domain.tasks.rules import PREFERENCE_S, Affinity
+from cluster.domain.tasks.rules import PREFERENCE_S, Affinity, Edge, WhenFailed
 from cluster.domain.tasks.task import Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
 
 
@@ -80,6 +82,10 @@ class Missing(ControlPlaneError):
 
 class _WorkspaceEnds(Event):
     """The kind of a timer whose subject is a workspace that was deleted, and has open tasks left."""
+
+
+class _ChildrenEnd(Event):
+    """The kind of a timer for the children of ended tasks that are still to be ended."""
 
 
 class SchedulerCore:
@@ -111,9 +117,11 @@ class SchedulerCore:
         self._sticky = StickyKeys(self._leases)
         # Running tasks that are being cancelled. StartGrace adds, EndLease removes.
         self._cancellations = PendingCancellations()
-        # The edges of every blocked task. ``_add`` adds; ``_settle`` removes those to a task that has ended, ``_end`` those of a
-        # blocked task that has ended itself.
+        # The edges of every blocked task, and of each that waits for its children. ``_add`` and AwaitChildren add; ``_settle``
+        # removes those to a task that has ended, ``_end`` those of a waiting task that has ended itself.
         self._dependencies = Dependencies()
+        # The children of every task that has open ones. ``_add`` adds, ``_end`` removes.
+        self._families = Families()
         # True while ``_settle`` runs. A task that it ends does not call it again: recursion would be as
         # deep as a chain of tasks is long.
         self._settling = False
@@ -317,6 +325,9 @@ class SchedulerCore:
             if kind is _WorkspaceEnds:
                 self._end_some(subject, now)
                 continue
+            if kind is _ChildrenEnd:
+                self._settle(now)
+                continue
             if kind is QueuesOpen:
                 self._dispatch.opens(subject)
                 continue
@@ -342,14 +353,19 @@ class SchedulerCore:
         return decisions, self._dispatch.take_answers()
 
     def take_unresolved(self) -> dict[str, list[str]]:
-        """Workspace → ids of tasks that blocked tasks wait for and that are not open here. The shell must look up how they ended
-        and call ``ended_before``."""
-        return self._dependencies.take_unresolved(self._open)
+        """Workspace → ids of tasks that others wait for, or are children of, and that are not open here. The shell must look up
+        how they ended and call ``ended_before``."""
+        unresolved = self._dependencies.take_unresolved(self._open)
+        for parent, workspace in self._families.take_unresolved(self._open).items():
+            unresolved.setdefault(workspace, []).append(parent)
+        return unresolved
 
     def ended_before(self, ends: Iterable[tuple[str, TaskStatus]], now: float) -> None:
-        """Settles the dependents of tasks that the shell has looked up. The ends have no cause: their rows were not read."""
+        """Settles the dependents and children of tasks that the shell has looked up. The ends have no cause: their rows were not
+        read."""
         for task_id, status in ends:
             self._dependencies.ends(task_id, status, "")
+            self._families.ends(task_id, status, "")
         self._settle(now)
 
     def view(self, task_id: str, workspace: str, now: float) -> TaskView:
@@ -395,6 +411,7 @@ class SchedulerCore:
             run_at=head.created_at if head.run_at == head.created_at else head.run_at,
         )
         self._open[head.id] = head
+        self._families.add(head, self._open)
         if head.rules is not None and head.rules.total_timeout_s is not None:
             self._timers.arm(head.created_at + head.rules.total_timeout_s, TotalTimedOut, head.id)
         if head.detail is TaskDetail.BLOCKED:
@@ -403,6 +420,8 @@ class SchedulerCore:
         elif head.detail is TaskDetail.INPUT_REQUIRED:
             assert head.asking is not None, "what waits for people asks them"
             self._await_answer(head, head, AwaitAnswer(until=head.asking.until(head.run_at)), now)
+        elif head.detail is TaskDetail.WAITING_CHILDREN:
+            self._await_children(head, head, AwaitChildren(), now)
         elif head.status is TaskStatus.PENDING:
             self._enqueue(head, head.run_at, now)
         else:
@@ -453,18 +472,43 @@ class SchedulerCore:
         if effect.until is not None:
             self._arm(effect.until, InputTimedOut, new)
 
+    def _await_children(self, head: TaskHead, new: TaskHead, effect: AwaitChildren, now: float) -> None:
+        edges = [Edge(after=child, when_failed=WhenFailed.RUN_ANYWAY) for child in new.children]
+        self._dependencies.wait(new.id, new.workspace, edges, self._open)
+
     def _end(self, head: TaskHead, new: TaskHead, cause: str, now: float) -> None:
         self._open.pop(head.id, None)
-        if head.detail is TaskDetail.BLOCKED:
+        if head.detail in (TaskDetail.BLOCKED, TaskDetail.WAITING_CHILDREN):
             self._dependencies.forget(head.id)
         self._dependencies.ends(head.id, new.status, cause)
+        self._families.leave(head)
+        self._families.ends(head.id, new.status, cause)
         self._settle(now)
 
     def _settle(self, now: float) -> None:
-        """Frees or fails the dependents of ended tasks. A loop and not a recursion, because a chain of tasks may be long."""
+        """Frees or fails the dependents of ended tasks, and ends some of their children. A loop and not a recursion, because a
+        chain of tasks may be long."""
         if self._settling:
             return
         self._settling = True
+        self._settle_dependents(now)
+        for _ in range(ENDED_AT_ONCE):
+            child = self._families.next_child()
+            if child is None:
+                break
+            self._end_child(*child, now)
+            self._settle_dependents(now)
+        self._settling = False
+        if self._families.has_more:
+            self._timers.arm(now + ENDED_APART_S, _ChildrenEnd, "")
+
+    def _end_child(self, task_id: str, cause: str, now: float) -> None:
+        """Cancels a child of a task that has ended without a result. Its holder gets the usual time to stop."""
+        head = self._open.get(task_id)
+        if head is not None and head.detail is not TaskDetail.CANCELLING:
+            self._happens(head, CancelRequested(principal=SYSTEM, parent_ended=True, cause=cause), now)
+
+    def _settle_dependents(self, now: float) -> None:
         while (end := self._dependencies.next_end()) is not None:
             after, status, cause = end
             for settled in self._dependencies.ended(after, status):
@@ -475,7 +519,6 @@ class SchedulerCore:
                     else Unblocked(cause=cause)
                 )
                 self._happens(head, event, now)
-        self._settling = False
 
     def _enqueue(self, head: TaskHead, not_before: float, now: float) -> None:
         """Puts a task into the ready queue, or arms a timer for it if its time has not come."""
@@ -511,7 +554,7 @@ class SchedulerCore:
         """Applies a timer if it still concerns the task. Timers are never taken back, so it may have moved on."""
         running = head.status is TaskStatus.RUNNING
         if kind is RunAtReached:
-            waits = head.id in self._queue or head.detail is TaskDetail.INPUT_REQUIRED
+            waits = head.id in self._queue or head.detail in (TaskDetail.INPUT_REQUIRED, TaskDetail.WAITING_CHILDREN)
             if not running and not waits and head.run_at <= now:
                 self._happens(head, RunAtReached(), now)
         elif kind is LeaseExpired and running:
@@ -636,4 +679,5 @@ _EFFECTS: Final[Mapping[type[Effect], Callable[[SchedulerCore, TaskHead, TaskHea
     EndLease: SchedulerCore._end_lease,
     StartGrace: SchedulerCore._start_grace,
     AwaitAnswer: SchedulerCore._await_answer,
+    AwaitChildren: SchedulerCore._await_children,
 }

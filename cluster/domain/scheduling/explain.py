@@ -21,6 +21,9 @@ from cluster.domain.scheduling.sticky_keys import waits_until
 from cluster.domain.scheduling.sub_queues import LEVELS
 from cluster.domain.tasks.task import Priority, TaskDetail, TaskHead, TaskStatus
 
+#: Tasks that one sentence names.
+NAMED = 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskView:
@@ -109,6 +112,8 @@ def explain(
         return _running(view)
     if head.detail is TaskDetail.INPUT_REQUIRED:
         return _asking(head)
+    if head.detail is TaskDetail.WAITING_CHILDREN:
+        return _parked(view)
     reasons = [*_time_and_order(view, now), *_limits(view, now), *_sticky(view, now)]
     able, agent_reasons = able_agents(head, agents, now, breakers, view.versions, view.sticky_agent)
     if able and not agent_reasons and all(agent_id in without_actor for agent_id in able):
@@ -186,6 +191,18 @@ def _asking(head: TaskHead) -> Explanation:
         code="input_required", message="It waits until a person answers its question.", unblock=unblock, at=until
     )
     return Explanation(head=head, summary=reason.message, reasons=(reason,))
+
+
+def _parked(view: TaskView) -> Explanation:
+    """It waits for its children, of which ``waits_for`` are those that have not ended."""
+    left, total = view.waits_for, len(view.head.children)
+    some = ", ".join(left[:NAMED]) + (", …" if len(left) > NAMED else "")
+    reason = Reason(
+        code="waiting_children",
+        message=f"It waits for {len(left)} of its {total} children: {some}.",
+        unblock=f"They end: aragora-cp tasks explain {left[0]}" if left else "The scheduler learns how they ended.",
+    )
+    return Explanation(head=view.head, summary=reason.message, reasons=(reason,))
 
 
 def _time_and_order(view: TaskView, now: float) -> list[Reason]:

@@ -50,7 +50,12 @@ class AwaitAnswer:
     until: float | None
 
 
-Effect = Enqueue | Dequeue | StartLease | EndLease | StartGrace | AwaitAnswer
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitChildren:
+    """Wait until all children that the new head names have ended."""
+
+
+Effect = Enqueue | Dequeue | StartLease | EndLease | StartGrace | AwaitAnswer | AwaitChildren
 
 
 @compact

@@ -78,8 +78,11 @@ class Fail(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested(Event):
-    brought_by: ClassVar[str] = "a client cancels"
+    """``parent_ended``: nobody asked; its parent has ended without a result."""
+
+    brought_by: ClassVar[str] = "a client cancels, or its parent ended without a result"
     principal: str
+    parent_ended: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +139,7 @@ class Undelivered(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unblocked(Event):
-    brought_by: ClassVar[str] = "every task that it runs after has ended as it needs"
+    brought_by: ClassVar[str] = "every task that it runs after, or waits for, has ended as it needs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +166,13 @@ class Asked(Event):
     brought_by: ClassVar[str] = "the holder asks people"
     by: Reporter
     question: Question
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkAsked(Event):
+    brought_by: ClassVar[str] = "the holder waits for children"
+    by: Reporter
+    children: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,8 @@ Rules of this world:
   delivered, one that its holder gave back, and one whose agent was deregistered, cost no retry.
 - Run time exceeded counts as a failed attempt (as Temporal's start-to-close timeout does): it is retried, and without
   retries left the task ends as ``timeout``. Queue time or total time exceeded ends it as ``timeout`` at once.
-- A task that waits for people has no lease, and nothing but its total time and the time for the answer goes on.
+- A task that waits for people has no lease, and nothing but its total time and the time for the answer goes on. One that waits
+  for its children is alike, and has no time but its total.
 - ``holder`` of a task that is not running is the principal whose own report ended the last attempt, and None if the
   attempt ended otherwise. A repeated report of that principal is answered like the first; any other late report is refused.
 """
@@ -40,6 +41,7 @@ from cluster.domain.tasks.events import (
     Fail,
     InputTimedOut,
     LeaseExpired,
+    ParkAsked,
     Prioritized,
     QueueTimedOut,
     RunAtReached,
@@ -129,6 +131,12 @@ _ENDS_ATTEMPT: dict[type[Event], TransitionRule | Refusal] = {
         kinds=("task.asked",),
         note="the lease ends, no retry is spent; wrong holder 409 `lease_lost`",
     ),
+    ParkAsked: TransitionRule(
+        apply=steps.parked,
+        to=(P.WAITING_CHILDREN,),
+        kinds=("task.parked",),
+        note="the lease ends, no retry is spent; wrong holder 409 `lease_lost`",
+    ),
     Answered: NOT_ASKING,
 }
 
@@ -161,6 +169,9 @@ _ENDS_CANCELLING: dict[type[Event], TransitionRule | Refusal] = {
     Asked: TransitionRule(
         apply=steps.cancel_acknowledged, to=(P.CANCELLED,), kinds=("task.cancelled",), note="counts as having stopped"
     ),
+    ParkAsked: TransitionRule(
+        apply=steps.cancel_acknowledged, to=(P.CANCELLED,), kinds=("task.cancelled",), note="counts as having stopped"
+    ),
     Answered: NOT_ASKING,
 }
 
@@ -187,6 +198,7 @@ _LEAVES_QUEUE: dict[type[Event], TransitionRule | Refusal] = {
     Fail: TransitionRule(apply=_repeated, to=(), note=_REPEAT),
     CancelAcknowledged: LEASE_LOST,
     Asked: TransitionRule(apply=_repeated, to=(), note=_REPEAT),
+    ParkAsked: TransitionRule(apply=_repeated, to=(), note=_REPEAT),
     Answered: NOT_ASKING,
 }
 
@@ -211,6 +223,31 @@ _WAITS_FOR_PEOPLE: dict[type[Event], TransitionRule | Refusal] = {
     Fail: TransitionRule(apply=_repeated, to=(), note=_REPEAT),
     CancelAcknowledged: LEASE_LOST,
     Asked: TransitionRule(apply=_repeated, to=(), note=_REPEAT),
+    ParkAsked: TransitionRule(apply=_repeated, to=(), note=_REPEAT),
+}
+
+_WAITS_FOR_CHILDREN: dict[type[Event], TransitionRule | Refusal] = {
+    Unblocked: TransitionRule(
+        apply=steps.children_ended,
+        to=(P.PENDING,),
+        kinds=("task.unparked",),
+        note="all its children have ended, however they did: queued again",
+    ),
+    CancelRequested: TransitionRule(
+        apply=steps.cancel_waiting,
+        to=(P.CANCELLED,),
+        kinds=("task.cancelled",),
+        note="its open children are cancelled too",
+    ),
+    Prioritized: TransitionRule(apply=steps.prioritize, to=(P.WAITING_CHILDREN,), kinds=("task.prioritized",)),
+    TotalTimedOut: TransitionRule(apply=steps.total_timed_out, to=(P.TIMEOUT,), kinds=("task.timeout",)),
+    Undelivered: TransitionRule(apply=steps.unchanged, to=(), note="ignored: the lease has ended already"),
+    Complete: LEASE_LOST,
+    Fail: TransitionRule(apply=_repeated, to=(), note=_REPEAT),
+    CancelAcknowledged: LEASE_LOST,
+    Asked: TransitionRule(apply=_repeated, to=(), note=_REPEAT),
+    ParkAsked: TransitionRule(apply=_repeated, to=(), note=_REPEAT),
+    Answered: NOT_ASKING,
 }
 
 _AFTER_THE_END: dict[type[Event], TransitionRule | Refusal] = {
@@ -221,6 +258,7 @@ _AFTER_THE_END: dict[type[Event], TransitionRule | Refusal] = {
     Undelivered: TransitionRule(apply=steps.unchanged, to=(), note="ignored"),
     Prioritized: NOT_PENDING,
     Asked: LEASE_LOST,
+    ParkAsked: LEASE_LOST,
     Answered: NOT_ASKING,
 }
 _REPEATED = TransitionRule(apply=_repeated, to=(), note=_REPEAT)
@@ -228,6 +266,7 @@ _REPEATED = TransitionRule(apply=_repeated, to=(), note=_REPEAT)
 _ROWS: dict[TaskPhase, Mapping[type[Event], TransitionRule | Refusal]] = {
     P.PENDING: _LEAVES_QUEUE,
     P.INPUT_REQUIRED: _WAITS_FOR_PEOPLE,
+    P.WAITING_CHILDREN: _WAITS_FOR_CHILDREN,
     P.RUNNING: {**_ENDS_ATTEMPT, CancelAcknowledged: LEASE_LOST, Prioritized: NOT_PENDING},
     P.CANCELLING: {**_ENDS_CANCELLING, Prioritized: NOT_PENDING},
     P.COMPLETED: {**_AFTER_THE_END, Complete: _REPEATED},
@@ -237,6 +276,7 @@ _ROWS: dict[TaskPhase, Mapping[type[Event], TransitionRule | Refusal]] = {
         Fail: _REPEATED,
         CancelAcknowledged: _REPEATED,
         Asked: _REPEATED,
+        ParkAsked: _REPEATED,
         CancelRequested: TransitionRule(apply=steps.unchanged, to=(), note="answered as before"),
     },
     P.TIMEOUT: _AFTER_THE_END,
@@ -261,6 +301,7 @@ EVENTS: tuple[type[Event], ...] = (
     CancelGraceOver,
     Prioritized,
     Asked,
+    ParkAsked,
     Answered,
     InputTimedOut,
 )

@@ -8,11 +8,12 @@ from cluster.domain.tasks.task import TaskDetail, TaskHead, TaskStatus
 
 
 class TaskPhase(StrEnum):
-    """The statuses of the wire, and two more: a task that waits for people and a running one that is being cancelled have phases
-    of their own."""
+    """The statuses of the wire, and three more: a task that waits for people, one that waits for its children, and a running one
+    that is being cancelled have phases of their own."""
 
     PENDING = "pending"
     INPUT_REQUIRED = "input_required"
+    WAITING_CHILDREN = "waiting_children"
     RUNNING = "running"
     CANCELLING = "cancelling"
     COMPLETED = "completed"
@@ -30,4 +31,6 @@ def phase_of(head: TaskHead) -> TaskPhase:
         return TaskPhase.CANCELLING
     if head.detail is TaskDetail.INPUT_REQUIRED:
         return TaskPhase.INPUT_REQUIRED
+    if head.detail is TaskDetail.WAITING_CHILDREN:
+        return TaskPhase.WAITING_CHILDREN
     return _PHASE_OF_STATUS[head.status]

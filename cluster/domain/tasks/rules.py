@@ -65,7 +65,7 @@ class TaskRules:
     ``total_timeout_s`` the time from submit to end. A task with a ``concurrency_key`` starts only while fewer than its
     ``concurrency_limit`` tasks with that key run. ``worker_version``: the range that the version of its worker must be in.
     Tasks with the same ``sticky_key`` go to one agent if it can take them. ``policies``: what the policies demanded of its agents
-    when it was submitted."""
+    when it was submitted. ``parent``: the task whose child it is; ``depth``: in which generation."""
 
     tenant: str | None = None
     queue_timeout_s: float | None = None
@@ -80,6 +80,8 @@ class TaskRules:
     worker_version: str | None = None
     sticky_key: str | None = None
     policies: tuple[AgentBounds, ...] = ()
+    parent: str | None = None
+    depth: int = 0
 
     def or_none(self) -> TaskRules | None:
         return None if self == _NO_RULES else self

@@ -11,6 +11,7 @@ from typing import Any
 
 from cluster.domain.base.compact import evolve as replace
 from cluster.domain.base.log import IDENTITY, SYSTEM, LogRecord, LogTexts
+from cluster.domain.tasks.children import LOG_TEXTS as CHILDREN_TEXTS
 from cluster.domain.tasks.columns import check_columns, row_text
 from cluster.domain.tasks.effects import (
     DEQUEUE,
@@ -19,6 +20,7 @@ from cluster.domain.tasks.effects import (
     START_LEASE,
     Apply,
     AwaitAnswer,
+    AwaitChildren,
     Effect,
     EndLease,
     Enqueue,
@@ -39,6 +41,7 @@ from cluster.domain.tasks.events import (
     Fail,
     InputTimedOut,
     LeaseExpired,
+    ParkAsked,
     Prioritized,
     QueueTimedOut,
     Reporter,
@@ -67,6 +70,7 @@ REASONS = frozenset(
         *("failed", "retries_exhausted", "run_timeout", "run_time", "queue_time", "total_time", "total_timeout"),
         *("lease_expired", "agent_offline", "agent_lost", "agent_unregistered", "not_delivered", "requested"),
         *("stopped", "grace_over", "dependency_failed", "given_back", "rejected", "input_timeout"),
+        "parent_ended",
     }
 )
 LOG_TEXTS: LogTexts = {
@@ -76,6 +80,7 @@ LOG_TEXTS: LogTexts = {
     "error_class": frozenset(ErrorClass),
     "result_summary": frozenset({""}),
     **QUESTION_TEXTS,
+    **CHILDREN_TEXTS,
 }
 
 
@@ -95,6 +100,7 @@ def _decided(
     private: Mapping[str, Any] | None = None,
     question: Question | None = None,
     answer: Answer | None = None,
+    children: tuple[str, ...] = (),
 ) -> Transition:
     """A transition that is written. ``error`` is stored with the task and, shortened, in the private part of its log row.
 
@@ -124,6 +130,7 @@ def _decided(
         want_body=want_body,
         question=question,
         answer=answer,
+        children=children,
     )
     check_columns(decision)
     return Transition(head=new, decision=decision, effects=effects)
@@ -421,7 +428,8 @@ def total_timed_out(head: TaskHead, event: TotalTimedOut, now: float, policy: Re
 
 def cancel_waiting(head: TaskHead, event: CancelRequested, now: float, policy: RetryPolicy) -> Transition:
     new = replace(head, status=TaskStatus.CANCELLED, detail=TaskDetail.CANCELLED)
-    data = {"task_type": head.task_type, "priority": head.priority, "reason": "requested"}
+    data = {"task_type": head.task_type, "priority": head.priority}
+    data["reason"] = "parent_ended" if event.parent_ended else "requested"
     return _decided(head, event, new, (DEQUEUE,), "task.cancelled", now, event.principal, data)
 
 
@@ -518,7 +526,7 @@ def prioritize(head: TaskHead, event: Prioritized, now: float, policy: RetryPoli
     data = {"task_type": head.task_type, "priority": new.priority, "old_priority": head.priority}
     if event.order_key is not None:
         data["place"] = encode(event.order_key)
-    is_queued = head.detail not in (TaskDetail.BLOCKED, TaskDetail.INPUT_REQUIRED)
+    is_queued = head.detail not in (TaskDetail.BLOCKED, TaskDetail.INPUT_REQUIRED, TaskDetail.WAITING_CHILDREN)
     effects = () if not is_queued else (DEQUEUE, Enqueue(not_before=head.run_at))
     return _decided(head, event, new, effects, "task.prioritized", now, event.principal, data)
 
@@ -547,6 +555,39 @@ def asked(head: TaskHead, event: Asked, now: float, policy: RetryPolicy) -> Tran
     private = {"question": question.text[:SUMMARY_CHARS]}
     by = event.by.principal
     return _decided(head, event, new, effects, "task.asked", now, by, data, private=private, question=question)
+
+
+def parked(head: TaskHead, event: ParkAsked, now: float, policy: RetryPolicy) -> Transition:
+    """Ends an attempt whose holder waits for children, as one that asks people ends.
+
+    Raises: `Conflict` if the caller does not hold the lease."""
+    _must_hold(head, event.by, event)
+    children = event.children
+    new = replace(
+        head,
+        status=TaskStatus.PENDING,
+        detail=TaskDetail.WAITING_CHILDREN,
+        run_at=now,
+        assigned_agent=None,
+        claim_id=None,
+        started_at=None,
+        children=children,
+    )
+    data = _report_data(head, event.by, now) | {"children": list(children)}
+    effects = (END_LEASE, AwaitChildren())
+    return _decided(head, event, new, effects, "task.parked", now, event.by.principal, data, children=children)
+
+
+def children_ended(head: TaskHead, event: Unblocked, now: float, policy: RetryPolicy) -> Transition:
+    """Queues a task again whose children have ended. It keeps the holder, so that a repeat is recognised."""
+    new = replace(head, detail=TaskDetail.QUEUED, run_at=now, children=())
+    data = {
+        "task_type": head.task_type,
+        "priority": head.priority,
+        "run_at": now,
+        "wait_seconds": _since(head.run_at, now),
+    }
+    return _decided(head, event, new, (Enqueue(not_before=now),), "task.unparked", now, SYSTEM, data)
 
 
 def answered(head: TaskHead, event: Answered, now: float, policy: RetryPolicy) -> Transition:

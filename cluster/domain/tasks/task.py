@@ -17,6 +17,7 @@ from cluster.domain.base.compact import compact
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.log import IDENTITY, LogRecord, LogTexts, Origin
 from cluster.domain.budgets.entries import Entry
+from cluster.domain.tasks.children import Parked
 from cluster.domain.tasks.order_key import OrderKey
 from cluster.domain.tasks.progress import TaskProgress
 from cluster.domain.tasks.questions import Answer, Asking, Question, TaskQuestion
@@ -54,6 +55,7 @@ class TaskDetail(StrEnum):
     RETRYING = "retrying"
     BLOCKED = "blocked"
     INPUT_REQUIRED = "input_required"
+    WAITING_CHILDREN = "waiting_children"
     RUNNING = "running"
     CANCELLING = "cancelling"
     COMPLETED = "completed"
@@ -88,7 +90,7 @@ LOG_TEXTS: LogTexts = {
     **dict.fromkeys(("task_type", "required_capabilities", "target_agent", "queue", "replay_of"), IDENTITY),
     "non_retryable": IDENTITY,
     **dict.fromkeys(("tenant", "concurrency_key", "excluded_agents", "regions", "after"), IDENTITY),
-    **dict.fromkeys(("worker_version", "sticky_key"), IDENTITY),
+    **dict.fromkeys(("worker_version", "sticky_key", "parent"), IDENTITY),
     **dict.fromkeys(("policy_id", "allowed", "blocked", "blocked_regions"), IDENTITY),
     "affinity": frozenset(Affinity),
 }
@@ -185,7 +187,7 @@ class TaskHead:
 
     ``holder`` is the principal that claimed, ``claim_id`` the id of its claim. ``order_key`` is None unless a client moved the
     task within its sub-queue, which is otherwise sorted by age. ``asking``: the question that it waits for, asked at ``run_at``,
-    or will ask when it is blocked no more.
+    or will ask when it is blocked no more. ``children``: the tasks that it waits for without a lease.
     """
 
     id: str
@@ -210,6 +212,7 @@ class TaskHead:
     rules: TaskRules | None = None
     order_key: OrderKey | None = None
     asking: Asking | None = None
+    children: tuple[str, ...] = ()
 
     @property
     def tenant(self) -> str:
@@ -267,6 +270,7 @@ class TaskDecision:
 
     ``result_json`` and ``error`` are written if they are not None. ``want_body`` asks for the task's payload and metadata.
     ``question`` is asked by the attempt that the decision ends; ``answer`` is that to the question of the present attempt.
+    ``children``: what the attempt that the decision ends waits for.
     ``entry`` is what the attempt that it starts reserves, or the one that it ends has cost; None if no budget counts it.
     """
 
@@ -280,6 +284,7 @@ class TaskDecision:
     want_body: bool = False
     question: Question | None = None
     answer: Answer | None = None
+    children: tuple[str, ...] = ()
     entry: Entry | None = None
 
 
@@ -361,6 +366,8 @@ class Task:
     progress: TaskProgress | None = None
     #: What it asks people, or has asked last; None if nothing, and in lists.
     question: TaskQuestion | None = None
+    #: The children that it waits for, or has waited for last; None if for none, and in lists.
+    parked: Parked | None = None
     #: The region of the assigned agent. Routes fill it in; it is not stored with the task.
     assigned_region: str | None = None
     #: Bodies that the list with this task has no room for. They are empty here, whatever they are.
@@ -375,6 +382,11 @@ class Task:
         """What decides about the question that it waits with; None if it asks nobody."""
         asked = self.question
         return asked.question.asking if asked and asked.attempt == self.attempt and asked.verdict is None else None
+
+    def waits_for(self) -> tuple[str, ...]:
+        """The children that it waits for now."""
+        is_parked = self.status_detail is TaskDetail.WAITING_CHILDREN and self.parked is not None
+        return self.parked.children if is_parked and self.parked is not None else ()
 
     def head(self) -> TaskHead:
         return TaskHead(
@@ -400,6 +412,7 @@ class Task:
             rules=self.rules,
             order_key=self.order_key,
             asking=self.asking(),
+            children=self.waits_for(),
         )
 
 

@@ -80,12 +80,15 @@ where r.workspace = $1 and (r.created_at, r.id) > ($2::float8, $3::text) and r.c
 order by r.created_at, r.id limit $8
 
 -- name: referred_tasks
--- Those of some tasks that an open task comes after, or a schedule names, or that an open run has or refers to. It reads the open tasks that
+-- Those of some tasks that an open task comes after, or is the parent of, or a schedule names, or that an open run has or refers to. It reads the open tasks that
 -- come after any.
 select e.value ->> 0 as id
 from tasks o cross join lateral json_array_elements(o.rules -> 'after') as e (value)
 where o.workspace = $1 and o.status in ('pending', 'running') and (o.rules -> 'after') is not null
   and e.value ->> 0 = any ($2)
+union
+select c.id from tasks c join tasks p on p.id = c.rules ->> 'parent'
+where c.id = any ($2) and c.workspace || '' = $1 and p.status in ('pending', 'running')
 union
 select s.last_run from schedules s where s.workspace = $1 and s.last_run = any ($2)
 union

@@ -48,6 +48,16 @@ select applied, seq, payload, metadata from decide_spending(
     $26::text::integer[], $27::text::text[], $28::text::text[], $29::text[], $30::text[], $31::bytea[],
     $32::bytea[])::log_rows, $33, $34, $35)
 
+-- name: decide_parked
+-- The same of decisions some of which wait for children.
+select applied, seq, payload, metadata from decide_parked(
+    $1, $2, $3, $4, $5::text::text[], $6::text::integer[], $7::text::text[], $8::text::text[], $9::text::integer[],
+    $10::text::smallint[], $11::text::double precision[], $12::text::text[], $13::text::text[], $14::text::text[],
+    $15::text::double precision[], $16::text::double precision[], $17, $18, $19::text::boolean[], $20::text::text[],
+    row($21::smallint, $22::text::double precision[], $23::text::text[], $24::text::text[], $25::text::text[],
+    $26::text::integer[], $27::text::text[], $28::text::text[], $29::text[], $30::text[], $31::bytea[],
+    $32::bytea[])::log_rows, $33, $34, $35, $36)
+
 -- name: store_progress
 -- One commit of what holders have reported of their progress.
 select store_progress($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
@@ -58,14 +68,17 @@ select take_generation($1, $2, $3)
 
 -- name: open_tasks
 -- The open tasks from which a shard builds its index, oldest first, without their bodies; of those that ask, or will when they are
--- blocked no more, what decides about their questions.
+-- blocked no more, what decides about their questions; of those that wait for their children, which these are.
 select id, workspace, queue, task_type, priority, status, status_detail, attempt, retries, max_retries, timeout_s,
        created_at, run_at, started_at, assigned_agent, claim_id, holder, target_agent,
        required_capabilities::text as required_capabilities, rules::text as rules, place,
        case when status_detail in ('input_required', 'blocked') then (
            select json_build_object('time_limit_seconds', q.time_limit_s, 'has_default', q.has_default)::text
            from task_questions q where q.task_id = tasks.id and q.attempt = tasks.attempt
-       ) end as asking
+       ) end as asking,
+       case when status_detail = 'waiting_children' then (
+           select k.children::text from task_parks k where k.task_id = tasks.id and k.attempt = tasks.attempt
+       ) end as children
 from tasks where status in ('pending', 'running') order by created_at, id
 
 -- name: task_statuses
@@ -73,6 +86,14 @@ from tasks where status in ('pending', 'running') order by created_at, id
 select id, status from tasks where workspace || '' = $1 and id = any ($2)
 union all
 select id, status from task_stubs where workspace = $1 and id = any ($2)
+
+-- name: task_rules
+-- The rules of tasks by id within a workspace, of those that are there.
+select id, rules::text as rules from tasks where workspace || '' = $1 and id = any ($2)
+
+-- name: tasks_by_id
+-- The ids of tasks of a workspace, of those that are there.
+select id from tasks where workspace || '' = $1 and id = any ($2)
 
 -- name: task_stub
 -- What is left of a removed task.

@@ -40,6 +40,13 @@ worker
     }
     return { answer: job.answer.value, by: job.answer.verdict, checkpoint: job.checkpoint };
   })
+  .handles("parks", async (job) => {
+    if (job.children === null) {
+      const children = [1, 2].map((n) => ({ task_type: "adds", payload: { terms: [n, 10] }, required_capabilities: ["ts"] }));
+      return job.park(await job.submit(children), { checkpoint: { asked: 2 } });
+    }
+    return { sums: job.children.map((child) => (child.result as { sum: number }).sum), checkpoint: job.checkpoint };
+  })
   .handles("waits", async (job) => {
     await job.progress({ message: "waiting" });
     await new Promise((resolve) => job.signal.addEventListener("abort", resolve, { once: true }));

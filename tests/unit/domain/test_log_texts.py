@@ -46,6 +46,8 @@ EVERY_RULE = TaskRules(
     regions=("r1",),
     affinity=Affinity.PREFERRED,
     after=(Edge(after="task_0", when_failed=WhenFailed.RUN_ANYWAY),),
+    parent="task_1",
+    depth=1,
     policies=(
         AgentBounds(
             policy_id="policy_1",
@@ -72,13 +74,14 @@ def _events() -> Iterator[e.Event]:
         for requeue, kind in product((True, False), ErrorClass):
             yield e.Fail(by=by, error=WORDS, error_class=kind, requeue=requeue)
     yield e.Undelivered(by=BY)
-    yield e.CancelRequested(principal="p1")
+    yield from (e.CancelRequested(principal="p1", parent_ended=parent_ended) for parent_ended in (False, True))
     yield from (e.AgentLost(was_deregistered=known) for known in (True, False))
     yield from (
         e.DependencyFailed(after="task_0", status=status) for status in (TaskStatus.FAILED, TaskStatus.CANCELLED)
     )
     yield e.Prioritized(principal="p1", priority=Priority.URGENT, order_key=(NOW, "task_7"))
     yield e.Asked(by=BY, question=QUESTION)
+    yield e.ParkAsked(by=BY, children=("task_8", "task_9"))
     for verdict, value_json in product(Verdict, (None, f'"{WORDS}"')):
         answer = Answer(verdict=verdict, principal="p1", value_json=value_json, reason=WORDS)
         yield from (e.Answered(attempt=attempt, answer=answer) for attempt in (0, 1))
@@ -95,6 +98,7 @@ def _heads() -> Iterator[TaskHead]:
         yield replace(plain, detail=TaskDetail.BLOCKED)
         for attempt, asking in product((0, 1), (QUESTION.asking, Asking(time_limit_s=60.0))):
             yield replace(plain, detail=TaskDetail.INPUT_REQUIRED, attempt=attempt, asking=asking)
+        yield step(running, e.ParkAsked(by=BY, children=("task_8",)), NOW, POLICY).head
         for head in (plain, running, step(running, e.CancelRequested(principal="p1"), NOW, POLICY).head):
             yield replace(head, retries=retries)
 

@@ -106,8 +106,12 @@ def test_texts_are_no_numbers_and_numbers_no_booleans(model: str, field: str, ki
 
 @pytest.mark.parametrize(("model", "field", "kind", "where"), [entry for entry in FIELDS if entry[2] != "boolean"])
 def test_numbers_without_a_fraction_are_integers_and_floats(model: str, field: str, kind: str, where: str) -> None:
-    assert _accepts(model, field, where, 1)
-    assert _accepts(model, field, where, 1.0)
+    bounds = [
+        part.get("minimum", 1) for option in _options(SCHEMAS[model]["properties"][field]) for _, part in _kinds(option)
+    ]
+    least = max(1, *map(int, bounds))
+    assert _accepts(model, field, where, least)
+    assert _accepts(model, field, where, float(least))
 
 
 def test_an_integral_float_becomes_the_same_integer() -> None:

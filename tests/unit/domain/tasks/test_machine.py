@@ -25,6 +25,7 @@ from cluster.domain.tasks.events import (
     Fail,
     InputTimedOut,
     LeaseExpired,
+    ParkAsked,
     Prioritized,
     QueueTimedOut,
     Reporter,
@@ -186,7 +187,9 @@ class TaskLife(RuleBasedStateMachine):
         assert transition.decision.expect_status is before.status
         assert transition.decision.expect_attempt == before.attempt
         self.claims += isinstance(event, Claim)
-        self.free += isinstance(event, Undelivered | Asked) or (isinstance(event, AgentLost) and event.was_deregistered)
+        self.free += isinstance(event, Undelivered | Asked | ParkAsked) or (
+            isinstance(event, AgentLost) and event.was_deregistered
+        )
         if self.head.status.terminal:
             self.ended = self.head
 
@@ -220,6 +223,11 @@ class TaskLife(RuleBasedStateMachine):
     def ask(self, back: int, default_json: str | None) -> None:
         by = Reporter(principal="p1", agent_id=self.head.assigned_agent, attempt=self.head.attempt - back)
         self._apply(Asked(by=by, question=replace(QUESTION, default_json=default_json)))
+
+    @rule(back=st.integers(0, 1), children=st.sampled_from([("child",), ("child", "other")]))
+    def park(self, back: int, children: tuple[str, ...]) -> None:
+        by = Reporter(principal="p1", agent_id=self.head.assigned_agent, attempt=self.head.attempt - back)
+        self._apply(ParkAsked(by=by, children=children))
 
     @rule(back=st.integers(0, 1), verdict=st.sampled_from(list(Verdict)))
     def answer(self, back: int, verdict: Verdict) -> None:
@@ -259,6 +267,9 @@ class TaskLife(RuleBasedStateMachine):
         )
         waits = phase_of(self.head) is TaskPhase.INPUT_REQUIRED
         assert not waits or (self.head.asking is not None and self.head.assigned_agent is None)
+        parked = phase_of(self.head) is TaskPhase.WAITING_CHILDREN
+        assert self.head.status.terminal or parked == bool(self.head.children)
+        assert not parked or self.head.assigned_agent is None
         if self.ended is not None:
             assert self.head == self.ended, "what has ended never changes"
 
