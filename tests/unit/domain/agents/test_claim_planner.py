@@ -168,6 +168,11 @@ class PlannerAgainstModel(RuleBasedStateMachine):
             self.breakers[key] = admit(self.breakers[key], self.told.now)[0]
             self._bounds(key)
 
+    @rule(key=st.sampled_from(KEYS))
+    def breaker_is_forgotten(self, key: events.Key) -> None:
+        self.breakers.pop(key, None)
+        self._bounds(key)
+
     @rule(key=st.sampled_from(KEYS), asked=st.integers(0, 2))
     def questions_have_slots(self, key: events.Key, asked: int) -> None:
         self.asked[key] = asked
@@ -330,6 +335,7 @@ class PlannerAgainstModel(RuleBasedStateMachine):
         }
         assert {(key, task): at for key, tasks in plan.working.items() for task, at in tasks.items()} == self.work
         assert all(plan.working.values())
+        assert all(plan.named.values())
         assert sorted(plan.chosen, key=plan.chosen.__getitem__) == sorted(self.chosen, key=self.chosen.__getitem__)
         assert plan.breakers == self.breakers
         assert plan.asked == {key: asked for key, asked in self.asked.items() if asked}
@@ -375,6 +381,7 @@ def drawn_life(draw: random.Random, steps: int) -> None:
         lambda: life.agent_leaves(key=key(), deregistered=draw.random() < 0.5),
         lambda: life.call_is_made(key=key(), outcome=draw.choice(list(CallOutcome)), later=draw.choice([None, 3.0])),
         lambda: life.call_is_admitted(key=key()),
+        lambda: life.breaker_is_forgotten(key=key()),
         lambda: life.questions_have_slots(key=key(), asked=draw.randrange(3)),
         lambda: life.time_passes(seconds=draw.choice([0.1, 0.6, 4.0, 11.0, LOOK_AGAIN_S, MAX_REST_S])),
         lambda: life.task_names(key=key()),
@@ -478,6 +485,36 @@ def test_the_open_tasks_of_a_new_agent_are_claimed_for() -> None:
     assert claimed(told.tell(events.ClaimsDue(draw=0.0))) == ["a2"]
     told.tell(events.ClaimEnded(key=KEYS[2]))
     assert claimed(told.tell(events.ClaimsDue(draw=0.0))) == ["a2"], "it brought nothing"
+
+
+def test_an_agent_with_room_again_is_claimed_for_by_its_name() -> None:
+    told = Told()
+    told.seen(*[agent_of(key) for key in KEYS[:3]])
+    told.tell(events.BoundsChanged(key=KEYS[2], breaker=None, asked=1))
+    told.tell(events.TaskNamed(key=KEYS[2], task_id="t1"))
+    assert claimed(told.tell(events.ClaimsDue(draw=0.0))) == ["a0", "a1"]
+    told.tell(events.BoundsChanged(key=KEYS[2], breaker=None, asked=0))
+    assert claimed(told.tell(events.ClaimsDue(draw=0.0))) == ["a2"]
+
+
+def test_an_agent_that_has_gone_is_not_read() -> None:
+    told = Told()
+    told.look()
+    told.seen(agent_of(A), agent_of(B))
+    told.tell(events.AgentsSeen(agents={A: None}))
+    assert told.tell(events.TimePassed()) == (events.ReadLeases(unread=(B,)),)
+
+
+def test_a_rest_is_kept_until_its_end() -> None:
+    told = Told()
+    told.seen(agent_of(A))
+    told.tell(events.TaskUnsent(key=A, retry_after_s=10.0))
+    told.now += 9.0
+    told.look()
+    assert told.plan.rests == {A: told.now + 1.0}
+    told.now += 1.0
+    told.look()
+    assert told.plan.rests == {}
 
 
 def test_who_leaves_a_group_without_a_claim_makes_room_for_another() -> None:
