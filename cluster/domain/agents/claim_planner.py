@@ -201,6 +201,8 @@ def _leave(plan: ClaimPlan, group: Group, key: Key) -> None:
     ranking.remove(key[1])
     if len(ranking) == 0:
         del plan.rankings[group]
+    else:
+        plan.short[group] = None  # who left may have been chosen, though its claim under a former group had not ended
 
 
 def _agent_deregistered(plan: ClaimPlan, event: AgentDeregistered, now: float) -> list[Effect]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import hypothesis.strategies as st
 import pytest
@@ -33,6 +34,7 @@ from tests.support.samples import an_agent
 
 KEYS = [("w", "a0"), ("w", "a1"), ("w", "a2"), ("v", "a0")]
 OWNER = "host-1"
+T = TypeVar("T")
 EXACT = [strategy for strategy in Strategy if strategy is not Strategy.RANDOM]
 
 
@@ -74,6 +76,14 @@ class Told:
 
 def claimed(effects: tuple[events.Effect, ...]) -> list[str]:
     return sorted(effect.agent.agent_id for effect in effects if isinstance(effect, events.MakeClaim))
+
+
+PICKS = st.integers(0, 1_000)
+
+
+def picked(facts: Collection[T], pick: int) -> T:
+    """One of them, by number."""
+    return sorted(facts)[pick % len(facts)]  # type: ignore[type-var]
 
 
 class PlannerAgainstModel(RuleBasedStateMachine):
@@ -158,6 +168,11 @@ class PlannerAgainstModel(RuleBasedStateMachine):
             self.breakers[key] = admit(self.breakers[key], self.told.now)[0]
             self._bounds(key)
 
+    @rule(key=st.sampled_from(KEYS))
+    def breaker_is_forgotten(self, key: events.Key) -> None:
+        self.breakers.pop(key, None)
+        self._bounds(key)
+
     @rule(key=st.sampled_from(KEYS), asked=st.integers(0, 2))
     def questions_have_slots(self, key: events.Key, asked: int) -> None:
         self.asked[key] = asked
@@ -182,18 +197,18 @@ class PlannerAgainstModel(RuleBasedStateMachine):
         if key in self.takers:
             self.named[f"t{self.tasks}"] = key
 
-    @rule(data=st.data())
-    def named_task_ends(self, data: st.DataObject) -> None:
+    @rule(pick=PICKS)
+    def named_task_ends(self, pick: int) -> None:
         if self.named:
-            task = data.draw(st.sampled_from(sorted(self.named)))
+            task = picked(self.named, pick)
             del self.named[task]
             self.told.tell(events.TaskOver(task_id=task))
 
-    @rule(data=st.data(), brings=st.booleans(), named=st.booleans())
-    def claim_ends(self, data: st.DataObject, brings: bool, named: bool) -> None:
+    @rule(pick=PICKS, brings=st.booleans(), named=st.booleans())
+    def claim_ends(self, pick: int, brings: bool, named: bool) -> None:
         if not self.claims:
             return
-        key = data.draw(st.sampled_from(sorted(self.claims)))
+        key = picked(self.claims, pick)
         theirs = sorted(task for task, name in self.named.items() if name == key)
         if brings:
             self.tasks += 1
@@ -217,11 +232,17 @@ class PlannerAgainstModel(RuleBasedStateMachine):
         self.chosen[key] = self.numbers
         self.work[key, task] = self.told.now
 
-    @rule(data=st.data(), unsent=st.booleans(), later=st.sampled_from([None, 2.0, 1000.0]))
-    def work_ends(self, data: st.DataObject, unsent: bool, later: float | None) -> None:
+    @rule(pick=PICKS)
+    def lease_comes_twice(self, pick: int) -> None:
+        """The answer to a claim that was made again brings the same attempt."""
+        if self.work:
+            self._leased(*picked(self.work, pick))
+
+    @rule(pick=PICKS, unsent=st.booleans(), later=st.sampled_from([None, 2.0, 1000.0]))
+    def work_ends(self, pick: int, unsent: bool, later: float | None) -> None:
         if not self.work:
             return
-        key, task = data.draw(st.sampled_from(sorted(self.work)))
+        key, task = picked(self.work, pick)
         if unsent:
             breaker = self.breakers.get(key)
             if breaker is None or room(breaker, self.told.now).left(0) != 0:
@@ -314,6 +335,13 @@ class PlannerAgainstModel(RuleBasedStateMachine):
         }
         assert {(key, task): at for key, tasks in plan.working.items() for task, at in tasks.items()} == self.work
         assert all(plan.working.values())
+        assert all(plan.named.values())
+        assert sorted(plan.chosen, key=plan.chosen.__getitem__) == sorted(self.chosen, key=self.chosen.__getitem__)
+        assert plan.breakers == self.breakers
+        assert plan.asked == {key: asked for key, asked in self.asked.items() if asked}
+        assert plan.unread <= plan.takers.keys()
+        assert plan.due == bool(plan.free or plan.short)
+        assert plan.tasks == len(self.work)
 
 
 def claimed_keys(effects: tuple[events.Effect, ...]) -> set[events.Key]:
@@ -328,6 +356,53 @@ def counts(takers: dict[events.Key, Agent]) -> dict[Any, int]:
 
 TestPlannerAgainstModel = PlannerAgainstModel.TestCase
 TestPlannerAgainstModel.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+
+
+def drawn_life(draw: random.Random, steps: int) -> None:
+    """Each rule as often as any other. Hypothesis, which looks for short failures, seldom lets an agent come, get work and go."""
+    life = PlannerAgainstModel()
+    life.begin(strategy=draw.choice(EXACT))
+
+    def key() -> events.Key:
+        return draw.choice(KEYS)
+
+    def pick() -> int:
+        return draw.randrange(1_000)
+
+    rules = [
+        lambda: life.agent_changes(
+            key=key(),
+            skills=draw.choice([(), (), ("x",)]),
+            slots=draw.randint(1, 4),
+            done=draw.randrange(4),
+            latency=draw.choice([0.0, 5.0, 80.0]),
+            price=draw.choice([None, 1.0, 3.0]),
+        ),
+        lambda: life.agent_leaves(key=key(), deregistered=draw.random() < 0.5),
+        lambda: life.call_is_made(key=key(), outcome=draw.choice(list(CallOutcome)), later=draw.choice([None, 3.0])),
+        lambda: life.call_is_admitted(key=key()),
+        lambda: life.breaker_is_forgotten(key=key()),
+        lambda: life.questions_have_slots(key=key(), asked=draw.randrange(3)),
+        lambda: life.time_passes(seconds=draw.choice([0.1, 0.6, 4.0, 11.0, LOOK_AGAIN_S, MAX_REST_S])),
+        lambda: life.task_names(key=key()),
+        lambda: life.named_task_ends(pick=pick()),
+        lambda: life.claim_ends(pick=pick(), brings=draw.random() < 0.5, named=draw.random() < 0.5),
+        lambda: life.late_lease_comes(key=key()),
+        lambda: life.lease_comes_twice(pick=pick()),
+        lambda: life.work_ends(pick=pick(), unsent=draw.random() < 0.3, later=draw.choice([None, 2.0, 1000.0])),
+    ]
+    life.indexes_agree()
+    for _ in range(steps):
+        draw.choice([*rules, rules[0]])()
+        life.claims_are_due()
+        life.indexes_agree()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_drawn_lives_agree_with_the_model(seed: int) -> None:
+    draw = random.Random(seed)
+    for _ in range(100):
+        drawn_life(draw, 80)
 
 
 # --- leases on which nobody works --------------------------------------------------------------------------------
@@ -410,6 +485,47 @@ def test_the_open_tasks_of_a_new_agent_are_claimed_for() -> None:
     assert claimed(told.tell(events.ClaimsDue(draw=0.0))) == ["a2"]
     told.tell(events.ClaimEnded(key=KEYS[2]))
     assert claimed(told.tell(events.ClaimsDue(draw=0.0))) == ["a2"], "it brought nothing"
+
+
+def test_an_agent_with_room_again_is_claimed_for_by_its_name() -> None:
+    told = Told()
+    told.seen(*[agent_of(key) for key in KEYS[:3]])
+    told.tell(events.BoundsChanged(key=KEYS[2], breaker=None, asked=1))
+    told.tell(events.TaskNamed(key=KEYS[2], task_id="t1"))
+    assert claimed(told.tell(events.ClaimsDue(draw=0.0))) == ["a0", "a1"]
+    told.tell(events.BoundsChanged(key=KEYS[2], breaker=None, asked=0))
+    assert claimed(told.tell(events.ClaimsDue(draw=0.0))) == ["a2"]
+
+
+def test_an_agent_that_has_gone_is_not_read() -> None:
+    told = Told()
+    told.look()
+    told.seen(agent_of(A), agent_of(B))
+    told.tell(events.AgentsSeen(agents={A: None}))
+    assert told.tell(events.TimePassed()) == (events.ReadLeases(unread=(B,)),)
+
+
+def test_a_rest_is_kept_until_its_end() -> None:
+    told = Told()
+    told.seen(agent_of(A))
+    told.tell(events.TaskUnsent(key=A, retry_after_s=10.0))
+    told.now += 9.0
+    told.look()
+    assert told.plan.rests == {A: told.now + 1.0}
+    told.now += 1.0
+    told.look()
+    assert told.plan.rests == {}
+
+
+def test_who_leaves_a_group_without_a_claim_makes_room_for_another() -> None:
+    """Both agents that would be chosen have a claim of their former group, so none waits for the group that they joined."""
+    told = Told()
+    told.seen(*[agent_of(key) for key in KEYS[:2]])
+    assert claimed(told.tell(events.ClaimsDue(draw=0.0))) == ["a0", "a1"]
+    told.seen(*[agent_of(key, capabilities=("x",)) for key in KEYS[:2]], agent_of(KEYS[2], capabilities=("x",)))
+    assert claimed(told.tell(events.ClaimsDue(draw=0.0))) == []
+    told.seen(*[agent_of(key) for key in KEYS[:2]])
+    assert claimed(told.tell(events.ClaimsDue(draw=0.0))) == ["a2"]
 
 
 def test_an_agent_is_ranked_again_when_time_first_changes_its_room() -> None:
