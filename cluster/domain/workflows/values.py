@@ -117,16 +117,16 @@ def located(template: Any, at: str = "") -> Iterator[tuple[str, Reference]]:
             yield from located(inner, f"{at}/{name.replace('~', '~0').replace('/', '~1')}")
 
 
-def without(template: Any, places: Collection[str], at: str = "") -> Any:
-    """The template with null in the places."""
-    if at in places:
+def without(template: Any, pointers: Collection[str], at: str = "") -> Any:
+    """The template with null where the pointers point."""
+    if at in pointers:
         return {"literal": None}
     if isinstance(template, list):
-        return [without(inner, places, f"{at}/{n}") for n, inner in enumerate(template)]
+        return [without(inner, pointers, f"{at}/{n}") for n, inner in enumerate(template)]
     if not isinstance(template, Mapping) or _is_literal(template) or reference_of(template) is not None:
         return template
     escaped = {name: name.replace("~", "~0").replace("/", "~1") for name in template}
-    return {name: without(inner, places, f"{at}/{escaped[name]}") for name, inner in template.items()}
+    return {name: without(inner, pointers, f"{at}/{escaped[name]}") for name, inner in template.items()}
 
 
 def found_at(value: Any, path: str) -> Any:
