@@ -49,7 +49,7 @@ class InputMaker:
         self._most, self._most_whole = (
             (MOST_ITEM_CHARS, MOST_WHOLE_ITEM_CHARS) if step.is_map else (MOST_INPUT_CHARS, MOST_WHOLE_CHARS)
         )
-        self._located = [] if step.deliberates else list(located(step.input))
+        self._references = [] if step.deliberates else list(located(step.input))
         #: What the items of a fan-out are found by, if each is found by its place.
         self._list = self._list_of_items()
         #: Characters of what references find, which are the same for each item.
@@ -60,14 +60,14 @@ class InputMaker:
 
         Raises: `Unresolved` if a reference finds nothing, or it is too large."""
         values = {**self._values, ITEM: item} if self._step.is_map else self._values
-        if all(self._large(reference, values) is None for _, reference in self._located if reference.source != ITEM):
+        if all(self._large(reference, values) is None for _, reference in self._references if reference.source != ITEM):
             whole = resolved(self._step.input, values)
             chars = len(canonical_json(whole))
             if chars <= MOST_COPIED:
                 return Input(whole, whole)
         large: list[LargeValue] = []
         chars = 0
-        for at, reference in self._located:
+        for at, reference in self._references:
             found = self._large(reference, values)
             origin = self._origin(reference, index)
             if found is not None and origin is not None:

@@ -118,7 +118,7 @@ def located(template: Any, at: str = "") -> Iterator[tuple[str, Reference]]:
 
 
 def without(template: Any, pointers: Collection[str], at: str = "") -> Any:
-    """The template with null at the pointers."""
+    """The template with null where the pointers point."""
     if at in pointers:
         return {"literal": None}
     if isinstance(template, list):
