@@ -136,7 +136,7 @@ export type DeadReason = "dead_lettered" | "timeout";
 
 export type DeadTask = { id: string; task_type: string; payload?: Json; required_capabilities: Array<string>; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; priority: PriorityNumber; created_at: EpochSeconds; run_at: EpochSeconds; assigned_at: EpochSeconds | null; started_at: EpochSeconds | null; completed_at: EpochSeconds | null; assigned_agent: string | null; timeout_seconds: number; max_retries: number; retries: number; attempt: number; result?: Json; error?: string | null; metadata?: Record<string, Json>; queue: string; target_agent: string | null; target_region: string | null; fallback_regions: Array<string>; assigned_region: string | null; region_routing_mode: string; origin_region: string; replayed_as?: string; tenant?: string; queue_timeout_seconds?: number; total_timeout_seconds?: number; concurrency_key?: string; concurrency_limit?: number; worker_version?: string; sticky_key?: string; excluded_agents?: Array<string>; after?: Array<{ id: string; when_failed: string }>; left_out?: Array<"payload" | "metadata" | "result">; redacted?: boolean; progress?: Progress; checkpoint?: Json; retry?: RetryPolicy; question?: Question; reason: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; ended_at: EpochSeconds };
 
-export type Decision = { request_id: string; task_id: string; status: string; terminal: string | null; decision_type: string; answer?: string | null; value?: Json; answer_type: string | null; confidence: number | null; confidence_calibrated: boolean; consensus_reached: boolean; authoritative: boolean; reasoning?: string; evidence_used?: Array<string>; dissent?: Array<Record<string, Json>>; dissenting_views?: Array<string>; supporters: Array<string>; abstained: Array<{ agent: string; reason?: string }>; tally?: Record<string, Json>; tie_path: Array<string>; pairwise?: Record<string, Json> | null; stop: string | null; applied_mode: string | null; snapshot_id: string | null; panel: Array<string>; lost: Array<string>; debate_delta?: Record<string, Json> | null; mode: string | null; rounds_completed: number; total_tokens: number; total_cost_usd: number; cost: Record<string, Json> | null; agent_calls: number; duration_seconds: number | null; error?: string | null; redacted?: boolean };
+export type Decision = { request_id: string; task_id: string; status: string; terminal: string | null; decision_type: string; answer?: string | null; value?: Json; answer_type: string | null; confidence: number | null; confidence_calibrated: boolean; consensus_reached: boolean; authoritative: boolean; reasoning?: string; evidence_used?: Array<string>; dissent?: Array<Record<string, Json>>; dissenting_views?: Array<string>; supporters: Array<string>; abstained: Array<{ agent: string; reason?: string }>; tally?: Record<string, Json>; tie_path: Array<string>; pairwise?: Record<string, Json> | null; stop: string | null; applied_mode: string | null; snapshot_id: string | null; kind: string | null; panel: Array<string>; lost: Array<string>; debate_delta?: Record<string, Json> | null; mode: string | null; rounds_completed: number; total_tokens: number; total_cost_usd: number; cost: Record<string, Json> | null; agent_calls: number; duration_seconds: number | null; error?: string | null; redacted?: boolean };
 
 /**
  * A question for a panel of agents.
@@ -245,8 +245,11 @@ export type HookFields = { task?: HookTask | null; workflow?: string | null; ver
 /** A task, as in POST /tasks, without its payload. */
 export type HookTask = { task_type: string; required_capabilities?: Array<string>; priority?: string; timeout_seconds?: number | null; max_retries?: number | null; retry?: Retry | null; metadata?: Record<string, Json>; queue?: string; tenant?: string | null; queue_timeout_seconds?: number | null; total_timeout_seconds?: number | null; concurrency_key?: string | null; concurrency_limit?: number; target_agent?: string | null; excluded_agents?: Array<string>; target_region?: string | null; fallback_regions?: Array<string>; region_routing_mode?: "any" | "preferred" | "strict"; worker_version?: string | null; sticky_key?: string | null; input_required?: InputRequired | null };
 
-/** `id` names the question, whose outcome is recorded once. Give `options` if the answers are a closed set. */
-export type ImportedOutcome = { id: string; votes: Record<string, Json>; correct: Json; options?: Array<Json> };
+/**
+ * `id` names the question, whose outcome is recorded once. Give `options` if the answers are a closed set. `kind`
+ * says what kind of question it is; files of recorded votes call it `c`, which is understood too.
+ */
+export type ImportedOutcome = { id: string; votes: Record<string, Json>; correct: Json; options?: Array<Json>; kind?: string | null; c?: string | null };
 
 export type ImportedOutcomes = { outcomes: Array<ImportedOutcome> };
 
@@ -469,7 +472,7 @@ export type Sla = { max_execution_seconds?: number | null };
  */
 export type SleepWait = { seconds?: number | Record<string, Json> | null; until?: number | string | Record<string, Json> | null };
 
-export type Snapshot = { snapshot_id: string; version: number; created_at: EpochSeconds; agents: Array<string>; outcomes: number; gate: Record<string, Json>; learned: Record<string, Json>; log_odds: Record<string, Json>; accuracy: Record<string, Json>; owner_cap: number | null; calibrated: Array<string>; alarms: Array<Record<string, Json>>; document?: Record<string, Json> };
+export type Snapshot = { snapshot_id: string; version: number; created_at: EpochSeconds; agents: Array<string>; outcomes: number; gate: Record<string, Json>; learned: Record<string, Json>; log_odds: Record<string, Json>; accuracy: Record<string, Json>; owner_cap: number | null; calibrated: Array<string>; kinds: Record<string, Json>; alarms: Array<Record<string, Json>>; document?: Record<string, Json> };
 
 export type Spending = { day: string; agent_id: string; task_type: string; spent_usd: Usd; reserved_usd: Usd; attempts: number; unknown_costs: number };
 
