@@ -25,6 +25,7 @@ COMMITS: Final = (
         "admit_deliberations",
         "append_deliberations",
         "cancel_deliberation",
+        "record_outcomes",
         "record_outcomes_of_kinds",
         "save_snapshots",
     ),

@@ -102,4 +102,4 @@ async def test_tags_that_are_no_kind_stay_free(api: Api) -> None:
     async with models(lambda model, _: vote(ANSWERS[model], "because")) as endpoint:
         await register(api, endpoint, "a", "b", "c")
         found = [await api.post("/deliberations", _question(tags=tags)) for tags in ([7], "law", [], ["x" * 65])]
-    assert [one["kind"] for one in found] == [None] * 4
+    assert [answer["kind"] for answer in found] == [None] * 4

@@ -93,11 +93,11 @@ def kind_rows(kinds: Sequence[str | None]) -> dict[str, Ints]:
     often = sorted(
         (kind for kind, count in counted.items() if count >= MIN_KIND_OUTCOMES), key=lambda k: (-counted[k], k)
     )
-    places: dict[str, list[int]] = {kind: [] for kind in often[:MAX_KINDS]}
+    rows_of: dict[str, list[int]] = {kind: [] for kind in often[:MAX_KINDS]}
     for row, kind in enumerate(kinds):
-        if kind in places:
-            places[kind].append(row)
-    return {kind: np.array(rows[-KIND_WINDOW:], dtype=np.int64) for kind, rows in places.items()}
+        if kind in rows_of:
+            rows_of[kind].append(row)
+    return {kind: np.array(rows[-KIND_WINDOW:], dtype=np.int64) for kind, rows in rows_of.items()}
 
 
 def fit_kinds(
@@ -122,7 +122,7 @@ def fit_kinds(
     material = [_material(kind, at, table.rows(at), weights) for kind, at in rows.items()]
     scaled = [_fit(item, centre, _PROPORTIONS_FIXED, weights) for item in material]
     across, fitted = _strength(material, centre)
-    held = [_held_out(item, one, centre) for item, one in zip(material, fitted, strict=True)]
+    held = [_held_out(item, own, centre) for item, own in zip(material, fitted, strict=True)]
     gains = [credit(item.table, capped(kept)) - decided[item.rows] for item, kept in zip(material, held, strict=True)]
     together = np.concatenate(gains)
     good = wins(together, GATE_ERRORS)
@@ -163,7 +163,7 @@ def _strength(material: Sequence[_Material], centre: _Centre) -> tuple[float, li
     for factor in (FACTOR, 1.0 / FACTOR):
         moved = False
         while LEAST_ACROSS <= at * factor <= MOST_ACROSS:
-            other = fitted(at * factor, [one.weights for one in best])
+            other = fitted(at * factor, [found.weights for found in best])
             if _total(other) <= _total(best):
                 break
             best, at, moved = other, at * factor, True
@@ -173,4 +173,4 @@ def _strength(material: Sequence[_Material], centre: _Centre) -> tuple[float, li
 
 
 def _total(fits: Sequence[_Fit]) -> float:
-    return float(sum(one.likelihood.sum() for one in fits))
+    return float(sum(found.likelihood.sum() for found in fits))

@@ -150,8 +150,8 @@ def _own_curvature(votes: VoteTable, chance: Floats, step: Floats, inverse: Floa
     chosen = votes.chosen()
     spread = chance[:, :, None] * np.eye(chance.shape[1]) - chance[:, :, None] * chance[:, None, :]
     agents = chosen.shape[2]
-    reach = (chosen.reshape(-1, agents) @ inverse).reshape(chosen.shape) @ chosen.transpose(0, 2, 1)
-    lacking = np.eye(chance.shape[1]) - spread @ reach
+    shared = (chosen.reshape(-1, agents) @ inverse).reshape(chosen.shape) @ chosen.transpose(0, 2, 1)
+    lacking = np.eye(chance.shape[1]) - spread @ shared
     moved = spread @ (chosen @ step[:, :, None])
     return np.asarray(np.linalg.solve(lacking + 1e-12 * np.eye(chance.shape[1]), moved)[:, :, 0], dtype=np.float64)
 

@@ -81,13 +81,13 @@ def verdicts(mode: str, table: VoteTable, court: Court) -> Verdicts:
 
 def verdicts_by_kind(mode: str, table: VoteTable, kinds: Sequence[str | None], court: Court) -> Verdicts:
     """As `verdicts`, each question by what was learned of its kind."""
-    places: dict[str | None, list[int]] = {}
+    rows_of: dict[str | None, list[int]] = {}
     for row, kind in enumerate(kinds):
-        places.setdefault(kind if court.snapshot.knows(kind) else None, []).append(row)
-    order = np.array([row for rows in places.values() for row in rows], dtype=np.int64)
+        rows_of.setdefault(kind if court.snapshot.knows(kind) else None, []).append(row)
+    order = np.array([row for rows in rows_of.values() for row in rows], dtype=np.int64)
     parts = [
         verdicts(mode, table.rows(np.array(rows)), replace(court, snapshot=court.snapshot.of_kind(kind)))
-        for kind, rows in places.items()
+        for kind, rows in rows_of.items()
     ]
     back = np.argsort(order)
 
