@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.evaluation.kinds import evaluate_kinds
 from cluster.domain.evaluation.records import AnsweredQuestion, Panel, check_panel, read_panels, read_votes, split
 from cluster.domain.evaluation.table import (
     Effort,
@@ -45,22 +46,28 @@ def evaluate(
     seed: int = 0,
     owner_cap: float | None = None,
     colluders: int = 0,
+    by_kind: bool = False,
     efforts: Mapping[str, Mapping[str, Effort]] | None = None,
 ) -> EvaluationReport:
     """Learns from ``calibration`` and judges on ``test``. ``efforts``: what was measured besides the votes, per panel and
-    mode. Raises: ``InvalidRequest`` if there is no test question, or a panel names an agent without answers."""
+    mode. ``by_kind``: whether the figures of each kind of question are wanted. Raises: ``InvalidRequest`` if there is no test
+    question, a panel names an agent without answers, or no question says what kind it is though kinds are wanted."""
     if not test:
         raise InvalidRequest("There is no test question to judge by; give a file with more questions.", "no_outcomes")
-    rows, levels, bins, collusion = [], [], [], []
+    kinds = [question.kind for question in test]
+    if by_kind and not any(kinds):
+        raise InvalidRequest("No question says what kind it is; give each line its kind as c.", "no_kinds")
+    rows, levels, bins, collusion, figures = [], [], [], [], []
     for panel in panels:
         check_panel(panel, test[0].votes)
-        court = court_of(panel, calibration, owner_cap)
-        found = evaluate_panel(
-            panel, court, vote_table_of(test, panel.agents), seed=seed, efforts=(efforts or {}).get(panel.name)
-        )
+        court = court_of(panel, calibration, owner_cap, by_kind=by_kind)
+        table = vote_table_of(test, panel.agents)
+        found = evaluate_panel(panel, court, table, seed=seed, efforts=(efforts or {}).get(panel.name))
         rows += found[0]
         levels += found[1]
         bins += found[2]
+        if by_kind:
+            figures += evaluate_kinds(panel, court, table, kinds, seed=seed)
         if 0 < colluders < len(panel.agents):
             collusion += evaluate_collusion(panel, calibration, test, colluders, seed=seed)
     return EvaluationReport(
@@ -70,6 +77,7 @@ def evaluate(
         agreement=tuple(levels),
         reliability=tuple(bins),
         collusion=tuple(collusion),
+        kinds=tuple(figures),
     )
 
 
@@ -80,6 +88,7 @@ def evaluate_votes(
     seed: int = 0,
     owner_cap: float | None = None,
     colluders: int = 0,
+    by_kind: bool = False,
     only: Sequence[str] = (),
 ) -> EvaluationReport:
     """Evaluates the panels of one file on the votes of another. Raises: ``InvalidRequest`` if a file cannot be read, does not
@@ -92,6 +101,7 @@ def evaluate_votes(
         seed=seed,
         owner_cap=owner_cap,
         colluders=colluders,
+        by_kind=by_kind,
     )
 
 

@@ -79,6 +79,7 @@ class PostgresOutcomes:
             [item.outcome.right for item in items],
             [_json(list(item.outcome.options)) for item in items],
             [item.digest() for item in items],
+            [item.outcome.kind for item in items],
             rows,
         )
 
@@ -94,6 +95,7 @@ class PostgresOutcomes:
                     votes={agent: vote for agent, vote in json.loads(row["votes"]).items() if agent in panel},
                     right=row["right_answer"],
                     options=tuple(json.loads(row["options"])),
+                    kind=row["kind"],
                 ),
             )
             for row in reversed(rows)

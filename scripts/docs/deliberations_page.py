@@ -142,6 +142,11 @@ CONFIG = (
     ("unit, tolerance, schema", "unit and tolerance of `number` answers, JSON Schema of `json` answers", ""),
     ("agents", "the panel, by id", "by capabilities"),
     ("consensus", "see Modes", "`agree_k`"),
+    (
+        "kind",
+        "what kind of question it is, up to 64 characters; its [weights](weights.md#kinds-of-questions) decide",
+        "the first of `context.tags`",
+    ),
     ("k, escalate_to", "settings of `agree_k`", "2, `learned`"),
     ("q", "the share that `supermajority` needs", "2/3"),
     ("denominator", "`eligible` (the panel) or `cast` (without abstentions)", "`eligible`"),

@@ -351,10 +351,10 @@ SHAPES["Decision"] = fields(
     answer_type=nullable(TEXT), confidence=nullable(NUMBER), confidence_calibrated=YES_OR_NO, consensus_reached=YES_OR_NO,
     authoritative=YES_OR_NO, reasoning=TEXT, evidence_used=listed(TEXT), dissent=listed(MAP), dissenting_views=listed(TEXT),
     supporters=listed(ID), abstained=listed(fields(agent=ID, reason=TEXT)), tally=MAP, tie_path=listed(TEXT),
-    pairwise=nullable(MAP), stop=nullable(TEXT), applied_mode=nullable(TEXT), snapshot_id=nullable(TEXT), panel=listed(ID),
-    lost=listed(ID), debate_delta=nullable(MAP), mode=nullable(TEXT), rounds_completed=COUNT, total_tokens=COUNT,
-    total_cost_usd=NUMBER, cost=nullable(MAP), agent_calls=COUNT, duration_seconds=nullable(NUMBER), error=nullable(TEXT),
-    redacted_opt=YES_OR_NO,
+    pairwise=nullable(MAP), stop=nullable(TEXT), applied_mode=nullable(TEXT), snapshot_id=nullable(TEXT),
+    kind=nullable(TEXT), panel=listed(ID), lost=listed(ID), debate_delta=nullable(MAP), mode=nullable(TEXT),
+    rounds_completed=COUNT, total_tokens=COUNT, total_cost_usd=NUMBER, cost=nullable(MAP), agent_calls=COUNT,
+    duration_seconds=nullable(NUMBER), error=nullable(TEXT), redacted_opt=YES_OR_NO,
 )  # fmt: skip
 SHAPES["Deliberation"] = fields(
     request_id=ID, task_id=ID, status=TEXT, deliberation_status=TEXT, state=TEXT, terminal=nullable(TEXT),
@@ -365,7 +365,8 @@ SHAPES["Deliberation"] = fields(
 )  # fmt: skip
 SHAPES["Snapshot"] = fields(
     snapshot_id=TEXT, version=WHOLE, created_at=EPOCH, agents=listed(ID), outcomes=COUNT, gate=MAP, learned=MAP, log_odds=MAP,
-    accuracy=MAP, owner_cap=nullable(NUMBER), calibrated=listed(TEXT), alarms=listed(MAP), document_opt=MAP,
+    accuracy=MAP, owner_cap=nullable(NUMBER), calibrated=listed(TEXT), kinds=MAP, alarms=listed(MAP),
+    document_opt=MAP,
 )  # fmt: skip
 SHAPES["Receipt"] = {
     **fields(

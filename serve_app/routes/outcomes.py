@@ -48,12 +48,15 @@ class DeliberationOutcome(ExactBody):
 
 
 class ImportedOutcome(ExactBody):
-    """``id`` names the question, whose outcome is recorded once. Give ``options`` if the answers are a closed set."""
+    """``id`` names the question, whose outcome is recorded once. Give ``options`` if the answers are a closed set. ``kind``
+    says what kind of question it is; files of recorded votes call it ``c``, which is understood too."""
 
     id: str
     votes: dict[Text, Any] = Field(min_length=1)
     correct: Any
     options: list[Any] = Field([], max_length=64)
+    kind: str | None = None
+    c: str | None = None
 
 
 class ImportedOutcomes(ExactBody):
@@ -135,7 +138,8 @@ def outcome_of(
         raise Conflict(
             f"Deliberation {deliberation.request_id} recorded no votes; send them as votes.", "no_votes_recorded"
         )
-    outcome, members = checked_outcome(votes, right, options, panel)
+    kind = deliberation.contract.get("kind")
+    outcome, members = checked_outcome(votes, right, options, panel, kind if isinstance(kind, str) and kind else None)
     return NewOutcome(
         id=deliberation.request_id, origin=asker, at=now, outcome=outcome, panel=members, source="deliberation"
     )
@@ -194,12 +198,19 @@ def _different(new: Sequence[NewOutcome]) -> dict[tuple[str, bytes], NewOutcome]
     return different
 
 
+def _kind(item: ImportedOutcome) -> str | None:
+    if item.kind is not None and item.c is not None and item.kind != item.c:
+        raise InvalidRequest("kind and c name different kinds; send kind alone.", "invalid_kind")
+    return item.kind if item.kind is not None else item.c
+
+
 def _imported(item: ImportedOutcome, index: int, asker: Origin, now: float) -> NewOutcome:
     try:
         outcome, panel = checked_outcome(
             _votes(item.votes),
             NONE_RIGHT if item.correct is None else _option(item.correct),
             tuple(dict.fromkeys(_option(option) for option in item.options)),
+            kind=_kind(item),
         )
         outcome_id = check_id(item.id, "id")
     except InvalidRequest as error:
@@ -263,5 +274,9 @@ def _summary(stored: StoredSnapshot) -> dict[str, Any]:
         "agents": list(stored.head.panel),
         **{name: document[name] for name in ("outcomes", "gate", "learned", "log_odds", "accuracy", "owner_cap")},
         "calibrated": sorted(document["calibration"]),
+        "kinds": {
+            kind: {name: value[name] for name in ("earned", "outcomes", "gain", "gain_se", "learned")}
+            for kind, value in (document.get("kinds") or {"by_kind": {}})["by_kind"].items()
+        },
         "alarms": list(stored.alarms),
     }

@@ -206,7 +206,26 @@ async def test_the_commands_import_outcomes_and_show_weights(api: Api, tmp_path:
     snapshot_id = json.loads(listed.output)["snapshots"][0]["snapshot_id"]
     snapshot = await _command(api, "weights", "show", snapshot_id)
     assert json.loads(snapshot.output)["document"]["outcomes"] == 120
+    unknown = await _command(api, "weights", "show", snapshot_id, "--kind", "law")
+    assert isinstance(unknown.exception, InvalidRequest)
+    assert unknown.exception.code == "unknown_kind"
     assert (await _command(api, "weights", "alarms")).output == "No alarms.\n"
+
+
+async def test_the_commands_show_what_is_known_of_a_kind(api: Api, tmp_path: Path) -> None:
+    file = tmp_path / "outcomes.jsonl"
+    maths = imports(150, **{"good": 0.9, "fair": 0.4, "poor": 0.5})
+    law = imports(150, 150, seed=1, **{"good": 0.4, "fair": 0.9, "poor": 0.5})
+    named = [{**item, "c": kind} for kind, items in (("maths", maths), ("law", law)) for item in items]
+    file.write_text("\n".join(json.dumps(item) for item in named))
+    await _command(api, "outcomes", "import", str(file))
+    shown = await _command(api, "weights", "--agents", "good,fair,poor")
+    assert "kind law: has weights of its own" in shown.output, shown.output
+    listed = await _command(api, "weights", "--agents", "good,fair,poor", "--json")
+    snapshot_id = json.loads(listed.output)["snapshots"][0]["snapshot_id"]
+    found = json.loads((await _command(api, "weights", "show", snapshot_id, "--kind", "law")).output)
+    assert (found["kind"], found["earned"], found["snapshot_id"]) == ("law", True, snapshot_id)
+    assert found["learned"]["fair"] > found["learned"]["good"]
 
 
 async def test_recorded_votes_can_be_imported_as_they_are(api: Api, tmp_path: Path) -> None:

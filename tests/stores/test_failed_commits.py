@@ -11,7 +11,8 @@ from cluster.postgres.stores import Stores
 async def test_every_function_that_appends_to_the_log_is_a_commit(stores: Stores) -> None:
     rows = await stores.pool.rows(
         "select proname from pg_proc where pronamespace = current_schema()::regnamespace and "
-        "(proname = 'log_append' or prosrc ~ '(log_append|from submit_tasks|from decide_(tasks|questions|spending))[(]')"
+        "(proname = 'log_append' or prosrc ~ "
+        "'(log_append|from submit_tasks|from decide_(tasks|questions|spending)|from record_outcomes)[(]')"
     )
     assert {row["proname"] for row in rows} == set(COMMITS)
 

@@ -484,7 +484,10 @@ class RandomChanges:
         await self.stores.deliberations.cancel(origin.workspace, request_id, record)
 
     async def outcome(self) -> None:
-        items = history(2, start=self._chance.randrange(20))
+        items = [
+            replace(item, outcome=replace(item.outcome, kind=secret_of(item.origin.workspace)))
+            for item in history(2, start=self._chance.randrange(20))
+        ]
         await self.stores.outcomes.record(items)
         stored = [StoredOutcome(n=self._n + n, outcome=item.outcome) for n, item in enumerate(items)]
         await self.stores.outcomes.save([fit("w", self._now, OUTCOME_AGENTS, stored, {}, None)])

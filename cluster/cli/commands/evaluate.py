@@ -14,6 +14,7 @@ from cluster.cli.numbers import finite
 from cluster.domain.base.errors import InvalidRequest
 
 if TYPE_CHECKING:  # numpy takes longer to load than most commands take
+    from cluster.domain.evaluation.kinds import KindFigures
     from cluster.domain.evaluation.table import EvaluationReport, Gain, ModeFigures
     from cluster.ports.agent_transport import AgentTransport
 
@@ -51,6 +52,9 @@ def evaluate(
     owner_cap: Annotated[
         float | None, typer.Option(callback=finite, min=0.05, max=1.0, help="Cap each agent's share of the weight.")
     ] = None,
+    by_kind: Annotated[
+        bool, typer.Option("--by-kind", help="Also learn weights for each kind of question, and print its figures.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the choice of colluders.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     csv_file: Annotated[
@@ -73,7 +77,9 @@ def evaluate(
             replay, votes, panels, open_transport=loopback_transport, only=panel or (), prices=prices, seed=seed
         )
     elif votes is not None and panels is not None:
-        report = evaluate_votes(votes, panels, seed=seed, owner_cap=owner_cap, colluders=colluders, only=panel or ())
+        report = evaluate_votes(
+            votes, panels, seed=seed, owner_cap=owner_cap, colluders=colluders, only=panel or (), by_kind=by_kind
+        )
     else:
         raise typer.BadParameter("Give --votes FILE and --panels FILE, or --replay FILE.")
     _write(csv_file, as_csv(report.rows))
@@ -107,6 +113,15 @@ def _show(report: EvaluationReport) -> None:
         _print("", f"{name} ({rows[0].agents} agents, n = {rows[0].n})", *_rows_table(rows), f"agreement: {agreement}")
     if report.collusion:
         _print("", "Members that answer one wrong option in concert:", *_collusion_table(report))
+    for name in dict.fromkeys(row.panel for row in report.kinds):
+        kinds = [row for row in report.kinds if row.panel == name]
+        _print("", f"{name} by kind of question", *_kinds_table(kinds))
+    if report.kinds:
+        _print(
+            "",
+            "weights: own = the kind has earned weights; shared = those of all questions decide, with a confidence of its own;",
+            "none = nothing was learned of it. bound: a perfect forecaster's ECE stays under it in 99 of 100 draws.",
+        )
     _print(
         "",
         "The accuracy of majority, supermajority and unanimous is among the questions that they decide.",
@@ -150,6 +165,28 @@ def _collusion_table(report: EvaluationReport) -> list[str]:
     for row in report.collusion:
         figures = (_percent(row.plurality), _percent(row.learned), _percent(row.learned_least))
         lines.append([row.panel, str(row.colluders), row.kind, row.among, str(row.draws), *figures])
+    return _columns(lines)
+
+
+def _kinds_table(rows: Sequence[KindFigures]) -> list[str]:
+    lines = [
+        ["kind", "mode", "n", "weights", "accuracy", "vs all questions' weights", "calls", "ECE", "bound", "ECE before"]
+    ]
+    for row in rows:
+        lines.append(
+            [
+                row.kind,
+                row.mode,
+                str(row.n),
+                row.weights,
+                f"{row.accuracy.value:.1%} [{row.accuracy.low:.1%}, {row.accuracy.high:.1%}]",
+                f"{row.vs_global.value:+.1%} [{row.vs_global.low:+.1%}, {row.vs_global.high:+.1%}]",
+                f"{row.calls.value:.2f} [{row.calls.low:.2f}, {row.calls.high:.2f}]",
+                "-" if row.ece is None else f"{row.ece.value:.3f} [{row.ece.low:.3f}, {row.ece.high:.3f}]",
+                _decimals(row.ece_bound, 3),
+                _decimals(row.global_ece, 3),
+            ]
+        )
     return _columns(lines)
 
 

@@ -96,6 +96,7 @@ def _outcome(question: AnsweredQuestion) -> dict[str, Any]:
         "votes": dict(question.votes),
         "correct": question.right,
         "options": list(question.options),
+        **({"kind": question.kind} if question.kind is not None else {}),
     }
 
 
@@ -140,9 +141,26 @@ def weights(
 
 
 @weights_app.command("show")
-def show(snapshot_id: Annotated[str, typer.Argument(help="As results and receipts name it.")]) -> None:
-    """Print one snapshot as JSON, with its calibration."""
-    typer.echo(json.dumps(_fetch(f"/weights/{path_segment(snapshot_id)}"), indent=2))
+def show(
+    snapshot_id: Annotated[str, typer.Argument(help="As results and receipts name it.")],
+    kind: Annotated[str | None, typer.Option(help="Only what the snapshot holds of this kind of question.")] = None,
+) -> None:
+    """Print one snapshot as JSON, with its calibration; with --kind what it holds of this kind of question alone.
+
+    \f
+    Raises: `InvalidRequest` if it holds nothing of the kind.
+    """
+    found = _fetch(f"/weights/{path_segment(snapshot_id)}")
+    if kind is not None:
+        kinds = (found["document"].get("kinds") or {"by_kind": {}})["by_kind"]
+        if kind not in kinds:
+            names = ", ".join(sorted(kinds)) or "none"
+            raise InvalidRequest(
+                f"Snapshot {snapshot_id} decides questions of kind {kind!r} as all others; its kinds are: {names}.",
+                "unknown_kind",
+            )
+        found = {"snapshot_id": found["snapshot_id"], "kind": kind, **kinds[kind]}
+    typer.echo(json.dumps(found, indent=2))
 
 
 @weights_app.command("alarms")
@@ -173,6 +191,12 @@ def _show(snapshot: Mapping[str, Any]) -> None:
         typer.echo(
             f"  {agent.ljust(width)}  {snapshot['learned'][agent]:7.3f}  {snapshot['log_odds'][agent]:8.3f}"
             f"  {snapshot['accuracy'][agent]:8.1%}"
+        )
+    for kind, found in sorted(snapshot.get("kinds", {}).items()):
+        decides = "has weights of its own" if found["earned"] else "is decided as all questions"
+        typer.echo(
+            f"  kind {kind}: {decides} ({found['outcomes']} outcomes, {found['gain']:+.1%} by its own,"
+            f" standard error {found['gain_se']:.1%})"
         )
     for alarm in snapshot["alarms"]:
         typer.echo(f"  alarm when it was made: {alarm['kind']} ({', '.join(alarm['agents'])})")

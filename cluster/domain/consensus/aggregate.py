@@ -30,17 +30,21 @@ _SCORED = (Mode.WEIGHTED, Mode.LEARNED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aggregation:
-    """Everything that a decision depends on. ``accepted`` counts, per option, the rationales that critics accepted."""
+    """Everything that a decision depends on. ``accepted`` counts, per option, the rationales that critics accepted. ``kind``:
+    what kind of question it is."""
 
     rule: ConsensusRule
     electorate: Electorate
     ballots: Mapping[str, Ballot]
     judgement: Judgement | None = None
     accepted: Mapping[str, int] = field(default_factory=dict)
+    kind: str | None = None
 
     def document(self) -> dict[str, Any]:
         """JSON from which the same decision is made again; a journal and a receipt carry it."""
         document: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
+        if self.kind is None:
+            del document["kind"]
         return document
 
 
@@ -71,6 +75,7 @@ class _Count:
 def aggregate(asked: Aggregation, snapshot: WeightSnapshot | None = None) -> Result:
     """Decides by the rule. Raises: ``InvalidRequest`` if a ballot is from outside the panel, or the judge from inside."""
     _check(asked)
+    whole, snapshot = snapshot, _of_kind(asked, snapshot)
     applied = _applied_mode(asked, snapshot)
     count = _COUNTERS[applied](asked, applied, snapshot)
     leaders = _leaders(count.tally)
@@ -100,7 +105,8 @@ def aggregate(asked: Aggregation, snapshot: WeightSnapshot | None = None) -> Res
         dissent=_dissent(asked, applied, winner),
         abstained=tuple(a for a in asked.electorate.eligible if a not in _cast(asked)),
         pairwise=count.pairwise,
-        snapshot_id=snapshot.id if snapshot is not None else None,
+        snapshot_id=whole.id if whole is not None else None,
+        kind=asked.kind if whole is not None and whole.knows(asked.kind) else None,
         reason=reason,
     )
 
@@ -108,11 +114,16 @@ def aggregate(asked: Aggregation, snapshot: WeightSnapshot | None = None) -> Res
 def counting_weights(asked: Aggregation, snapshot: WeightSnapshot | None = None) -> dict[str, float]:
     """How much the ballot of each agent counts under the rule that decides if k do not agree. A lossless stop compares the
     votes with what these weights leave outstanding."""
+    snapshot = _of_kind(asked, snapshot)
     escalated = asked.rule.escalate_to if asked.rule.mode is Mode.AGREE_K else asked.rule.mode
     applied = _applied_mode(replace(asked, rule=replace(asked.rule, mode=escalated)), snapshot)
     if snapshot is not None and applied in _SCORED:
         return _model_weights(asked, applied, snapshot)
     return _voting_weights(asked)
+
+
+def _of_kind(asked: Aggregation, snapshot: WeightSnapshot | None) -> WeightSnapshot | None:
+    return None if snapshot is None else snapshot.of_kind(asked.kind)
 
 
 def _check(asked: Aggregation) -> None:

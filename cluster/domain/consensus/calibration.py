@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ Floats = NDArray[np.float64]
 
 MIN_OUTCOMES = 50  # below this no calibration is claimed
 ECE_BINS = 15
+LEAST_SURE = 0.005  # log-odds of 0 and 1 are infinite
+_TILT_STEPS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,12 @@ class IsotonicMap:
         mapped = self._mapped(statistic)
         return round(self.trust * mapped + (1.0 - self.trust) * statistic, 6)
 
+    def of(self, statistics: Floats) -> Floats:
+        """The map of many statistics at once, not rounded."""
+        mapped = np.interp(statistics, self.knots, self.values)
+        found: Floats = self.trust * mapped + (1.0 - self.trust) * statistics
+        return found
+
     def _mapped(self, at: float) -> float:
         right = bisect_right(self.knots, at)
         if right == 0:
@@ -41,6 +50,53 @@ class IsotonicMap:
         x0, x1 = self.knots[right - 1], self.knots[right]
         y0, y1 = self.values[right - 1], self.values[right]
         return y0 + (y1 - y0) * (at - x0) / (x1 - x0)
+
+
+@dataclass(frozen=True, slots=True)
+class Tilt:
+    """What sets the confidences of one kind of question apart from those of all: in log-odds ``z`` becomes ``slope * z +
+    shift``."""
+
+    slope: float = 1.0
+    shift: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TiltedMap(IsotonicMap):
+    """A map whose probabilities are tilted."""
+
+    tilt: Tilt = Tilt()
+
+    def __call__(self, statistic: float) -> float:
+        held = min(max(IsotonicMap.__call__(self, statistic), LEAST_SURE), 1.0 - LEAST_SURE)
+        odds = self.tilt.slope * math.log(held / (1.0 - held)) + self.tilt.shift
+        return round(1.0 / (1.0 + math.exp(-odds)), 6)
+
+    def of(self, statistics: Floats) -> Floats:
+        found: Floats = 1.0 / (
+            1.0 + np.exp(-self.tilt.slope * _log_odds(IsotonicMap.of(self, statistics)) - self.tilt.shift)
+        )
+        return found
+
+
+def _log_odds(probability: Floats) -> Floats:
+    held = np.clip(probability, LEAST_SURE, 1.0 - LEAST_SURE)
+    odds: Floats = np.log(held / (1.0 - held))
+    return odds
+
+
+def fit_tilt(probability: Floats, right: NDArray[np.bool_], slope_variance: float, shift_variance: float) -> Tilt:
+    """The tilt that makes what happened most likely (Platt 1999), pulled to none by normal priors of these variances.
+    Newton's method on two numbers; the likelihood is concave, and the priors keep it so where all or none were right."""
+    odds = _log_odds(probability)
+    basis = np.stack([odds, np.ones_like(odds)], axis=1)
+    prior = np.array([1.0 / slope_variance, 1.0 / shift_variance])
+    found = np.zeros(2)
+    for _ in range(_TILT_STEPS):
+        share = 1.0 / (1.0 + np.exp(-odds - basis @ found))
+        bent = (basis * (share * (1.0 - share))[:, None]).T @ basis + np.diag(prior)
+        found += np.linalg.solve(bent, basis.T @ (right - share) - prior * found)
+    return Tilt(round(1.0 + float(found[0]), 6), round(float(found[1]), 6))
 
 
 def fit_isotonic(

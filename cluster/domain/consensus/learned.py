@@ -8,81 +8,40 @@ log-odds weights get wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cluster.domain.base.canonical import canonical_sha256
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.consensus.calibration import MIN_OUTCOMES, IsotonicMap, fit_isotonic
-from cluster.domain.consensus.outcomes import Floats, Outcome, VoteTable, vote_table
+from cluster.domain.consensus import likelihood
+from cluster.domain.consensus.calibration import IsotonicMap, Tilt, fit_tilt
+from cluster.domain.consensus.held_out import CALIBRATION_OUTCOMES, Claims, calibrations, claims, credit, paired, wins
+from cluster.domain.consensus.kinds import FittedKinds, fit_kinds, kind_rows
+from cluster.domain.consensus.outcomes import Floats, Ints, Outcome, VoteTable, vote_table
 from cluster.domain.consensus.rule import Mode
-from cluster.domain.consensus.snapshot import Gate, WeightSnapshot
-from cluster.domain.consensus.waves import run_waves
+from cluster.domain.consensus.snapshot import Gate, Kinds, KindWeights, WeightSnapshot
 from cluster.domain.consensus.weights import DEFAULT_OWNER_CAP, cap_owner_shares, log_odds
 
 RIDGE = 1.0  # on the sum over outcomes, so its pull fades as outcomes accumulate
-POSTERIOR_PRIOR = 2000.0  # imaginary outcomes in favour of the learned posterior as it is
-_MAX_STEPS = 100
-_CHUNK = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class _Design:
-    chosen: Floats
-    open: NDArray[np.bool_]
-    right: Floats  # chosen[n, right option]
+#: How much kinds differ in log-odds beyond what their weights say: what predicted held-out outcomes of recorded answers best.
+SLOPE_VARIANCE, SHIFT_VARIANCE = 0.03, 0.05
+_CHUNK = 8192
 
 
 def fit_weights(table: VoteTable, ridge: float = RIDGE) -> Floats:
-    """The maximum, by Newton steps on the free weights with the others held at zero (Bertsekas 1982). Deterministic."""
-    design = _design(table)
-    weights = np.ones(table.votes.shape[1])
-    value, gradient = _loss(design, weights, ridge)
-    tolerance = 1e-7 * max(1, len(table.right))
-    for _ in range(_MAX_STEPS):
-        free = (weights > 0) | (gradient < 0)
-        if not free.any() or float(np.abs(gradient[free]).max()) < tolerance:
-            break
-        curvature = _curvature(design, weights, ridge)[np.ix_(free, free)]
-        step = np.zeros_like(weights)
-        step[free] = -np.linalg.solve(curvature + 1e-9 * np.eye(int(free.sum())), gradient[free])
-        length = 1.0
-        while True:
-            moved = np.maximum(0.0, weights + length * step)
-            moved_value, moved_gradient = _loss(design, moved, ridge)
-            if moved_value <= value + 1e-4 * float(gradient @ (moved - weights)) or length < 1e-6:
-                break
-            length /= 2
-        if moved_value >= value:
-            break
-        weights, value, gradient = moved, moved_value, moved_gradient
-    return weights
+    """The weights that make the right options most likely, with the ridge's pull to their mean. Deterministic."""
+    agents = table.votes.shape[1]
+    return likelihood.fit(table, likelihood.pull_together(agents, ridge), np.ones(agents))
 
 
 def leave_one_out(table: VoteTable, weights: Floats, ridge: float = RIDGE) -> Floats:
     """``[n, a]``: the weights without outcome n, by one Newton step from the optimum (approximate leave-one-out)."""
-    design = _design(table)
-    total = _curvature(design, weights, ridge)
-    free = weights > 1e-9
-    without = np.tile(weights, (len(table.right), 1))
-    if not free.any():
-        return without
-    for start in range(0, len(table.right), _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        chosen, probability = (
-            design.chosen[rows],
-            _probabilities(design.chosen[rows], design.open[rows], weights),
-        )
-        mean = np.einsum("noa,no->na", chosen, probability)
-        spread = chosen * np.sqrt(probability)[:, :, None]
-        own = np.einsum("noa,nob->nab", spread, spread) - mean[:, :, None] * mean[:, None, :]
-        rest = (total[None] - own)[:, free][:, :, free] + 1e-9 * np.eye(int(free.sum()))
-        pull = (mean - design.right[rows])[:, free]
-        without[rows, free] += np.linalg.solve(rest, pull[:, :, None])[:, :, 0]
-    return np.maximum(without, 0.0)
+    return likelihood.held_out(table, weights, likelihood.pull_together(table.votes.shape[1], ridge))
 
 
 def build_snapshot(
@@ -96,112 +55,126 @@ def build_snapshot(
     if not outcomes or not agents:
         raise InvalidRequest("Weights cannot be learned without outcomes and agents.", "no_outcomes")
     table = vote_table(outcomes, agents)
+    rows = kind_rows([outcome.kind for outcome in outcomes])
     weights = fit_weights(table, ridge)
-    correct, given = _answered(table)
-    options = float(table.options.mean())
-    accuracy = (correct + 0.5) / (given + 1.0)
-    capped = _capped(weights, agents, owners or {}, owner_cap)
-    held_out = leave_one_out(table, weights, ridge)
-    if not np.allclose(capped, weights):
-        held_out = np.array([_capped(row, agents, owners or {}, owner_cap) for row in held_out])
-    odds = np.array([log_odds(float(share), options) for share in accuracy])
-    odds_held_out = _log_odds_held_out(table, correct, given, options)
-    gate = _gate(table, held_out, odds_held_out)
+    record = _Record(table)
+    without = leave_one_out(table, weights, ridge)
+    cap = partial(_capped_rows, agents=agents, owners=owners or {}, cap=owner_cap)
+    (capped,) = cap(weights[None])
+    held_out = without if np.allclose(capped, weights) else cap(without)
+    gate, decided = _gate(table, held_out, record)
+    fitted = fit_kinds(table, rows, weights, without, decided, cap)
+    newest = slice(max(0, len(outcomes) - CALIBRATION_OUTCOMES), None)
+    odds, kept = record.odds_held_out(newest), held_out[newest]
+    claimed = claims(table.rows(newest), agents, capped, kept, odds, _deciding(gate, kept, odds), record.accuracy)
     return WeightSnapshot(
         learned=_by_agent(agents, weights),
-        log_odds=_by_agent(agents, odds),
-        accuracy=_by_agent(agents, accuracy),
+        log_odds=_by_agent(agents, np.array([log_odds(float(share), record.options) for share in record.accuracy])),
+        accuracy=_by_agent(agents, record.accuracy),
         gate=gate,
         owner_cap=owner_cap,
         ridge=ridge,
         outcomes=len(outcomes),
-        outcomes_digest=canonical_sha256(
-            [
-                [agents[i] for i in range(len(agents))],
-                table.votes.tolist(),
-                table.right.tolist(),
-                table.options.tolist(),
-            ]
-        ),
-        calibration=_calibrations(table, agents, capped, held_out, odds_held_out, accuracy, gate.choice),
+        outcomes_digest=_digest(agents, table, rows),
+        calibration=calibrations(claimed),
+        schema_version=1 if fitted is None else 2,
+        kinds=None if fitted is None else _kinds(fitted, table, agents, gate, record, cap),
     )
 
 
-# --- the likelihood ---------------------------------------------------------------------------------------------------
+def _digest(agents: Sequence[str], table: VoteTable, rows: Mapping[str, Ints]) -> str:
+    if not rows:
+        return canonical_sha256([list(agents), table.votes.tolist(), table.right.tolist(), table.options.tolist()])
+    parts: list[NDArray[Any]] = [table.votes, table.right, table.options, *rows.values()]
+    return canonical_sha256([list(agents), list(rows), *(hashlib.sha256(part.tobytes()).hexdigest() for part in parts)])
 
 
-def _design(table: VoteTable) -> _Design:
-    chosen = table.chosen()
-    return _Design(chosen, table.open(), chosen[np.arange(len(table.right)), table.right])
+def _kinds(
+    fitted: FittedKinds,
+    table: VoteTable,
+    agents: Sequence[str],
+    gate: Gate,
+    record: _Record,
+    cap: Callable[[Floats], Floats],
+) -> Kinds:
+    """The kinds of a snapshot, with the calibration that all of them share: their weights hold already what sets them apart."""
+    first = len(table.right) - CALIBRATION_OUTCOMES
+    newest = [(kind, kind.rows >= first) for kind in fitted.kinds]
+    rows = np.concatenate([kind.rows[new] for kind, new in newest])
+    held_out = cap(np.concatenate([kind.without[new] for kind, new in newest]))
+    weights = np.concatenate([np.tile(cap(kind.weights[None]), (int(new.sum()), 1)) for kind, new in newest])
+    earned = np.concatenate([np.full(int(new.sum()), kind.earned) for kind, new in newest])
+    odds = record.odds_held_out(rows)
+    deciding = np.where(earned[:, None], held_out, _deciding(gate, held_out, odds))
+    claimed = claims(table.rows(rows), agents, weights, held_out, odds, deciding, record.accuracy)
+    del claimed["share"]  # it does not depend on weights
+    maps = calibrations(claimed)
+    kind_of = np.concatenate([np.full(int(new.sum()), index) for index, (_, new) in enumerate(newest)])
+    return Kinds(
+        ridge=fitted.across,
+        gain=round(fitted.gain, 6),
+        gain_se=round(fitted.gain_se, 6),
+        by_kind={
+            kind.kind: KindWeights(
+                learned=_by_agent(agents, kind.weights),
+                earned=kind.earned,
+                outcomes=len(kind.rows),
+                gain=round(kind.gain, 6),
+                gain_se=round(kind.gain_se, 6),
+                likelihood=round(kind.likelihood, 6),
+                tilts=_tilts(maps, claimed, kind_of == index),
+            )
+            for index, kind in enumerate(fitted.kinds)
+        },
+        calibration=maps,
+    )
 
 
-def _probabilities(chosen: Floats, open_: NDArray[np.bool_], weights: Floats) -> Floats:
-    """Softmax of the scores over the options that exist. ``weights`` is one vector, or one row per outcome."""
-    score = chosen @ weights if weights.ndim == 1 else np.einsum("noa,na->no", chosen, weights)
-    score = np.where(open_, score, -np.inf)
-    grown = np.exp(score - score.max(axis=1, keepdims=True))
-    probabilities: Floats = grown / grown.sum(axis=1, keepdims=True)
-    return probabilities
-
-
-def _loss(design: _Design, weights: Floats, ridge: float) -> tuple[float, Floats]:
-    score = np.where(design.open, design.chosen @ weights, -np.inf)
-    top = score.max(axis=1, keepdims=True)
-    grown = np.exp(score - top)
-    total = grown.sum(axis=1, keepdims=True)
-    apart = weights - weights.mean()
-    value = float(np.sum(np.log(total) + top) - np.sum(design.right @ weights) + ridge * (apart @ apart))
-    expected = np.einsum("noa,no->a", design.chosen, grown / total)
-    return value, expected - design.right.sum(axis=0) + 2 * ridge * apart
-
-
-def _curvature(design: _Design, weights: Floats, ridge: float) -> Floats:
-    probability = _probabilities(design.chosen, design.open, weights)
-    agents = design.chosen.shape[2]
-    mean = np.einsum("noa,no->na", design.chosen, probability)
-    spread = (design.chosen * np.sqrt(probability)[:, :, None]).reshape(-1, agents)
-    centred = np.eye(agents) - np.full((agents, agents), 1.0 / agents)
-    curvature: Floats = spread.T @ spread - mean.T @ mean + 2 * ridge * centred
-    return curvature
+def _tilts(maps: Mapping[str, IsotonicMap], claimed: Mapping[str, Claims], which: NDArray[np.bool_]) -> dict[str, Tilt]:
+    return {
+        name: fit_tilt(
+            found.of(claimed[name].statistic[which]), claimed[name].right[which], SLOPE_VARIANCE, SHIFT_VARIANCE
+        )
+        for name, found in maps.items()
+    }
 
 
 # --- the gate ---------------------------------------------------------------------------------------------------------
 
 
-def _answered(table: VoteTable) -> tuple[Floats, Floats]:
-    right = (table.votes == table.right[:, None]).astype(float)
-    return right.sum(axis=0), (table.votes >= 0).sum(axis=0).astype(float)
+class _Record:
+    """How often each agent was right, and the log-odds that this gives without an outcome."""
+
+    def __init__(self, table: VoteTable) -> None:
+        self._table = table
+        self._correct = (table.votes == table.right[:, None]).sum(axis=0).astype(float)
+        self._given = (table.votes >= 0).sum(axis=0).astype(float)
+        self.options = float(table.options.mean())
+        self.accuracy: Floats = (self._correct + 0.5) / (self._given + 1.0)
+
+    def odds_held_out(self, which: slice | Ints) -> Floats:
+        """``[n, a]`` for these outcomes."""
+        votes, right = self._table.votes[which], self._table.right[which]
+        accuracy = (self._correct - (votes == right[:, None]) + 0.5) / (self._given - (votes >= 0) + 1.0)
+        held_out: Floats = np.maximum(0.0, np.log(accuracy * max(1.0, self.options - 1.0) / (1.0 - accuracy)))
+        return held_out
 
 
-def _log_odds_held_out(table: VoteTable, correct: Floats, given: Floats, options: float) -> Floats:
-    own_right = (table.votes == table.right[:, None]).astype(float)
-    accuracy = (correct - own_right + 0.5) / (given - (table.votes >= 0) + 1.0)
-    held_out: Floats = np.maximum(0.0, np.log(accuracy * max(1.0, options - 1.0) / (1.0 - accuracy)))
-    return held_out
-
-
-def _credit(table: VoteTable, weights: Floats) -> Floats:
-    """Per outcome: 1 if the right option wins, its share of the tie if it is tied, else 0."""
-    chosen = table.chosen()
-    score = chosen @ weights if weights.ndim == 1 else np.einsum("noa,na->no", chosen, weights)
-    top = (score >= score.max(axis=1, keepdims=True) - 1e-9) & chosen.any(axis=2)
-    tied = np.maximum(1, top.sum(axis=1))
-    credit: Floats = top[np.arange(len(table.right)), table.right] / tied
-    return credit
-
-
-def _gate(table: VoteTable, learned_held_out: Floats, odds_held_out: Floats) -> Gate:
+def _gate(table: VoteTable, learned_held_out: Floats, record: _Record) -> tuple[Gate, Floats]:
     """Chooses the rule that may decide: learned, if it beats plurality by more than one standard error and weighted does
-    not beat it by as much; else weighted, if it beats plurality so; else plurality."""
-    plurality = _credit(table, np.ones(table.votes.shape[1]))
-    weighted, learned = _credit(table, odds_held_out), _credit(table, learned_held_out)
+    not beat it by as much; else weighted, if it beats plurality so; else plurality. Also returns what the rule is credited
+    with."""
+    plurality = credit(table, np.ones(table.votes.shape[1]))
+    parts = [slice(start, start + _CHUNK) for start in range(0, len(table.right), _CHUNK)]
+    weighted = np.concatenate([credit(table.rows(part), record.odds_held_out(part)) for part in parts])
+    learned = credit(table, learned_held_out)
     choice, winner = Mode.PLURALITY, plurality
-    if _wins(weighted, plurality):
+    if wins(weighted - plurality):
         choice, winner = Mode.WEIGHTED, weighted
-    if _wins(learned, plurality) and not _wins(weighted, learned):
+    if wins(learned - plurality) and not wins(weighted - learned):
         choice, winner = Mode.LEARNED, learned
-    gain, error = _paired(winner, plurality)
-    return Gate(
+    gain, error = paired(winner - plurality)
+    gate = Gate(
         choice=choice,
         plurality=round(float(plurality.mean()), 6),
         weighted=round(float(weighted.mean()), 6),
@@ -209,80 +182,23 @@ def _gate(table: VoteTable, learned_held_out: Floats, odds_held_out: Floats) -> 
         gain=round(gain, 6),
         gain_se=round(error, 6),
     )
+    return gate, winner
 
 
-def _paired(ours: Floats, theirs: Floats) -> tuple[float, float]:
-    difference = ours - theirs
-    error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else np.inf
-    return float(difference.mean()), error
-
-
-def _wins(ours: Floats, theirs: Floats) -> bool:
-    """Whether ours is better by more than one standard error. If only one outcome differs, gain and error are equal; the
-    small term keeps rounding from making that a win."""
-    gain, error = _paired(ours, theirs)
-    return gain > error + 1e-9
-
-
-# --- calibration ------------------------------------------------------------------------------------------------------
-
-
-def _calibrations(
-    table: VoteTable,
-    agents: Sequence[str],
-    weights: Floats,
-    held_out: Floats,
-    odds_held_out: Floats,
-    accuracy: Floats,
-    choice: Mode,
-) -> dict[str, IsotonicMap]:
-    """Maps from statistics to probabilities. They are fitted on leave-one-out posteriors: in-sample ones would look surer
-    than the posteriors of new questions are.
-
-    The posterior of all votes is nearly a probability and is moved only as far as the outcomes warrant. The posterior of
-    an early stop is not one, as it lacks the answers of those who were not asked; its map follows the outcomes alone.
-    """
-    if len(table.right) < MIN_OUTCOMES:
-        return {}
-    row = np.arange(len(table.right))
-    chosen, open_ = table.chosen(), table.open()
-    count = chosen.sum(axis=2)
-    posterior = _probabilities(chosen, open_, held_out)
-    by_count, by_odds = count.argmax(axis=1), np.einsum("noa,na->no", chosen, odds_held_out).argmax(axis=1)
-    by_learned = posterior.argmax(axis=1)
-    asked = _asked_in_waves(table, agents, weights, accuracy)
-    answered = chosen * asked[:, None, :]
-    partial = _probabilities(answered, open_, held_out)
-    score = {Mode.WEIGHTED: odds_held_out, Mode.PLURALITY: np.ones(held_out.shape)}.get(choice, held_out)
-    by_waves = np.einsum("noa,na->no", answered, score).argmax(axis=1)
-    return {
-        "share": fit_isotonic(count.max(axis=1) / len(agents), by_count == table.right),
-        "weighted": fit_isotonic(posterior[row, by_odds], by_odds == table.right, POSTERIOR_PRIOR),
-        "learned": fit_isotonic(posterior.max(axis=1), by_learned == table.right, POSTERIOR_PRIOR),
-        "agree_k": fit_isotonic(partial[row, by_waves], by_waves == table.right),
-    }
-
-
-def _asked_in_waves(table: VoteTable, agents: Sequence[str], weights: Floats, accuracy: Floats) -> Floats:
-    """``[n, a]`` = 1 if the default protocol would have asked agent a about outcome n."""
-    order = sorted(range(len(agents)), key=lambda i: (-accuracy[i], agents[i]))
-    names = [str(i) for i in order]
-    by_name = {str(i): float(weights[i]) for i in order}
-    asked = np.zeros(table.votes.shape)
-    for row, votes in enumerate(table.votes.tolist()):
-        answers = run_waves(names, lambda name, votes=votes: _named(votes[int(name)]), by_name)  # type: ignore[misc]
-        asked[row, [int(name) for name in answers]] = 1.0
-    return asked
-
-
-def _named(option: int) -> str | None:
-    return str(option) if option >= 0 else None
+def _deciding(gate: Gate, held_out: Floats, odds_held_out: Floats) -> Floats:
+    """The held-out weights of the rule that decides."""
+    return {Mode.WEIGHTED: odds_held_out, Mode.PLURALITY: np.ones(held_out.shape)}.get(gate.choice, held_out)
 
 
 def _by_agent(agents: Sequence[str], values: Floats) -> dict[str, float]:
     return {agent: round(float(value), 9) for agent, value in zip(agents, values, strict=True)}
 
 
-def _capped(weights: Floats, agents: Sequence[str], owners: Mapping[str, str], cap: float | None) -> Floats:
-    capped = cap_owner_shares({a: float(w) for a, w in zip(agents, weights, strict=True)}, owners, cap)
-    return np.array([capped[agent] for agent in agents])
+def _capped_rows(weights: Floats, *, agents: Sequence[str], owners: Mapping[str, str], cap: float | None) -> Floats:
+    if cap is None or not owners:
+        return weights
+    rows = []
+    for row in weights:
+        capped = cap_owner_shares({a: float(w) for a, w in zip(agents, row, strict=True)}, owners, cap)
+        rows.append([capped[agent] for agent in agents])
+    return np.array(rows)

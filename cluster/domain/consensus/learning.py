@@ -12,6 +12,7 @@ from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import IDENTITY, LogTexts, Origin
 from cluster.domain.consensus.drift import WINDOW, Alarm, AlarmKind, Record, collusion_alarms, drift_alarms
+from cluster.domain.consensus.kind_names import checked_kind
 from cluster.domain.consensus.learned import build_snapshot
 from cluster.domain.consensus.outcomes import Outcome
 from cluster.domain.consensus.rule import Mode
@@ -52,6 +53,8 @@ class NewOutcome:
     source: str  # deliberation | import
 
     def digest(self) -> bytes:
+        """Of what makes a repeat the same outcome. The kind is no part of it: outcomes that were recorded without one can be
+        sent again with it, and stay as they are."""
         content = {
             "panel": list(self.panel),
             "votes": dict(self.outcome.votes),
@@ -127,10 +130,14 @@ def panel_key(agents: Sequence[str]) -> str:
 
 
 def checked_outcome(
-    votes: Mapping[str, str | None], right: str, options: Sequence[str], panel: Sequence[str] = ()
+    votes: Mapping[str, str | None],
+    right: str,
+    options: Sequence[str],
+    panel: Sequence[str] = (),
+    kind: str | None = None,
 ) -> tuple[Outcome, tuple[str, ...]]:
-    """(outcome, its panel). Raises: ``InvalidRequest`` if an id or an option is not valid, or the right answer is not an
-    option."""
+    """(outcome, its panel). Raises: ``InvalidRequest`` if an id, an option or the kind is not valid, or the right answer is not
+    an option."""
     members = panel_of([*panel, *votes])
     for agent in members:
         check_id(agent, "an agent of votes")
@@ -141,7 +148,8 @@ def checked_outcome(
         raise InvalidRequest(f"An answer must be 1 to {MAX_OPTION_CHARS} characters.", "invalid_outcome")
     if options and right not in options and right != NONE_RIGHT:
         raise InvalidRequest(f"correct is {right!r}, which is not one of the options.", "invalid_outcome")
-    return Outcome(votes=dict(sorted(votes.items())), right=right, options=tuple(options)), members
+    checked_kind(kind, "kind")
+    return Outcome(votes=dict(sorted(votes.items())), right=right, options=tuple(options), kind=kind), members
 
 
 def due(new: int, fitted: int) -> bool:

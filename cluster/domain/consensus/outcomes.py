@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Votes = NDArray[np.int16]  # of 10^5 outcomes of 100 agents they take 20 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,11 +18,13 @@ class Outcome:
     """``votes``: option by agent, None where it abstained; an agent that was not asked is missing.
 
     ``options`` is the closed set of answers where there is one. An outcome whose right answer nobody gave still counts.
+    ``kind`` is what kind of question it was, None if nobody said.
     """
 
     votes: Mapping[str, str | None]
     right: str
     options: tuple[str, ...] = ()
+    kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,32 +34,37 @@ class VoteTable:
     Index order is the options' own order, and argmax takes the first, so ties fall to the lowest option.
     """
 
-    votes: Ints
+    votes: Votes
     right: Ints
     options: Ints
 
+    def width(self) -> int:
+        """The most options of any question."""
+        return int(self.options.max(initial=1))
+
     def chosen(self) -> Floats:
         """``[n, option, a]`` = 1 where agent a chose the option."""
-        width = int(self.options.max(initial=1))
-        chosen: Floats = (self.votes[:, None, :] == np.arange(width)[None, :, None]).astype(float)
+        chosen: Floats = (self.votes[:, None, :] == np.arange(self.width())[None, :, None]).astype(float)
         return chosen
 
     def open(self) -> NDArray[np.bool_]:
         """``[n, option]``: the option exists in question n."""
-        width = int(self.options.max(initial=1))
-        return np.arange(width)[None, :] < self.options[:, None]
+        return np.arange(self.width())[None, :] < self.options[:, None]
+
+    def rows(self, which: Ints | NDArray[np.bool_] | slice) -> VoteTable:
+        """The table of these outcomes alone."""
+        return VoteTable(self.votes[which], self.right[which], self.options[which])
 
 
 def vote_table(outcomes: Sequence[Outcome], agents: Sequence[str]) -> VoteTable:
-    votes = np.full((len(outcomes), len(agents)), -1, dtype=np.int64)
+    votes = np.empty((len(outcomes), len(agents)), dtype=np.int16)
     right = np.empty(len(outcomes), dtype=np.int64)
     count = np.empty(len(outcomes), dtype=np.int64)
     for row, outcome in enumerate(outcomes):
-        named = {*outcome.options, outcome.right, *(v for v in outcome.votes.values() if v is not None)}
-        index_of = {option: index for index, option in enumerate(sorted(named))}
-        right[row], count[row] = index_of[outcome.right], len(index_of)
-        for column, agent in enumerate(agents):
-            option = outcome.votes.get(agent)
-            if option is not None:
-                votes[row, column] = index_of[option]
+        named = {*outcome.options, outcome.right, *outcome.votes.values()}
+        known = sorted(option for option in named if option is not None)
+        index_of: dict[str | None, int] = {option: index for index, option in enumerate(known)}
+        right[row], count[row] = index_of[outcome.right], len(known)
+        index_of[None] = -1
+        votes[row] = [index_of[option] for option in map(outcome.votes.get, agents)]
     return VoteTable(votes, right, count)

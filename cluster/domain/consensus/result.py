@@ -32,7 +32,8 @@ class Result:
 
     ``support`` and ``margin`` are shares of ``denominator_value``. ``confidence`` is a calibrated probability that the
     leader is right, None if there is nothing to calibrate with; then only ``uncalibrated_share`` is left, which is not a
-    probability. ``reason`` says why no decision was reached.
+    probability. ``reason`` says why no decision was reached. ``kind``: the kind of question whose weights or confidence of its
+    own ``snapshot_id`` holds and this result used; None if it holds none for the question's kind.
     """
 
     mode: Mode
@@ -56,4 +57,5 @@ class Result:
     abstained: tuple[str, ...] = ()
     pairwise: Mapping[str, Mapping[str, float]] | None = field(default=None)
     snapshot_id: str | None = None
+    kind: str | None = None
     reason: str = ""

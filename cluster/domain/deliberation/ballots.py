@@ -305,4 +305,5 @@ def aggregation(state: State, round_: int) -> Aggregation:
         ballots=ballots(state, round_),
         judgement=judgement(state),
         accepted=accepted(state, round_),
+        kind=contract.kind or None,
     )

@@ -18,6 +18,7 @@ from cluster.domain.base.json_schema import check_schema
 from cluster.domain.base.names import is_visible
 from cluster.domain.base.nearest import hint
 from cluster.domain.consensus.ballots import Denominator
+from cluster.domain.consensus.kind_names import checked_kind
 from cluster.domain.consensus.rule import ConsensusRule, Mode, TieBreak, parse_mode
 from cluster.domain.deliberation.answers import AnswerKind, AnswerType
 from cluster.domain.deliberation.bounds import MAX_QUESTION_CHARS
@@ -53,6 +54,7 @@ CONFIG_NAMES = frozenset(
         "escalate_to",
         "judge",
         "k",
+        "kind",
         "max_agents",
         "max_tokens",
         "min_agents",
@@ -84,10 +86,10 @@ DEBATE_ON = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
-    """``rounds`` 0: no debate (quick). ``timeout_s`` covers the whole deliberation. ``tau``: at this calibrated confidence
-    nobody more is asked. ``peers``: how many differing answers each agent is shown in a debate. ``judge`` "": one is
-    chosen with the panel. ``material``: documents, attachments and evidence that were given with the question, each kind a
-    list."""
+    """``rounds`` 0: no debate (quick). ``kind`` "": nobody said what kind of question it is. ``timeout_s`` covers the whole
+    deliberation. ``tau``: at this calibrated confidence nobody more is asked. ``peers``: how many differing answers each
+    agent is shown in a debate. ``judge`` "": one is chosen with the panel. ``material``: documents, attachments and evidence
+    that were given with the question, each kind a list."""
 
     question: str
     context: Mapping[str, Any] = field(default_factory=dict)
@@ -114,6 +116,7 @@ class Contract:
     budget_tokens: int | None = None
     budget_nanos: int | None = None
     seed: str = ""
+    kind: str = ""
     prompts: Mapping[str, str] = field(default_factory=template_hashes)
     schema_version: int = 2
 
@@ -139,6 +142,8 @@ class Contract:
 
     def to_json(self) -> dict[str, Any]:
         plain = {name: _plain(getattr(self, name)) for name in self.__slots__}
+        if not self.kind:
+            del plain["kind"]  # contracts without one keep the digest that they had before there were kinds
         return {**plain, "answer_type": self.answer_type.to_json(), "options": list(self.options)}
 
     @classmethod
@@ -221,6 +226,7 @@ def make_contract(
         budget_tokens=budget.tokens,
         budget_nanos=budget.nanos,
         seed=seed,
+        kind=_kind(config, context or {}),
     )
     _check(contract)
     return contract
@@ -245,6 +251,19 @@ def _check_names(config: Mapping[str, Any]) -> None:
         if name not in CONFIG_NAMES and _OF_THE_RELEASED_SERVER.fullmatch(name) is None:
             meant = hint(name, CONFIG_NAMES)
             raise InvalidRequest(f"config.{name[:64]} is not a setting of a deliberation; {meant}", "invalid_config")
+
+
+def _kind(config: Mapping[str, Any], context: Mapping[str, Any]) -> str:
+    """What kind of question it is: ``config.kind``, else the first tag of the context, else "". Tags that are no names of
+    kinds are no error: they were free before there were kinds."""
+    if config.get("kind") is not None:
+        return checked_kind(config["kind"], "config.kind") or ""
+    tags = context.get("tags")
+    first = tags[0] if isinstance(tags, list) and tags else None
+    try:
+        return checked_kind(first, "context.tags") or ""
+    except InvalidRequest:
+        return ""
 
 
 def _agents(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -303,6 +303,7 @@ def outcome(state: State, terminal: Terminal, reason: str) -> dict[str, Any]:
         "confidence": result.uncalibrated_share if result.confidence is None else result.confidence,
         "confidence_calibrated": result.confidence is not None,
         "snapshot_id": result.snapshot_id,
+        "kind": result.kind,
         "supporters": [a for a in state.agents if _supports(last, a)],
         "dissent": [_dissent(state, last, dissent.agent, dissent.options) for dissent in result.dissent],
         "abstained": [{"agent": a, "reason": last.asked.ballots[a].reason} for a in result.abstained],

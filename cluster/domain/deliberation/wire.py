@@ -83,6 +83,7 @@ def result_wire(deliberation: Deliberation) -> dict[str, Any]:
         "stop": outcome.get("stop"),
         "applied_mode": outcome.get("applied"),
         "snapshot_id": outcome.get("snapshot_id"),
+        "kind": outcome.get("kind"),
         "panel": outcome.get("panel", []),
         "lost": outcome.get("lost", []),
         "debate_delta": outcome.get("debate_delta"),

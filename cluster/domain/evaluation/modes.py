@@ -7,7 +7,8 @@ the lowest option, as in the published table that the figures are compared with,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +79,30 @@ def verdicts(mode: str, table: VoteTable, court: Court) -> Verdicts:
     return _all_asked(Mode(mode), table, court)
 
 
+def verdicts_by_kind(mode: str, table: VoteTable, kinds: Sequence[str | None], court: Court) -> Verdicts:
+    """As `verdicts`, each question by what was learned of its kind."""
+    rows_of: dict[str | None, list[int]] = {}
+    for row, kind in enumerate(kinds):
+        rows_of.setdefault(kind if court.snapshot.knows(kind) else None, []).append(row)
+    order = np.array([row for rows in rows_of.values() for row in rows], dtype=np.int64)
+    parts = [
+        verdicts(mode, table.rows(np.array(rows)), replace(court, snapshot=court.snapshot.of_kind(kind)))
+        for kind, rows in rows_of.items()
+    ]
+    back = np.argsort(order)
+
+    def joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        return np.concatenate(arrays)[back]
+
+    return Verdicts(
+        joined([part.leader for part in parts]),
+        joined([part.decided for part in parts]),
+        joined([part.confidence for part in parts]),
+        joined([part.asked for part in parts]),
+        joined([part.waves for part in parts]),
+    )
+
+
 def _all_asked(mode: Mode, table: VoteTable, court: Court) -> Verdicts:
     chosen = table.chosen()
     everyone = np.ones(table.votes.shape, dtype=bool)
@@ -105,7 +130,7 @@ def _needed(mode: Mode, agents: int) -> float:
 
 
 def _best_single(table: VoteTable, court: Court) -> Verdicts:
-    leader = table.votes[:, court.best]
+    leader = table.votes[:, court.best].astype(np.int64)
     asked = np.zeros(table.votes.shape, dtype=bool)
     asked[:, court.best] = True
     confidence = np.where(leader >= 0, court.best_accuracy, np.nan)
@@ -161,9 +186,7 @@ def _posterior(chosen: Floats, open_: Flags, weights: Floats, leader: Ints) -> F
 def _mapped(calibration: IsotonicMap | None, statistic: Floats) -> Floats:
     if calibration is None:
         return np.full(len(statistic), np.nan)
-    mapped = np.interp(statistic, calibration.knots, calibration.values)
-    confidence: Floats = calibration.trust * mapped + (1.0 - calibration.trust) * statistic
-    return confidence
+    return calibration.of(statistic)
 
 
 def collude(table: VoteTable, members: Sequence[int]) -> VoteTable:

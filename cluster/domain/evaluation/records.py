@@ -20,16 +20,18 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnsweredQuestion:
     """A question with its right answer and what each agent of the file answered: its option, None for an answer without
-    one. ``complete``: every agent of the file was asked."""
+    one. ``complete``: every agent of the file was asked. ``kind``: what kind of question it is, if the file says."""
 
     id: str
     votes: Mapping[str, str | None]
     right: str
     options: tuple[str, ...]
     complete: bool = True
+    kind: str | None = None
 
-    def outcome(self, agents: Sequence[str]) -> Outcome:
-        return Outcome(votes={a: self.votes[a] for a in agents}, right=self.right, options=self.options)
+    def outcome(self, agents: Sequence[str], *, by_kind: bool = False) -> Outcome:
+        votes = {agent: self.votes[agent] for agent in agents}
+        return Outcome(votes=votes, right=self.right, options=self.options, kind=self.kind if by_kind else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +100,19 @@ def _question(value: Mapping[str, Any], models: Sequence[str]) -> AnsweredQuesti
         model: None if letter in (MALFORMED, ABSENT) else letter for model, letter in zip(models, letters, strict=True)
     }
     return AnsweredQuestion(
-        id=str(value["q"]), votes=votes, right=right, options=options, complete=ABSENT not in letters
+        id=str(value["q"]),
+        votes=votes,
+        right=right,
+        options=options,
+        complete=ABSENT not in letters,
+        kind=_kind(value.get("c")),
     )
+
+
+def _kind(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError("c must be a text, the kind of the question")
+    return value or None
 
 
 def read_panels(text: str) -> list[Panel]:

@@ -15,6 +15,7 @@ from cluster.domain.consensus.calibration import brier_score, expected_calibrati
 from cluster.domain.consensus.learned import build_snapshot, fit_weights
 from cluster.domain.consensus.outcomes import Floats, VoteTable, vote_table
 from cluster.domain.consensus.rule import Mode
+from cluster.domain.evaluation.kinds import KindFigures
 from cluster.domain.evaluation.modes import BEST_SINGLE, MAY_DECLINE, MODES, Court, Verdicts, collude, verdicts
 from cluster.domain.evaluation.records import AnsweredQuestion, Panel
 
@@ -125,22 +126,26 @@ class EvaluationReport:
     agreement: tuple[Agreement, ...]
     reliability: tuple[Bin, ...]
     collusion: tuple[Collusion, ...] = ()
+    kinds: tuple[KindFigures, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         whole: dict[str, Any] = asdict(self)
         return whole
 
 
-def court_of(panel: Panel, calibration: Sequence[AnsweredQuestion], owner_cap: float | None = None) -> Court:
+def court_of(
+    panel: Panel, calibration: Sequence[AnsweredQuestion], owner_cap: float | None = None, *, by_kind: bool = False
+) -> Court:
     """Learns the weights of a panel. ``owner_cap`` caps as if every agent had an owner of its own; None caps nobody.
-    Raises: ``InvalidRequest`` if there is no question to learn from."""
+    ``by_kind``: whether weights of kinds are learned too. Raises: ``InvalidRequest`` if there is no question to learn from."""
     if not calibration:
         raise InvalidRequest(
             "There is no calibration question to learn weights from; give a file with more questions.", "no_outcomes"
         )
     agents = panel.agents
     owners = {agent: agent for agent in agents} if owner_cap is not None else {}
-    snapshot = build_snapshot([question.outcome(agents) for question in calibration], agents, owners, owner_cap)
+    outcomes = [question.outcome(agents, by_kind=by_kind) for question in calibration]
+    snapshot = build_snapshot(outcomes, agents, owners, owner_cap)
     best = snapshot.order()[0]
     return Court(agents, snapshot, agents.index(best), snapshot.accuracy[best], owners)
 

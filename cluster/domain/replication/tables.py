@@ -480,10 +480,10 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         naming=_of_workspace("outcome.", id="entity"),
         columns=_columns(
             "workspace text, id text, n bigint, recorded_at double precision, principal text, source text, panel text[], "
-            "votes json, right_answer text, options json, digest bytea"
+            "votes json, right_answer text, options json, digest bytea, kind text"
         ),
         owner="workspace",
-        withheld={"votes": "'{}'", "right_answer": "''", "options": "'[]'"},
+        withheld={"votes": "'{}'", "right_answer": "''", "options": "'[]'", "kind": "null"},
         fixed=("n",),
         why="Weights are learned from them.",
     ),

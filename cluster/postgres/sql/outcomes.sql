@@ -1,10 +1,10 @@
 -- name: record_outcomes
 -- One commit of outcomes.
-select seq, replayed, conflict from record_outcomes($1, $2, $3, $4, $5, $6, $7, $8, $9)
+select seq, replayed, conflict from record_outcomes_of_kinds($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 -- name: recent_outcomes
 -- The newest outcomes whose panel has all (or, if $4, any) of the given agents, newest first.
-select n, votes::text as votes, right_answer, options::text as options
+select n, votes::text as votes, right_answer, options::text as options, kind
 from outcomes where workspace = $1 and case when $4 then panel && $2 else panel @> $2 end order by n desc limit $3
 
 -- name: count_outcomes

@@ -54,6 +54,32 @@ def test_the_same_seed_gives_the_same_figures(files: Path) -> None:
     assert _json(*arguments)["collusion"][0]["colluders"] == 1
 
 
+def test_figures_of_kinds_have_intervals(files: Path) -> None:
+    lines = (files / "votes.jsonl").read_text().splitlines()
+    named = [lines[0], *(json.dumps({**json.loads(line), "c": "ab"[n % 2]}) for n, line in enumerate(lines[1:]))]
+    (files / "named.jsonl").write_text("\n".join(named))
+    arguments = ("--votes", files / "named.jsonl", "--panels", files / "panels.json", "--panel", "ALL", "--by-kind")
+    found = _json(*arguments)["kinds"]
+    assert [(row["mode"], row["kind"]) for row in found if row["kind"] == "(all)"] == [
+        ("learned", "(all)"),
+        ("agree_k", "(all)"),
+    ]
+    assert {row["kind"] for row in found} == {"(all)", "a", "b"}
+    for row in found:
+        for name in ("accuracy", "calls", "ece", "vs_global"):
+            assert row[name]["low"] <= row[name]["high"]
+        assert row["accuracy"]["low"] <= row["accuracy"]["value"] <= row["accuracy"]["high"]
+    printed = _run(*arguments).stdout
+    assert "ALL by kind of question" in printed
+    assert "weights: own" in printed
+
+
+def test_kinds_are_asked_for_where_no_question_has_one(files: Path) -> None:
+    result = _run("--votes", files / "votes.jsonl", "--panels", files / "panels.json", "--by-kind")
+    assert isinstance(result.exception, InvalidRequest)
+    assert result.exception.code == "no_kinds"
+
+
 def test_table_csv_and_plot_are_written(files: Path) -> None:
     pytest.importorskip("matplotlib")
     result = _run(

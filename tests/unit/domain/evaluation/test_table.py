@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cluster.domain.evaluation.kinds import ALL_KINDS, KindFigures, evaluate_kinds
 from cluster.domain.evaluation.records import AnsweredQuestion, Panel, read_panels, read_votes, split
 from cluster.domain.evaluation.table import (
     Agreement,
@@ -130,3 +131,46 @@ def test_a_cap_on_each_agent_loses_a_much_better_agents_knowledge() -> None:
     rows, _, _ = evaluate_panel(panel, court, vote_table_of(found.test, panel.agents), modes=["learned"])
     print(rows[0])
     assert 0.6 < rows[0].accuracy < evaluated("1STRONG4WEAK")[0]["learned"].accuracy - 0.02
+
+
+# --- kinds of questions -----------------------------------------------------------------------------------------------
+
+
+@cache
+def by_kind(name: str) -> list[KindFigures]:
+    found = material()
+    panel = found.panels[name]
+    court = court_of(panel, found.calibration, by_kind=True)
+    table = vote_table_of(found.test, panel.agents)
+    return evaluate_kinds(panel, court, table, [question.kind for question in found.test])
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_weights_of_kinds_gain_and_stay_calibrated(name: str) -> None:
+    least = {"HETERO7": 0.01}.get(name, -0.001)
+    for whole in (row for row in by_kind(name) if row.kind == ALL_KINDS):
+        print(name, whole)
+        assert whole.vs_global.value >= least
+        assert whole.ece is not None
+        assert whole.ece.value <= 0.04
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_confidence_of_a_kind_is_nearer_than_without_kinds(name: str) -> None:
+    found = [row for row in by_kind(name) if row.n >= 200 and row.kind != ALL_KINDS]
+    excess = [
+        (row.ece.value - row.ece_bound, row.global_ece - row.ece_bound)
+        for row in found
+        if row.ece and row.ece_bound and row.global_ece
+    ]
+    assert len(excess) == len(found) == 20
+    print(
+        name,
+        *[
+            f"{row.mode} {row.kind} {ours:+.3f}, before {theirs:+.3f}"
+            for row, (ours, theirs) in zip(found, excess, strict=True)
+            if ours > 0.01
+        ],
+    )
+    assert sum(ours > 0.01 for ours, _ in excess) < sum(theirs > 0.01 for _, theirs in excess) / 2
+    assert max(ours for ours, _ in excess) < max(theirs for _, theirs in excess)
