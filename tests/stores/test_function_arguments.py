@@ -601,6 +601,28 @@ CALLS: dict[str, Call] = {
             "p_entries": has(spent=99),
         },
     ),
+    "decide_parked": Call(
+        lambda s: s.tasks.decide(
+            FENCE,
+            [
+                replace(
+                    DECISION,
+                    question=QUESTION,
+                    answer=ANSWER,
+                    entry=Settlement(task_id="task_1", attempt=5, nanos=99, is_known=True),
+                    children=("task_2", "task_3"),
+                )
+            ],
+        ),
+        DECIDED
+        | row_of(DECISION.record)
+        | {
+            "d_question": lambda value: has(answerers=["user:answerer"])(value[0]),
+            "d_answer": lambda value: has(verdict="approved")(value[0]),
+            "p_entries": has(spent=99),
+            "d_children": ['["task_2", "task_3"]'],
+        },
+    ),
     "store_progress": Call(
         lambda s: s.tasks.store_progress(
             FENCE,
@@ -786,9 +808,9 @@ CALLS: dict[str, Call] = {
         lambda s: s.deliberations.cancel("w-1", "request-1", ROW),
         {"p_workspace": "w-1", "p_request_id": "request-1"},
     ),
-    "record_outcomes": Call(
+    "record_outcomes_of_kinds": Call(
         lambda s: s.outcomes.record(
-            [new_outcome(1, Outcome(votes={"x": "a"}, right="a", options=("a", "b")), panel=("x", "z"))]
+            [new_outcome(1, Outcome(votes={"x": "a"}, right="a", options=("a", "b"), kind="law"), panel=("x", "z"))]
         ),
         {
             "o_source": ["import"],
@@ -797,6 +819,7 @@ CALLS: dict[str, Call] = {
             "o_right": ["a"],
             "o_options": ['["a", "b"]'],
             "o_content": lambda value: isinstance(value[0], bytes),
+            "o_kind": ["law"],
         },
     ),
     "save_snapshots": Call(
