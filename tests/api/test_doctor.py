@@ -145,7 +145,7 @@ async def test_tables_that_fill_the_disk_soon_are_said(api: Api, tmp_path: Path)
         (found,) = await check_growth(_settings(api, tmp_path), lambda _, free=free: free)  # type: ignore[misc]
         assert (found.level, said in found.detail) == (level, True), found
         assert "tasks" in found.detail
-        assert "Nothing removes ended tasks" in found.detail + found.advice
+        assert "aragora-cp retention show" in found.detail + found.advice
 
 
 async def test_growth_counts_the_rows_of_the_last_hour_only(api: Api, tmp_path: Path) -> None:

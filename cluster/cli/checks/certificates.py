@@ -102,7 +102,7 @@ def _of_files(ours: Settings) -> list[Finding]:
         soon = soon_ending(tls, now, SOON)
     except UnusableFile as error:
         return [problem("certificates", str(error), "New connections fail, or keep the certificates of before.")]
-    return [problem("certificates", sentence, "Renew it.", WARNING) for sentence in soon]
+    return [problem("certificates", sentence.removesuffix("; renew it."), "Renew it.", WARNING) for sentence in soon]
 
 
 async def _asked(asked: Iterable[TlsServer], until: float) -> list[Finding]:

@@ -26,8 +26,8 @@ DEAD_ROWS: Final = 100_000
 LARGEST: Final = 4
 
 _RETENTION = (
-    "Nothing removes ended tasks, deliberations and the log by itself yet (keys of repeated calls go after "
-    "ARAGORA_IDEMPOTENCY_WINDOW)"
+    "Ended tasks, deliberations and runs go by the rules of retention (aragora-cp retention show); nothing removes the log by "
+    "itself yet"
 )
 
 
