@@ -64,6 +64,7 @@ class Process:
         self.report: ProcessReport
         self.tasks: set[asyncio.Task[Any]] = set()
         self.died = asyncio.Event()
+        self.was_killed = False
         self._context = contextvars.copy_context()
         self._context.run(_owner.set, self)
 
@@ -83,7 +84,11 @@ class Process:
             died.cancel()
 
     async def kill(self) -> None:
-        """As kill -9: nothing is flushed or released, commits in flight have an unknown outcome."""
+        """As kill -9: nothing is flushed or released, commits in flight have an unknown outcome.
+
+        What its loops meet until they are cancelled happens to nobody: between two steps on a connection that was terminated,
+        asyncpg raises an `AttributeError`."""
+        self.was_killed = True
         self.died.set()
         self.resources.stores.pool._pool.terminate()
         await self._over(self._end_tasks(), "every task")
@@ -207,14 +212,18 @@ class Api:
         async def is_published() -> bool:
             return self.processes.get(role.key, process) is process
 
+        def on_fatal(error: BaseException) -> None:
+            if not process.was_killed:
+                self._on_fatal(error)
+
         if role.kind != REGION_LEADER:
-            await process.run(process.resources.open_gate(self._on_fatal))
+            await process.run(process.resources.open_gate(on_fatal))
         process.actor = make(
             process.resources,
             role,
             owner,
             is_published=is_published,
-            on_fatal=self._on_fatal,
+            on_fatal=on_fatal,
             resolve=self._resolve,
         )
         process.report = report_of(process.resources, self._resolve)
