@@ -13,6 +13,8 @@ import pytest
 
 from actors.roles import TELEMETRY, desired_roles
 from cluster.process.front import PROBLEM
+from serve_app import components
+from serve_app.routes import health
 from tests.support.api import Api, api_settings, in_thread
 from tests.support.authorities import Issued, Issuer
 from tests.support.probes import eventually
@@ -20,8 +22,11 @@ from tests.support.stores import StoreUrls
 
 
 @pytest.fixture
-async def whole(store_urls: StoreUrls, schema: str) -> AsyncIterator[Api]:
-    """Every actor that readiness asks."""
+async def whole(store_urls: StoreUrls, schema: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
+    """Every actor that readiness asks. It waits longer for them than a busy machine needs: all share a process with the test."""
+    monkeypatch.setattr(health, "HEALTH_S", 30.0)
+    for module in (components, health):
+        monkeypatch.setattr(module, "PROBE_S", 30.0)
     settings = api_settings(store_urls, schema)
     async with Api(settings).running(()) as api:
         for role in desired_roles(settings):
