@@ -237,6 +237,15 @@ class DeliberationWorker:
         await self._store.cancel(record.workspace, record.request_id, row)
         await self._doorbell.notify(WakeTopic.DELIBERATIONS)
 
+    async def _deleted_by(self, workspace: str) -> tuple[str, str]:
+        """Who deleted a workspace, and the row that says so, as a cause.
+
+        Raises: `StoreUnavailable`."""
+        only = LogFilter(entities=(workspace,), kind_prefix="access.workspace_changed")
+        rows = await self._log.read(0, 1000, only)
+        found = [row for row in rows if row.data["state"] == WorkspaceState.DELETED]
+        return (found[-1].principal, caused_by_row(found[-1].seq)) if found else (SYSTEM, "")
+
     async def _resumed(self, workspace: str) -> None:
         """Returns when a workspace is not suspended."""
         while self._closed.get(workspace) is WorkspaceState.SUSPENDED:
@@ -283,7 +292,7 @@ class DeliberationWorker:
         if record.cancel_requested:
             inbox.put(CancelAsked())
         elif self._closed.get(record.workspace) is WorkspaceState.DELETED:
-            await self._cancel(record, SYSTEM, "")
+            await self._cancel(record, *await self._deleted_by(record.workspace))
         run = _Run(self, record, state, inbox)
         with traced(record.cause):
             _logger.info("deliberation %s is run %s", request_id, "again" if state.events else "from its beginning")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from actors.roles import DELIBERATION
 from cluster.domain.access.identity import AccessPolicy, Identity, Method, principal_for
 from cluster.domain.access.permissions import ALL, OF_THE_SYSTEM, Permission
 from cluster.domain.access.principal import Principal
@@ -154,7 +155,9 @@ async def test_in_a_suspended_workspace_a_refusal_names_the_suspension(doors: Ap
     assert "aragora-cp workspaces resume a" in refused.json()["error"]
 
 
-async def test_open_work_of_a_deleted_workspace_is_cancelled_with_its_cause(doors: Api) -> None:
+@pytest.mark.parametrize("late", [False, True])
+async def test_open_work_of_a_deleted_workspace_is_cancelled_with_its_cause(doors: Api, late: bool) -> None:
+    """``late``: the worker of deliberations has heard of the deletion before it takes the deliberation."""
     await _as(doors, "a", "POST", "/agents", {"agent_id": "a1"})
     ids = [(await _as(doors, "a", "POST", "/tasks", {"task_type": "echo"}))[1]["task_id"] for _ in range(2)]
     (_, claimed) = await _as(doors, "a", "POST", "/tasks/claim", {"agent_id": "a1", "block_ms": 20_000})
@@ -162,7 +165,11 @@ async def test_open_work_of_a_deleted_workspace_is_cancelled_with_its_cause(door
     (_, kept) = await _as(doors, "b", "POST", "/tasks", {"task_type": "echo"})
     question = {"content": "Tea?", "async": True, "config": {"min_agents": 2}}
     (_, asked) = await _as(doors, "a", "POST", "/deliberations", question)
+    if late:
+        await doors.kill(DELIBERATION)
     assert (await _as(doors, "root", "DELETE", "/workspaces/a"))[0] == 200
+    if late:
+        await doors.start(DELIBERATION)
     (deletion,) = [row for row in await doors.rows("a") if row.data.get("state") == "deleted"]
 
     async def are_over() -> bool:
