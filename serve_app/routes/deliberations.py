@@ -238,6 +238,9 @@ async def cancel_deliberation(request: Request, request_id: str, asker: Asker, k
         return {"cancelled": True}
     record = record_for(asker, gate.clock.now(), "deliberation.cancel_requested", deliberation.request_id)
     if not await gate.deliberations.cancel(asker.workspace, deliberation.request_id, record):
+        # It has ended since it was read, perhaps by an earlier call of this kind.
+        if (await _known(request, asker, request_id)).terminal == "CANCELLED":
+            return {"cancelled": True}
         raise Conflict(f"Deliberation {request_id} has already ended.", "already_terminal")
     gate.notify(WakeTopic.DELIBERATIONS)
     return {"cancelled": True}

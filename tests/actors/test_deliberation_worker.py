@@ -274,7 +274,7 @@ async def test_deliberations_of_a_deleted_workspace_are_cancelled(shop: Workshop
     rows = await shop.stores.log.read(0, 1000)
     (deletion,) = [row for row in rows if row.kind == "access.workspace_changed"]
     (wish,) = [row for row in rows if row.kind == "deliberation.cancel_requested"]
-    assert wish.cause == ("" if restarts else f"#{deletion.seq}")
+    assert wish.cause == f"#{deletion.seq}"
 
 
 async def hanging(call: AgentCall) -> str:

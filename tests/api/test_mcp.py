@@ -136,6 +136,8 @@ async def test_a_repeat_under_a_key_does_nothing_twice(generation: str, api: Api
 
 
 async def test_what_is_cancelled_ends_and_may_be_cancelled_again(api: Api) -> None:
+    for name in ("silent-1", "silent-2"):  # who is asked and never claims, so that nothing ends by itself
+        await api.post("/agents", {"agent_id": name, "capabilities": ["deliberation"]})
     for generation in GENERATIONS:
         async with mcp_client(api.url, generation) as client:
             for begun in (
