@@ -15,9 +15,9 @@ from typing import Any
 
 from actors.deliberation.panel import PanelChooser
 from actors.messages import AgentCall, AgentReply
-from cluster.domain.access.workspaces import WorkspaceState
+from cluster.domain.access.workspaces import StateChange, WorkspaceState
 from cluster.domain.base.errors import ControlPlaneError, PeerError, TryLater
-from cluster.domain.base.log import SYSTEM, LogRow, Origin, caused_by_row, record_for
+from cluster.domain.base.log import LogRow, Origin, record_for
 from cluster.domain.deliberation import machine
 from cluster.domain.deliberation.calls import Call, call_of, outstanding
 from cluster.domain.deliberation.contract import Contract
@@ -162,7 +162,7 @@ class DeliberationWorker:
         self._inboxes: dict[str, _Inbox] = {}
         # Workspaces that are suspended or deleted, as the log has it. ``start`` reads them, ``_apply`` keeps them.
         self._states = workspaces
-        self._closed: dict[str, WorkspaceState] = {}
+        self._closed: dict[str, StateChange] = {}
         # Set, and replaced by a new event, whenever ``_closed`` changes: it wakes the calls that wait for it.
         self._opened = asyncio.Event()
         # By request id, while a run tries: the record as it was taken.
@@ -220,35 +220,29 @@ class DeliberationWorker:
 
     async def _state_changed(self, row: LogRow) -> None:
         """Lets the calls of a workspace go on that was resumed, and cancels the deliberations of one that was deleted."""
-        state = WorkspaceState(row.data["state"])
-        self._closed[row.entity] = state
+        change = self._closed[row.entity] = StateChange.of(row)
         opened, self._opened = self._opened, asyncio.Event()
         opened.set()
-        if state is WorkspaceState.DELETED:
+        if change.state is WorkspaceState.DELETED:
             for record in [each for each in self._records.values() if each.workspace == row.entity]:
-                await self._cancel(record, row.principal, caused_by_row(row.seq))
+                await self._cancel(record, change)
 
-    async def _cancel(self, record: Deliberation, principal: str, cause: str) -> None:
+    async def _cancel(self, record: Deliberation, deletion: StateChange) -> None:
         """Cancels a deliberation of a deleted workspace. Its run learns of it from the row that this writes.
 
         Raises: `StoreUnavailable`."""
-        origin = Origin(workspace=record.workspace, principal=principal, cause=cause)
+        origin = Origin(workspace=record.workspace, principal=deletion.principal, cause=deletion.cause)
         row = record_for(origin, self.clock.now(), "deliberation.cancel_requested", record.request_id)
         await self._store.cancel(record.workspace, record.request_id, row)
         await self._doorbell.notify(WakeTopic.DELIBERATIONS)
 
-    async def _deleted_by(self, workspace: str) -> tuple[str, str]:
-        """Who deleted a workspace, and the row that says so, as a cause.
-
-        Raises: `StoreUnavailable`."""
-        only = LogFilter(entities=(workspace,), kind_prefix="access.workspace_changed")
-        rows = await self._log.read(0, 1000, only)
-        found = [row for row in rows if row.data["state"] == WorkspaceState.DELETED]
-        return (found[-1].principal, caused_by_row(found[-1].seq)) if found else (SYSTEM, "")
+    def _state_of(self, workspace: str) -> WorkspaceState:
+        change = self._closed.get(workspace)
+        return WorkspaceState.ACTIVE if change is None else change.state
 
     async def _resumed(self, workspace: str) -> None:
         """Returns when a workspace is not suspended."""
-        while self._closed.get(workspace) is WorkspaceState.SUSPENDED:
+        while self._state_of(workspace) is WorkspaceState.SUSPENDED:
             await self._opened.wait()
 
     def _begin(self, request_id: str) -> None:
@@ -291,8 +285,8 @@ class DeliberationWorker:
         inbox.put(Taken(again=state.events > 0))
         if record.cancel_requested:
             inbox.put(CancelAsked())
-        elif self._closed.get(record.workspace) is WorkspaceState.DELETED:
-            await self._cancel(record, *await self._deleted_by(record.workspace))
+        elif self._state_of(record.workspace) is WorkspaceState.DELETED:
+            await self._cancel(record, self._closed[record.workspace])
         run = _Run(self, record, state, inbox)
         with traced(record.cause):
             _logger.info("deliberation %s is run %s", request_id, "again" if state.events else "from its beginning")

@@ -13,7 +13,7 @@ from typing import Protocol
 from cluster.domain.access.api_key import ApiKey
 from cluster.domain.access.roles import CustomRole
 from cluster.domain.access.sessions import Session
-from cluster.domain.access.workspaces import RoleBinding, Workspace, WorkspaceState
+from cluster.domain.access.workspaces import RoleBinding, StateChange, Workspace
 from cluster.domain.base.log import LogRecord, Origin
 
 
@@ -56,8 +56,8 @@ class AccessNames:
 class WorkspaceStates(Protocol):
     """What the parts of the system ask that start work in all workspaces."""
 
-    async def closed(self) -> Mapping[str, WorkspaceState]:
-        """The workspaces in which nothing starts, with the reason: suspended or deleted. Raises: `StoreUnavailable`."""
+    async def closed(self) -> Mapping[str, StateChange]:
+        """The workspaces in which nothing starts, by id: suspended or deleted. Raises: `StoreUnavailable`."""
         ...
 
 

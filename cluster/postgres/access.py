@@ -19,7 +19,7 @@ from cluster.domain.access.rows import (
     workspace_record,
 )
 from cluster.domain.access.sessions import Session, SessionKind
-from cluster.domain.access.workspaces import RoleBinding, Workspace, WorkspaceState
+from cluster.domain.access.workspaces import RoleBinding, StateChange, Workspace, WorkspaceState
 from cluster.domain.base.errors import Conflict, ControlPlaneError, NotFound
 from cluster.domain.base.log import LogRecord, Origin
 from cluster.ports.access import AccessNames, AccessSnapshot, Revocation
@@ -89,8 +89,8 @@ class PostgresAccessStore:
             sessions=[_session(found) for found in tables["sessions"]],
         )
 
-    async def closed(self) -> Mapping[str, WorkspaceState]:
-        return {row["id"]: WorkspaceState(row["state"]) for row in await self._pool.rows(_SQL["closed_workspaces"])}
+    async def closed(self) -> Mapping[str, StateChange]:
+        return {row["id"]: _closed(row) for row in await self._pool.rows(_SQL["closed_workspaces"])}
 
     # --- changes ---------------------------------------------------------------------------------------------------
 
@@ -192,6 +192,13 @@ def _custom(grants: Iterable[str]) -> list[str]:
 
 def _workspace(found: dict[str, Any]) -> Workspace:
     return Workspace(**found | {"state": WorkspaceState(found["state"])})
+
+
+def _closed(row: Any) -> StateChange:
+    state = WorkspaceState(row["state"])
+    if state is not WorkspaceState.DELETED or row["seq"] is None:
+        return StateChange(state=state)
+    return StateChange(state=state, principal=row["principal"], cause=caused_by_row(row["seq"]))
 
 
 def _key(found: dict[str, Any]) -> ApiKey:

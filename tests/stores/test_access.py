@@ -11,7 +11,7 @@ import pytest
 
 from cluster.domain.access.api_key import ApiKey, digest_of
 from cluster.domain.access.roles import CustomRole
-from cluster.domain.access.workspaces import Workspace, WorkspaceState
+from cluster.domain.access.workspaces import StateChange, Workspace, WorkspaceState
 from cluster.domain.base.errors import Conflict, Fenced, NotFound
 from cluster.ports.access import AccessNames, Revocation
 from cluster.ports.tasks import SubmitItem
@@ -88,10 +88,25 @@ async def test_workspaces_in_which_nothing_starts_are_listed(stores: Stores) -> 
     for state in (WorkspaceState.SUSPENDED, WorkspaceState.DELETED):
         await stores.access.create_workspace(ASKER, a_workspace(state.value))
         await stores.access.put_workspace(ASKER, a_workspace(state.value, state=state))
+    deletion = (await stores.log.read(0, 1000))[-1]
     assert await stores.access.closed() == {
-        "suspended": WorkspaceState.SUSPENDED,
-        "deleted": WorkspaceState.DELETED,
+        "suspended": StateChange(state=WorkspaceState.SUSPENDED),
+        "deleted": StateChange.of(deletion),
     }
+    assert (deletion.principal, deletion.data["state"]) == (ASKER.principal, "deleted")
+
+
+async def test_who_deleted_a_workspace_is_known_after_a_migration(store_urls: StoreUrls) -> None:
+    schema = fresh_name()
+    await migrate(store_urls.database, schema, [migration for migration in shipped() if migration.version < 57])
+    stores = await open_stores(store_urls.database, schema, "test-region")
+    try:
+        await stores.access.create_workspace(ASKER, a_workspace("w"))
+        await stores.access.put_workspace(ASKER, a_workspace("w", state=WorkspaceState.DELETED))
+        await migrate(store_urls.database, schema)
+        assert await stores.access.closed() == {"w": StateChange.of((await stores.log.read(0, 1000))[-1])}
+    finally:
+        await stores.close()
 
 
 async def test_a_key_is_stored_without_its_secret_and_read_as_it_was(stores: Stores) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cluster.domain.base.log import SYSTEM, LogRow, caused_by_row
+
 #: In a binding or a key: every workspace, those included that are made later.
 ALL_WORKSPACES = "*"
 
@@ -29,6 +31,22 @@ class Workspace:
     state: WorkspaceState
     created_at: float
     changed_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateChange:
+    """The last change of a workspace's state. ``principal`` and ``cause``: in whose name, and because of which row, what runs there
+    is ended if it was deleted."""
+
+    state: WorkspaceState
+    principal: str = SYSTEM
+    cause: str = ""
+
+    @classmethod
+    def of(cls, row: LogRow) -> StateChange:
+        """From a row ``access.workspace_changed``."""
+        state = WorkspaceState(row.data["state"])
+        return cls(state=state, principal=row.principal, cause=caused_by_row(row.seq))
 
 
 def all_deleted(known: Iterable[Workspace | None]) -> bool:

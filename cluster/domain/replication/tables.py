@@ -97,6 +97,13 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         why="Who may work where is the same in all regions.",
     ),
     ReplicatedTable(
+        name="workspace_deletions",
+        key=("workspace",),
+        naming=Naming(kinds=("access.workspace_changed",), values={"workspace": "entity"}),
+        columns=_columns("workspace text, principal text, seq bigint"),
+        why="What a deleted workspace still has is ended in the name of who deleted it, whichever region ends it.",
+    ),
+    ReplicatedTable(
         name="role_bindings",
         key=("workspace", "subject", "role"),
         naming=Naming(kinds=("access.role_bound", "access.role_unbound"), values={"subject": "entity"}),

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from cluster.domain.access.workspaces import WorkspaceState
+from cluster.domain.access.workspaces import StateChange, WorkspaceState
 from cluster.domain.base.compact import evolve as replace
 from cluster.domain.base.errors import ControlPlaneError
 from cluster.domain.base.ids import process_of
@@ -171,10 +171,10 @@ class SchedulerCore:
         """The budgets, with what is spent and reserved."""
         return self._queue.accounts
 
-    def load_states(self, closed: Mapping[str, WorkspaceState]) -> None:
+    def load_states(self, closed: Mapping[str, StateChange]) -> None:
         """Notes the workspaces that are not active. Comes before ``load``; then call ``end_deleted``."""
-        for workspace, state in closed.items():
-            self._note_state(workspace, state, SYSTEM, "")
+        for workspace, change in closed.items():
+            self._note_state(workspace, change)
 
     def end_deleted(self, now: float) -> None:
         """Begins to end the tasks that deleted workspaces still have: a predecessor may not have come to that."""
@@ -638,18 +638,18 @@ class SchedulerCore:
 
     # --- workspaces ---------------------------------------------------------------------------------------------
 
-    def _note_state(self, workspace: str, state: WorkspaceState, principal: str, cause: str) -> None:
-        self._queue.set_state(workspace, state)
-        if state is WorkspaceState.DELETED:
-            self._workspace_ends.delete(workspace, principal, cause)
+    def _note_state(self, workspace: str, change: StateChange) -> None:
+        self._queue.set_state(workspace, change.state)
+        if change.state is WorkspaceState.DELETED:
+            self._workspace_ends.delete(workspace, change.principal, change.cause)
 
     def _state_changed(self, row: LogRow, now: float) -> None:
         """Stops or resumes all starts of a workspace, or ends its tasks if it was deleted."""
-        state = WorkspaceState(row.data["state"])
-        self._note_state(row.entity, state, row.principal, caused_by_row(row.seq))
-        if state is WorkspaceState.DELETED:
+        change = StateChange.of(row)
+        self._note_state(row.entity, change)
+        if change.state is WorkspaceState.DELETED:
             self._end_workspace(row.entity, now)
-        elif state is WorkspaceState.ACTIVE:
+        elif change.state is WorkspaceState.ACTIVE:
             self._dispatch.wake(row.entity)
 
     def _end_workspace(self, workspace: str, now: float) -> None:

@@ -14,8 +14,10 @@ select (select coalesce(max(seq), 0) from log) as cursor,
        (select json_agg(s) from sessions s where $7::text[] is null or s.id = any ($7))::text as sessions
 
 -- name: closed_workspaces
--- Workspaces in which nothing starts.
-select id, state from workspaces where state <> 'active'
+-- Workspaces in which nothing starts, and who deleted those that were deleted.
+select w.id, w.state, d.principal, d.seq
+from workspaces w left join workspace_deletions d on d.workspace = w.id
+where w.state <> 'active'
 
 -- name: put_workspace
 -- One commit of a workspace.

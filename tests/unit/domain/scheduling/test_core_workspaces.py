@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cluster.domain.access.workspaces import WorkspaceState
+from cluster.domain.access.workspaces import StateChange, WorkspaceState
 from cluster.domain.base.log import LogRow
 from cluster.domain.scheduling import workspace_ends
 from cluster.domain.scheduling.core import SchedulerCore
@@ -143,13 +143,13 @@ def test_a_large_workspace_ends_in_parts(ground: Ground, monkeypatch: pytest.Mon
 
 def test_a_new_shard_goes_on_with_what_its_predecessor_began(ground: Ground) -> None:
     heads = [new_task(id="t1").head(), new_task(id="t2").head()]
-    ground.core.load_states({W: WorkspaceState.DELETED})
+    ground.core.load_states({W: StateChange(state=WorkspaceState.DELETED, principal="root", cause="#7")})
     ground.core.load(heads, NOW)
     ground.core.end_deleted(NOW)
     ground.settle()
-    assert [row[:2] for row in ground.rows()] == [("t1", "task.cancelled"), ("t2", "task.cancelled")]
+    assert ground.rows() == [(each, "task.cancelled", "root", "#7") for each in ("t1", "t2")]
     other = Ground()
-    other.core.load_states({W: WorkspaceState.SUSPENDED})
+    other.core.load_states({W: StateChange(state=WorkspaceState.SUSPENDED)})
     other.core.load(heads, NOW)
     other.core.end_deleted(NOW)
     assert (other.claim(), other.core.open_tasks) == (0, 2)
