@@ -21,7 +21,7 @@ from cluster.domain.access.rows import (
 from cluster.domain.access.sessions import Session, SessionKind
 from cluster.domain.access.workspaces import RoleBinding, StateChange, Workspace, WorkspaceState
 from cluster.domain.base.errors import Conflict, ControlPlaneError, NotFound
-from cluster.domain.base.log import LogRecord, Origin
+from cluster.domain.base.log import LogRecord, Origin, caused_by_row
 from cluster.ports.access import AccessNames, AccessSnapshot, Revocation
 from cluster.postgres.log import Epoch, log_rows
 from cluster.postgres.pool import Pool

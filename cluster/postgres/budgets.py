@@ -14,7 +14,7 @@ from cluster.domain.budgets.accounts import BudgetSums
 from cluster.domain.budgets.budget import MOST_BUDGETS, Budget, BudgetScope, Mode, Period, Window, window_of
 from cluster.domain.budgets.entries import Entry, Reservation, Settlement
 from cluster.domain.budgets.levels import LevelReached
-from cluster.domain.tasks.task import IdempotencyKey, TaskDecision
+from cluster.domain.tasks.task import IdempotencyKey
 from cluster.ports.budgets import Spending
 from cluster.postgres.log import Epoch, log_rows
 from cluster.postgres.pool import Pool
@@ -117,16 +117,12 @@ def _sums(rows: Sequence[Any]) -> Mapping[str, BudgetSums]:
     return {row["id"]: BudgetSums(**{name: int(row[name]) for name in names}) for row in rows}
 
 
-def entries_json(decisions: Sequence[TaskDecision]) -> str:
-    """What decisions reserve and settle, as the statement ``decide_spending`` reads it."""
-    return _dump([{"n": n, **_entry(each.entry)} for n, each in enumerate(decisions, 1) if each.entry is not None])
-
-
-def _entry(entry: Entry) -> Mapping[str, Any]:
+def entry_parts(entry: Entry) -> Mapping[str, Any]:
+    """What a decision reserves or settles, as the statement ``decide`` reads it."""
     if isinstance(entry, Settlement):
         return {"spent": entry.nanos, "known": entry.is_known}
     return {
-        "budgets": builtins.list(entry.budgets),
+        "budgets": entry.budgets,
         "agent_id": entry.agent_id,
         "task_type": entry.task_type,
         "reserved": entry.nanos,

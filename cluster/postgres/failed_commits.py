@@ -12,10 +12,7 @@ COMMITS: Final = (
     *(
         "submit_tasks",
         "submit_asking_tasks",
-        "decide_tasks",
-        "decide_questions",
-        "decide_spending",
-        "decide_parked",
+        "decide",
         "store_progress",
         "replay_tasks",
         "purge_tasks",

@@ -20,14 +20,14 @@ from cluster.domain.tasks.task import ALL_BODIES, Body, Decided, Submitted, Task
 from cluster.domain.workflows.large_values import read_payload, stored_payload
 from cluster.ports.tasks import HeldLease, SearchPage, ShardFence, SubmitItem, TaskQuery
 from cluster.ports.totals import EXACT_TO, Total
-from cluster.postgres.budgets import entries_json
-from cluster.postgres.columns import array, flags, numbers, texts
+from cluster.postgres.budgets import entry_parts
+from cluster.postgres.columns import array, numbers, texts
 from cluster.postgres.large_values import filled
 from cluster.postgres.log import Epoch, log_columns, log_row, log_rows, waves
 from cluster.postgres.policies import violation_arguments
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import in_one_statement, queries
-from cluster.postgres.question_rows import answer_json, question_json
+from cluster.postgres.question_rows import answer_parts, question_json, question_parts
 from cluster.postgres.task_lists import matching_statements, page_statement
 from cluster.postgres.task_rows import (
     PAGE_CHARS,
@@ -89,14 +89,8 @@ class PostgresTasks:
 
     async def _decide(self, decisions: Sequence[TaskDecision], fence: ShardFence) -> list[Decided]:
         heads = [decision.head for decision in decisions]
-        of_people = any(decision.question is not None or decision.answer is not None for decision in decisions)
-        of_budgets = any(decision.entry is not None for decision in decisions)
-        of_children = any(decision.children for decision in decisions)
-        statement = "decide_spending" if of_budgets else "decide_questions" if of_people else "decide_tasks"
-        if of_children:
-            statement = "decide_parked"
         rows = await self._pool.rows(
-            _SQL[statement],
+            _SQL["decide"],
             self._epoch.region,
             self._epoch.value,
             fence.shard,
@@ -115,14 +109,11 @@ class PostgresTasks:
             numbers([decision.completed_at for decision in decisions]),
             array([decision.result_json for decision in decisions]),
             array([decision.error for decision in decisions]),
-            flags([decision.want_body for decision in decisions]),
             texts([encode(head.order_key) for head in heads]),
             *log_columns([decision.record for decision in decisions], self._epoch),
-            *(_questions_and_answers(decisions) if of_people or of_budgets or of_children else ()),
-            *([entries_json(decisions)] if of_budgets or of_children else ()),
-            *([[_dump(each.children) if each.children else None for each in decisions]] if of_children else ()),
+            _more(decisions),
         )
-        return [_decided(row) for row in rows]
+        return [Decided(applied=row["applied"], seq=row["seq"]) for row in rows]
 
     async def store_progress(self, fence: ShardFence, reports: Sequence[ProgressReport]) -> None:
         for part in waves(reports, lambda report: report.task_id):
@@ -267,11 +258,23 @@ class PostgresTasks:
             pass
 
 
-def _questions_and_answers(decisions: Sequence[TaskDecision]) -> tuple[Any, Any]:
-    return (
-        [question_json(decision.question) for decision in decisions],
-        [answer_json(decision.answer) for decision in decisions],
-    )
+def _more(decisions: Sequence[TaskDecision]) -> str | None:
+    """What only few decisions have, as the statement ``decide`` reads it."""
+    found: list[dict[str, Any]] = []
+    for n, each in enumerate(decisions, 1):
+        if each.question is each.answer is each.entry is None and not each.children:
+            continue
+        parts: dict[str, Any] = {"n": n}
+        if each.question is not None:
+            parts["question"] = question_parts(each.question)
+        if each.answer is not None:
+            parts["answer"] = answer_parts(each.answer)
+        if each.entry is not None:
+            parts["entry"] = entry_parts(each.entry)
+        if each.children:
+            parts["children"] = each.children
+        found.append(parts)
+    return _dump(found) if found else None
 
 
 def _submit_statement(
@@ -354,13 +357,3 @@ def _bounded(part: Sequence[tuple[int, TaskDecision]]) -> Iterator[Sequence[tupl
 def rules_json(rules: TaskRules | None) -> str | None:
     """A task's rules as they are stored."""
     return None if rules is None else _dump(rules.to_json())
-
-
-def _decided(row: Any) -> Decided:
-    payload, metadata = row["payload"], row["metadata"]
-    return Decided(
-        applied=row["applied"],
-        seq=row["seq"],
-        payload=None if payload is None else read_payload(payload),
-        metadata=None if metadata is None else json.loads(metadata),
-    )

@@ -67,7 +67,7 @@ COLUMNS: dict[str, tuple[type[Any], st.SearchStrategy[Any]]] = {
 #: budgets.
 NOT_WRITTEN = {
     *("id", "workspace", "task_type", "required", "target_agent", "queue", "created_at", "timeout_s", "max_retries"),
-    *("status", "detail", "rules", "expect_status", "want_body", "head", "record"),
+    *("status", "detail", "rules", "expect_status", "head", "record"),
     *("kind", "entity", "data_text", "words_text"),
     *("asking", "question", "answer", "entry", "children"),
 }

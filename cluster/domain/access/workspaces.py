@@ -35,8 +35,8 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateChange:
-    """The last change of a workspace's state. ``principal`` and ``cause``: in whose name, and because of which row, what runs there
-    is ended if it was deleted."""
+    """The last change of a workspace's state. ``principal`` and ``cause``: in whose name, and because of which row, what runs
+    there is ended if it was deleted."""
 
     state: WorkspaceState
     principal: str = SYSTEM

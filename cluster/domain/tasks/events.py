@@ -49,7 +49,6 @@ class Claim(Event):
     agent_id: str
     claim_id: str
     principal: str
-    want_body: bool = False
 
 
 @compact

@@ -96,7 +96,6 @@ def _decided(
     *,
     result_json: str | None = None,
     error: str | None = None,
-    want_body: bool = False,
     private: Mapping[str, Any] | None = None,
     question: Question | None = None,
     answer: Answer | None = None,
@@ -127,7 +126,6 @@ def _decided(
         completed_at=now if new.status.terminal else None,
         result_json=result_json,
         error=error,
-        want_body=want_body,
         question=question,
         answer=answer,
         children=children,
@@ -165,7 +163,7 @@ def claim(head: TaskHead, event: Claim, now: float, policy: RetryPolicy) -> Tran
         "wait_seconds": _since(head.run_at, now),
     }
     effects = (DEQUEUE, START_LEASE)
-    return _decided(head, event, new, effects, "task.claimed", now, event.principal, data, want_body=event.want_body)
+    return _decided(head, event, new, effects, "task.claimed", now, event.principal, data)
 
 
 def _holds(head: TaskHead, by: Reporter) -> bool:

@@ -268,7 +268,7 @@ class TaskHead:
 class TaskDecision:
     """One transition on its way to the store, which writes it only if status and attempt are still the expected ones.
 
-    ``result_json`` and ``error`` are written if they are not None. ``want_body`` asks for the task's payload and metadata.
+    ``result_json`` and ``error`` are written if they are not None.
     ``question`` is asked by the attempt that the decision ends; ``answer`` is that to the question of the present attempt.
     ``children``: what the attempt that the decision ends waits for.
     ``entry`` is what the attempt that it starts reserves, or the one that it ends has cost; None if no budget counts it.
@@ -281,7 +281,6 @@ class TaskDecision:
     completed_at: float | None = None
     result_json: str | None = None
     error: str | None = None
-    want_body: bool = False
     question: Question | None = None
     answer: Answer | None = None
     children: tuple[str, ...] = ()
@@ -295,8 +294,6 @@ class Decided:
 
     applied: bool
     seq: int | None = None
-    payload: Any = None
-    metadata: Mapping[str, Any] | None = None
 
 
 @compact

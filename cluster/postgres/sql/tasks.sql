@@ -18,45 +18,15 @@ select task_id, seq, replayed, conflict from submit_asking_tasks(
     $27::text::text[], $28::text::text[], $29::text::text[], $30::text::integer[], $31::text::text[],
     $32::text::text[], $33::text[], $34::text[], $35::bytea[], $36::bytea[])::log_rows, $37)
 
--- name: decide_tasks
+-- name: decide
 -- One commit of a shard's decisions.
-select applied, seq, payload, metadata from decide_tasks(
+select applied, seq from decide(
     $1, $2, $3, $4, $5::text::text[], $6::text::integer[], $7::text::text[], $8::text::text[], $9::text::integer[],
     $10::text::smallint[], $11::text::double precision[], $12::text::text[], $13::text::text[], $14::text::text[],
-    $15::text::double precision[], $16::text::double precision[], $17, $18, $19::text::boolean[], $20::text::text[],
-    row($21::smallint, $22::text::double precision[], $23::text::text[], $24::text::text[], $25::text::text[],
-    $26::text::integer[], $27::text::text[], $28::text::text[], $29::text[], $30::text[], $31::bytea[],
-    $32::bytea[])::log_rows)
-
--- name: decide_questions
--- The same of decisions some of which ask or answer questions.
-select applied, seq, payload, metadata from decide_questions(
-    $1, $2, $3, $4, $5::text::text[], $6::text::integer[], $7::text::text[], $8::text::text[], $9::text::integer[],
-    $10::text::smallint[], $11::text::double precision[], $12::text::text[], $13::text::text[], $14::text::text[],
-    $15::text::double precision[], $16::text::double precision[], $17, $18, $19::text::boolean[], $20::text::text[],
-    row($21::smallint, $22::text::double precision[], $23::text::text[], $24::text::text[], $25::text::text[],
-    $26::text::integer[], $27::text::text[], $28::text::text[], $29::text[], $30::text[], $31::bytea[],
-    $32::bytea[])::log_rows, $33, $34)
-
--- name: decide_spending
--- The same of decisions some of which reserve money or settle what was reserved.
-select applied, seq, payload, metadata from decide_spending(
-    $1, $2, $3, $4, $5::text::text[], $6::text::integer[], $7::text::text[], $8::text::text[], $9::text::integer[],
-    $10::text::smallint[], $11::text::double precision[], $12::text::text[], $13::text::text[], $14::text::text[],
-    $15::text::double precision[], $16::text::double precision[], $17, $18, $19::text::boolean[], $20::text::text[],
-    row($21::smallint, $22::text::double precision[], $23::text::text[], $24::text::text[], $25::text::text[],
-    $26::text::integer[], $27::text::text[], $28::text::text[], $29::text[], $30::text[], $31::bytea[],
-    $32::bytea[])::log_rows, $33, $34, $35)
-
--- name: decide_parked
--- The same of decisions some of which wait for children.
-select applied, seq, payload, metadata from decide_parked(
-    $1, $2, $3, $4, $5::text::text[], $6::text::integer[], $7::text::text[], $8::text::text[], $9::text::integer[],
-    $10::text::smallint[], $11::text::double precision[], $12::text::text[], $13::text::text[], $14::text::text[],
-    $15::text::double precision[], $16::text::double precision[], $17, $18, $19::text::boolean[], $20::text::text[],
-    row($21::smallint, $22::text::double precision[], $23::text::text[], $24::text::text[], $25::text::text[],
-    $26::text::integer[], $27::text::text[], $28::text::text[], $29::text[], $30::text[], $31::bytea[],
-    $32::bytea[])::log_rows, $33, $34, $35, $36)
+    $15::text::double precision[], $16::text::double precision[], $17, $18, $19::text::text[],
+    row($20::smallint, $21::text::double precision[], $22::text::text[], $23::text::text[], $24::text::text[],
+    $25::text::integer[], $26::text::text[], $27::text::text[], $28::text[], $29::text[], $30::bytea[],
+    $31::bytea[])::log_rows, $32)
 
 -- name: store_progress
 -- One commit of what holders have reported of their progress.
