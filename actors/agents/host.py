@@ -11,10 +11,11 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence, Set
+from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
+from actors.agents.bounded_calls import AskAgent, BoundedCalls, MayLeave
 from actors.agents.called_agents import PushTasks
 from actors.agents.membership import RENEW_S, STAND_S, LiveHosts, Membership, NeighbourWatch
 from actors.agents.outputs import TaskOutputs
@@ -23,37 +24,30 @@ from actors.agents.task_outcomes import outcome_of
 from actors.messages import AgentCall, AgentReply
 from actors.roles import Role
 from cluster.domain.agents.agent import Agent, TransportKind
-from cluster.domain.agents.breaker import Breaker, BreakerState, CallOutcome, admit, agent_breaker, postponed, step
 from cluster.domain.agents.placement import owner_host
 from cluster.domain.agents.selection import Strategy
-from cluster.domain.agents.token_bucket import TokenBucket, refund, take
 from cluster.domain.base.errors import (
-    AgentLimited,
     AgentMalformed,
-    AgentNotCalled,
-    AgentTimeout,
     AgentUnavailable,
     ControlPlaneError,
     Misrouted,
     TryLater,
 )
 from cluster.domain.base.json_values import parse_json
-from cluster.domain.base.log import HOST_PRINCIPAL, LogRecord, LogRow
+from cluster.domain.base.log import LogRow
 from cluster.domain.tasks.chats import Chat, NotAChat, NotAnAnswer, answer_of, chat_of
-from cluster.domain.tasks.retries import MAX_RETRY_AFTER_S
 from cluster.domain.tasks.task import Task
 from cluster.log.agent_directory import AgentDirectory, Key
 from cluster.log.follower import LogFollower
 from cluster.ports.agent_transport import Ask, Reply, judged
 from cluster.ports.agents import AgentStore
-from cluster.ports.breakers import BreakerStore, StoredBreaker
+from cluster.ports.breakers import BreakerStore
 from cluster.ports.chunks import Chunks
 from cluster.ports.clock import Clock
 from cluster.ports.leases import Leases
 from cluster.ports.log import Log, LogFilter
 from cluster.ports.tasks import TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic
-from cluster.process.group_commit import GroupCommit
 from cluster.process.large import in_thread_if_large
 from cluster.process.loops import Loops, OnFatal, ended, unwatched
 from cluster.process.traces import traced
@@ -69,15 +63,8 @@ APART_S = 0.02
 #: A caller of the exchange without a parked call for this long is forgotten. One that was only slow asks again.
 CALLER_SILENT_S = 10.0
 HOUSEKEEPING_S = 1.0
-#: How long a leased task waits for a slot of its agent that a deliberation's call has taken meanwhile.
-SLOT_WAIT_S = 5.0
 #: How often a question asks an agent that is unavailable: a deliberation does not put it again, as a task's retries would.
 QUESTION_TRIES = 3
-
-#: Asks the agent over its transport; raises PeerError.
-AskAgent = Callable[[Ask], Awaitable[Reply]]
-#: Returns when a call may leave the region; raises AgentNotCalled.
-MayLeave = Callable[[], Awaitable[None]]
 
 
 class AgentHost:
@@ -111,13 +98,9 @@ class AgentHost:
         self._role = role
         #: The copy of the registry. `_load` fills it (a dedicated agent's actor reads that agent alone), `_apply` follows.
         self._directory = AgentDirectory(agents)
-        self._breaker_store = breakers
         self._log = log
         self._doorbell = doorbell
         self._clock = clock
-        self._ask = ask
-        #: None in a region alone, whose calls wait for no other.
-        self._may_leave = may_leave
         #: The exchange with the scheduler shard, which pull calls and called agents' tasks share.
         self._shard = shard
         #: The lease of this process. `start` takes it, `_stay` renews it, `stop` releases it.
@@ -135,23 +118,17 @@ class AgentHost:
         #: Calls under way for deliberation workers, by (caller, correlation number). `_handle` adds one; `_over` removes it
         #: at its end, `_withdraw` before.
         self._calls: dict[tuple[str, int], asyncio.Task[None]] = {}
-        #: The slots of each agent that was called, with their number. Another number makes another semaphore; an agent that
-        #: is deregistered loses its own.
-        self._gates: dict[Key, tuple[int, asyncio.Semaphore]] = {}
         #: How many calls of deliberations have a slot of an agent or wait for one. `_one` counts; an agent without any has no
         #: entry. Tasks are claimed for the other slots only.
         self._asks: dict[Key, int] = {}
-        #: The token bucket of each agent with a rate, and the option that it was made from: another rate makes another
-        #: bucket. Removed when the agent is deregistered.
-        self._buckets: dict[Key, tuple[Any, TokenBucket]] = {}
-        #: The breaker of each agent that was called. `start` loads what was stored, calls change it, and what they learn is
-        #: stored. Removed when the agent is deregistered.
-        self._breakers: dict[Key, Breaker] = {}
-        #: Changes of breakers on their way to the store: one commit stores the latest of each agent.
-        self._saving: GroupCommit[tuple[StoredBreaker, LogRecord], None] = GroupCommit(self._save)
         self._loops = Loops(on_fatal)
-        #: The tasks that wait for these commits. No call waits for them; `stop` cancels what is left.
-        self._saves: set[asyncio.Task[None]] = set()
+        self.bounds = BoundedCalls(
+            breakers=breakers,
+            clock=clock,
+            ask=ask,
+            changed=lambda key: self._push.bounds_changed(key),
+            may_leave=may_leave,
+        )
         self._outputs = TaskOutputs(chunks, doorbell, clock)
         self._pull_calls = PullCalls(tasks=tasks, doorbell=doorbell, clock=clock, shard=shard.request, region=region)
         self._push = PushTasks(
@@ -160,7 +137,7 @@ class AgentHost:
             clock=clock,
             shard=shard.request,
             give=self._give,
-            breaker=self._breakers.get,
+            breaker=self.bounds.breaker,
             asked=lambda key: self._asks.get(key, 0),
             owned=lambda: self._owned,
             living=self._living,
@@ -175,10 +152,7 @@ class AgentHost:
         """Joins the hosts, reads what is stored, and starts the loops."""
         await self._membership.join()
         self._live, self._owners = await self._hosts.alive(), (await self._hosts.owners()).keys()
-        for stored in await self._breaker_store.load():
-            if stored.agent_id is not None and self._role.agent in (None, (stored.workspace, stored.agent_id)):
-                self._breakers[stored.workspace, stored.agent_id] = stored.breaker
-                self._push.bounds_changed((stored.workspace, stored.agent_id))
+        await self.bounds.load(self._role.agent)
         cursor = await self._load()
         self._reassign()
         await self._membership.renew()  # reading may have taken longer than the lease lasts
@@ -207,7 +181,8 @@ class AgentHost:
     async def stop(self) -> None:
         """Ends all that runs here and leaves the hosts, so that its agents pass to the others."""
         await self._loops.stop()
-        await ended(*self._calls.values(), *self._saves)
+        await ended(*self._calls.values())
+        await self.bounds.stop()
         await self._push.stop()
         await self._pull_calls.stop()
         await self._membership.leave()
@@ -294,18 +269,9 @@ class AgentHost:
         self._push.apply(rows)
         for row in rows:
             if row.kind == "agent.unregistered":
-                key = (row.workspace, row.entity)
-                self._gates.pop(key, None)
-                self._buckets.pop(key, None)
-                self._breakers.pop(key, None)
+                self.bounds.forget((row.workspace, row.entity))
             elif row.kind == "agent.registered":
-                self._registered_again((row.workspace, row.entity))
-
-    def _registered_again(self, key: Key) -> None:
-        """Forgets when an agent wanted to be called again: that was its former server, or its operator knows better."""
-        known = self._breakers.get(key)
-        if known is not None and known.retry_at is not None:
-            self._note(key, replace(known, retry_at=None))
+                self.bounds.registered_again((row.workspace, row.entity))
 
     # --- calls of deliberations ----------------------------------------------------------------------------------
 
@@ -351,7 +317,7 @@ class AgentHost:
         self._asks[key] = self._asks.get(key, 0) + 1
         self._push.bounds_changed(key)
         try:
-            reply = await self._call(
+            reply = await self.bounds.call(
                 agent,
                 replace(ask, messages=call.messages, schema=call.schema, max_tokens=call.max_tokens),
                 may_wait=True,
@@ -394,7 +360,7 @@ class AgentHost:
         if task.progress is not None and task.progress.checkpoint is not None:
             described["checkpoint"] = task.progress.checkpoint
         report = functools.partial(self._push.report_progress, agent, task)
-        reply = await self._call(agent, replace(ask, task=described, report=report))
+        reply = await self.bounds.call(agent, replace(ask, task=described, report=report))
         return await in_thread_if_large(len(reply.text), _work_outcome, agent.agent_id, reply.text)
 
     async def _chat(self, agent: Agent, ask: Ask, task: Task) -> dict[str, Any]:
@@ -403,7 +369,7 @@ class AgentHost:
         except NotAChat as error:
             return outcome_of({"error": str(error), "requeue": False})
         async with self._outputs.of(agent, task) as told:
-            reply = await self._call(
+            reply = await self.bounds.call(
                 agent,
                 replace(
                     ask,
@@ -418,163 +384,6 @@ class AgentHost:
             return await in_thread_if_large(len(reply.text), _chat_outcome, chat, reply)
         except NotAnAnswer as error:
             raise AgentMalformed(f"Agent {agent.agent_id}: {error} {reply.complaint}".rstrip()) from None
-
-    # --- bounds --------------------------------------------------------------------------------------------------
-
-    async def _call(self, agent: Agent, ask: Ask, *, may_wait: bool = False) -> Reply:
-        """Calls the agent within its slots, its rate and its breaker. Waiting for them takes from the call's own time.
-
-        ``may_wait``: a call that the agent wants later waits for that within its time. A task does not: while it waited, it
-        would hold a lease and run out of time, so it is given back."""
-        started = self._clock.now()
-
-        def left_s() -> float:
-            return max(0.001, ask.timeout_s - (self._clock.now() - started))
-
-        async with self._slot(
-            agent, ask.timeout_s if may_wait else min(ask.timeout_s / 2, SLOT_WAIT_S), given_up=not may_wait
-        ):
-            await self._wait_for_rate(agent, left_s())
-            if may_wait:
-                await self._wait_for_its_time(agent, left_s())
-            if self._may_leave is not None:
-                await self._may_leave()
-            return await self._guarded(agent, replace(ask, timeout_s=left_s()))
-
-    @contextlib.asynccontextmanager
-    async def _slot(self, agent: Agent, timeout_s: float, *, given_up: bool) -> AsyncIterator[None]:
-        """One of the agent's slots. The time to wait for it ends here, not around the call: a call whose time is over would
-        be cancelled from outside then, which the breaker cannot tell from one that was withdrawn. ``given_up``: the asker then
-        gives its task back, rather than fail it for a call that was never made."""
-        gate = self._gate(agent)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await gate.acquire()
-        except TimeoutError:
-            error = AgentNotCalled if given_up else AgentTimeout
-            raise error(f"Agent {agent.agent_id} had no slot free within {timeout_s:.1f} s.") from None
-        try:
-            yield
-        finally:
-            gate.release()
-
-    def _gate(self, agent: Agent) -> asyncio.Semaphore:
-        key = (agent.workspace, agent.agent_id)
-        known = self._gates.get(key)
-        if known is None or known[0] != agent.max_concurrency:
-            known = self._gates[key] = (agent.max_concurrency, asyncio.Semaphore(agent.max_concurrency))
-        return known[1]
-
-    async def _wait_for_rate(self, agent: Agent, timeout_s: float) -> None:
-        key, rate, now = (agent.workspace, agent.agent_id), agent.options.get("rate"), self._clock.now()
-        known = self._buckets.get(key)
-        bucket = known[1] if known is not None and known[0] == rate else TokenBucket.of(rate, now)
-        if bucket is None:
-            return
-        bucket, wait_s = take(bucket, now)
-        if wait_s > timeout_s:
-            self._buckets[key] = (rate, refund(bucket))
-            raise AgentNotCalled(f"Agent {agent.agent_id} is called as often as its rate allows.", None, wait_s)
-        self._buckets[key] = (rate, bucket)
-        if wait_s > 0:
-            await self._clock.sleep(wait_s)
-
-    async def _wait_for_its_time(self, agent: Agent, timeout_s: float) -> None:
-        """Waits until the agent wants to be called, if it has said so and that is within ``timeout_s``; else the breaker
-        refuses the call."""
-        breaker, now = self._breakers.get((agent.workspace, agent.agent_id)), self._clock.now()
-        if breaker is None or breaker.retry_at is None:
-            return
-        if now < breaker.may_call_at(now) == breaker.retry_at < now + timeout_s:
-            await self._clock.sleep(breaker.retry_at - now)
-
-    def _admit(self, agent: Agent) -> None:
-        """Raises: `AgentNotCalled` if the agent may not be called now."""
-        key, now = (agent.workspace, agent.agent_id), self._clock.now()
-        breaker = self._breakers.get(key) or Breaker(name=agent_breaker(agent.agent_id))
-        self._breakers[key], admitted = admit(breaker, now)
-        if self._breakers[key] is not breaker:  # half open: one trial less
-            self._push.bounds_changed(key)
-        if not admitted:
-            may_at = breaker.may_call_at(now)
-            why = "it wants to be called later" if may_at == breaker.retry_at else "its last calls failed"
-            wait_s = may_at - now if may_at > now else None
-            raise AgentNotCalled(f"Agent {agent.agent_id} is not called: {why}.", None, wait_s)
-
-    async def _guarded(self, agent: Agent, ask: Ask) -> Reply:
-        """Calls the agent if its breaker admits the call. Only an agent that is unavailable or silent counts as a failure: a
-        wrong answer, an error or a refusal shows that it works. An agent that takes no more calls for now shows neither."""
-        key = (agent.workspace, agent.agent_id)
-        self._admit(agent)
-        outcome = CallOutcome.SUCCESS
-        retry_after_s: float | None = None
-        try:
-            async with asyncio.timeout(ask.timeout_s):
-                return await self._ask(ask)
-        except TimeoutError:
-            outcome = CallOutcome.FAILURE
-            raise AgentTimeout(f"Agent {agent.agent_id} did not answer within {ask.timeout_s:.1f} s.") from None
-        except AgentLimited as busy:
-            outcome, retry_after_s = CallOutcome.WITHDRAWN, busy.retry_after_s
-            raise
-        except AgentUnavailable as away:
-            outcome, retry_after_s = CallOutcome.FAILURE, away.retry_after_s
-            raise
-        except AgentTimeout:
-            outcome = CallOutcome.FAILURE
-            raise
-        except asyncio.CancelledError:
-            outcome = CallOutcome.WITHDRAWN
-            raise
-        except AgentMalformed as odd:
-            raise AgentMalformed(f"Agent {agent.agent_id}: {odd.message}") from odd
-        finally:
-            self._learned(key, outcome, retry_after_s)
-
-    def _learned(self, key: Key, outcome: CallOutcome, retry_after_s: float | None) -> None:
-        before, now = self._breakers.get(key), self._clock.now()
-        if before is None:
-            return
-        after = step(before, outcome, now)
-        if retry_after_s is not None:
-            after = postponed(after, now + min(retry_after_s, MAX_RETRY_AFTER_S))
-        unchanged = outcome is CallOutcome.SUCCESS and before.state is BreakerState.CLOSED and before.failures == 0
-        if unchanged or (outcome is CallOutcome.WITHDRAWN and after.retry_at == before.retry_at):
-            self._breakers[key] = after
-            self._push.bounds_changed(key)
-        else:
-            self._note(key, after)
-
-    def _note(self, key: Key, after: Breaker) -> None:
-        """Keeps and stores what a breaker has become, and lets the claims of its agent follow."""
-        self._breakers[key] = after
-        self._push.bounds_changed(key)
-        data: dict[str, Any] = {"agent_id": key[1], "name": after.name, "state": after.state.value}
-        data |= {"failure_count": after.failures, "retry_at": after.retry_at}
-        record = LogRecord(
-            at=self._clock.now(),
-            workspace=key[0],
-            kind="breaker.changed",
-            entity=key[1],
-            principal=HOST_PRINCIPAL,
-            data=data,
-        )
-        stored = StoredBreaker(workspace=key[0], agent_id=key[1], breaker=after)
-        task = asyncio.create_task(self._store(stored, record))
-        self._saves.add(task)
-        task.add_done_callback(self._saves.discard)
-
-    async def _store(self, breaker: StoredBreaker, record: LogRecord) -> None:
-        try:
-            await self._saving.put((breaker, record))
-        except ControlPlaneError as error:
-            _logger.warning("the breaker of agent %s could not be stored: %s", breaker.agent_id, error)
-
-    async def _save(self, items: Sequence[tuple[StoredBreaker, LogRecord]]) -> Sequence[None]:
-        latest = {(stored.workspace, stored.breaker.name): (stored, record) for stored, record in items}
-        breakers = [stored for stored, _ in latest.values()]
-        await self._breaker_store.save(breakers, [record for _, record in latest.values()])
-        return [None] * len(items)
 
 
 def _work_outcome(agent_id: str, text: str) -> dict[str, Any]:

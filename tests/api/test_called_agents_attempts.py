@@ -99,13 +99,15 @@ async def test_no_task_dies_that_was_not_sent(api: Api, error: PeerError) -> Non
     host, clock = await _hosted(api, agent)
     created = await _submitted(api)
     await _register(api)
-    await _advance_until(clock, lambda: host._breakers.get(KEY) and host._breakers[KEY].state is BreakerState.OPEN)
+    await _advance_until(
+        clock, lambda: host.bounds.breaker(KEY) and host.bounds.breaker(KEY).state is BreakerState.OPEN
+    )
     await eventually(lambda: not host._push._plan.working and not host._push._plan.waiting)
     await eventually(lambda: _no_claim_waits(api))
     sent = len(agent.asked)
     assert THRESHOLD <= sent <= 5 + THRESHOLD
     reason = await eventually(lambda: _explained(api, created[-1], "breaker_open"))
-    assert reason["at"] == host._breakers[KEY].changed_at + RESET_S
+    assert reason["at"] == host.bounds.breaker(KEY).changed_at + RESET_S
 
     await clock.advance(RESET_S - 1.0)
     assert len(agent.asked) == sent
@@ -122,7 +124,9 @@ async def test_a_half_open_breaker_is_given_the_trials_and_no_more(api: Api) -> 
     host, clock = await _hosted(api, agent)
     await _submitted(api)
     await _register(api, max_concurrency=20)
-    await _advance_until(clock, lambda: host._breakers.get(KEY) and host._breakers[KEY].state is BreakerState.OPEN)
+    await _advance_until(
+        clock, lambda: host.bounds.breaker(KEY) and host.bounds.breaker(KEY).state is BreakerState.OPEN
+    )
     await eventually(lambda: not host._push._plan.working)
     sent = len(agent.asked)
     before = await _claims(api)
@@ -133,7 +137,7 @@ async def test_a_half_open_breaker_is_given_the_trials_and_no_more(api: Api) -> 
     assert sum(len(tasks) for tasks in host._push._plan.working.values()) == TRIALS
     assert await _claims(api) - before == len(agent.asked) - sent == TRIALS, "nothing was claimed to be given back"
     agent.gate.set()
-    await eventually(lambda: host._breakers[KEY].state is BreakerState.OPEN)
+    await eventually(lambda: host.bounds.breaker(KEY).state is BreakerState.OPEN)
     agent.error = None
     await clock.advance(RESET_S)
     await _advance_until(clock, lambda: len(agent.asked) == TASKS)
@@ -204,22 +208,22 @@ async def test_an_agent_is_not_called_before_it_wants_to_be(api: Api, error: Age
     host, clock = await _hosted(api, agent)
     await _register(api, max_concurrency=1)
     first, *others = await _submitted(api, 6, max_retries=1)
-    await _advance_until(clock, lambda: host._breakers.get(KEY) and host._breakers[KEY].retry_at)
+    await _advance_until(clock, lambda: host.bounds.breaker(KEY) and host.bounds.breaker(KEY).retry_at)
     asked_at = clock.now()
     await eventually(lambda: not host._push._plan.working and not host._push._plan.waiting)
-    assert (len(agent.asked), host._breakers[KEY].failures) == (1, failures)
+    assert (len(agent.asked), host.bounds.breaker(KEY).failures) == (1, failures)
     task = await api.get(f"/tasks/{agent.asked[0]}")
     assert (task["status_detail"], task["retries"]) == ("retrying", 1)
     assert task["run_at"] >= asked_at + wait_s - 1.0
     waiting = next(task_id for task_id in (first, *others) if task_id not in agent.asked)
     reason = await eventually(lambda: _explained(api, waiting, "agent_asked_to_wait"))
-    assert reason["at"] == host._breakers[KEY].retry_at
+    assert reason["at"] == host.bounds.breaker(KEY).retry_at
 
     with pytest.raises(AgentNotCalled) as refused:
         await ask_agent(api, a_call("a1", timeout_s=5.0))
     assert refused.value.retry_after_s == pytest.approx(wait_s, abs=1.0)
     agent.error = None
-    await clock.advance(host._breakers[KEY].retry_at - clock.now() - 0.5)
+    await clock.advance(host.bounds.breaker(KEY).retry_at - clock.now() - 0.5)
     assert len(agent.asked) == 1
     await _advance_until(clock, lambda: len(agent.asked) == 6)
     for task_id in {first, *others} - {agent.asked[0]}:
@@ -287,7 +291,7 @@ async def test_an_error_of_the_application_is_the_tasks(
     assert {task["status"] for task in tasks} == {status}
     if retry_in_s is not None:
         assert all(task["run_at"] > time.time() + retry_in_s - 60.0 for task in tasks)
-    breaker = host._breakers[KEY]
+    breaker = host.bounds.breaker(KEY)
     assert (breaker.state, breaker.failures, breaker.retry_at) == (BreakerState.CLOSED, 0, None)
     monitor = await api.start_health_monitor()
     await monitor.look_at_breakers()
