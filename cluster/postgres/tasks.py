@@ -262,7 +262,7 @@ def _more(decisions: Sequence[TaskDecision]) -> str | None:
     """What only few decisions have, as the statement ``decide`` reads it."""
     found: list[dict[str, Any]] = []
     for n, each in enumerate(decisions, 1):
-        if each.question is each.answer is each.entry is None and not each.children:
+        if (each.question, each.answer, each.entry, each.children) == (None, None, None, ()):
             continue
         parts: dict[str, Any] = {"n": n}
         if each.question is not None:
