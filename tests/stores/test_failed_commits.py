@@ -7,6 +7,9 @@ import pytest
 from cluster.postgres.failed_commits import COMMITS, FailedCommits
 from cluster.postgres.stores import Stores
 
+#: Which builds call that are replaced while others run. Migration 58 made one function of them.
+OF_EARLIER_BUILDS = {"decide_tasks", "decide_questions", "decide_spending", "decide_parked"}
+
 
 async def test_every_function_that_appends_to_the_log_is_a_commit(stores: Stores) -> None:
     rows = await stores.pool.rows(
@@ -14,7 +17,7 @@ async def test_every_function_that_appends_to_the_log_is_a_commit(stores: Stores
         "(proname = 'log_append' or prosrc ~ "
         "'(log_append|from submit_tasks|from decide_(tasks|questions|spending)|from record_outcomes)[(]')"
     )
-    assert {row["proname"] for row in rows} == set(COMMITS)
+    assert {row["proname"] for row in rows} - OF_EARLIER_BUILDS == set(COMMITS)
 
 
 @pytest.mark.parametrize(
