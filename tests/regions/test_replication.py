@@ -485,7 +485,7 @@ async def test_the_roles_change_and_nothing_is_lost(primary: Region, secondary: 
     await secondary.stores.outcomes.record([new_outcome(100, Outcome(votes={"x": "a"}, right="a", options=("a",)))])
     newest = await secondary.stores.pool.rows("select id from outcomes order by n desc limit 1")
     assert newest[0]["id"] == "q100", "numbers go on after those that were received"
-    back = RandomChanges(secondary.stores, 6)
+    back = RandomChanges(secondary.stores, 6, after=1000)
     for _ in range(60):
         await back.change_something()
     await primary.receiver(Link(secondary.stores)).catch_up()

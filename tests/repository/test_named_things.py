@@ -22,6 +22,7 @@ OTHERS = {
     "max_pending_calls": "Ray",
     "ActorUnavailableError": "Ray",
     "run.json": "written by `aragora-cp up`",
+    ".site/html": "written by `make site`",
     "application/jwt": "a media type",
 }
 

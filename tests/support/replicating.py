@@ -101,12 +101,13 @@ async def tables_of(stores: Stores) -> dict[str, list[TextRow]]:
 
 
 class RandomChanges:
-    """Calls of the stores, in an order that a seed decides. ``one_change`` makes one call; its name is returned."""
+    """Calls of the stores, in an order that a seed decides. ``change_something`` makes one call; its name is returned. ``after``: the
+    number after which ids are given, where another one has changed the same tables before."""
 
-    def __init__(self, stores: Stores, seed: int) -> None:
+    def __init__(self, stores: Stores, seed: int, *, after: int = 0) -> None:
         self.stores = stores
         self._chance = random.Random(seed)
-        self._n = 0
+        self._n = after
         self._heads: dict[str, TaskHead] = {}
         self._dead: list[str] = []
         self._fence: ShardFence | None = None
@@ -497,6 +498,9 @@ class RandomChanges:
         found = replace(found, name=secret_of(found.id))
         state = self._chance.choice((WorkspaceState.ACTIVE, WorkspaceState.SUSPENDED))
         await self.stores.access.put_workspace(self._origin(), replace(found, state=state))
+        ended = a_workspace(f"ended-{self._n}", changed_at=self._now)
+        await self.stores.access.create_workspace(self._origin(), ended)
+        await self.stores.access.put_workspace(self._origin(), replace(ended, state=WorkspaceState.DELETED))
 
     async def bind(self) -> None:
         subject = self._chance.choice(("user:a", "user:b"))
