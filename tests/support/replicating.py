@@ -101,8 +101,8 @@ async def tables_of(stores: Stores) -> dict[str, list[TextRow]]:
 
 
 class RandomChanges:
-    """Calls of the stores, in an order that a seed decides. ``change_something`` makes one call; its name is returned. ``after``: the
-    number after which ids are given, where another one has changed the same tables before."""
+    """Calls of the stores, in an order that a seed decides. ``change_something`` makes one call; its name is returned.
+    ``after``: the number after which ids are given, where another one has changed the same tables before."""
 
     def __init__(self, stores: Stores, seed: int, *, after: int = 0) -> None:
         self.stores = stores
