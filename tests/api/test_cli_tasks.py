@@ -47,6 +47,23 @@ async def test_a_task_is_submitted_explained_and_followed(tasks: TaskApi) -> Non
     assert "There is no task" in await _run(tasks, "tasks", "explain", "task_nobody", code=1)
 
 
+async def test_children_are_submitted_with_their_parents_lease_or_without(tasks: TaskApi) -> None:
+    await tasks.agent("a1")
+    parent = await tasks.submit(target_agent="a1")
+    lease = await tasks.claim_one("a1")
+    words = ("tasks", "submit", "part", "--capabilities", "none", "--parent", parent)
+    plain = (await _run(tasks, *words)).strip()
+    held = ("--lease-token", lease["lease_token"], "--key", "k")
+    ids = {(await _run(tasks, *words, *held)).strip() for _ in range(2)}
+    assert len(ids) == 1, "a repeat under its key is no second child"
+    for child in (plain, *ids):
+        assert json.loads(await _run(tasks, "tasks", "show", child))["parent_task_id"] == parent
+        assert await _run(tasks, "tasks", "get", child) == await _run(tasks, "tasks", "show", child)
+    assert "--parent" in await _run(tasks, *words[:5], *held, code=2)
+    await tasks.complete(lease)
+    assert "do not hold the lease" in await _run(tasks, *words, "--lease-token", lease["lease_token"], code=1)
+
+
 async def test_the_exit_code_of_a_wait_says_how_the_task_ended(tasks: TaskApi) -> None:
     await tasks.agent("a1")
     waiting = asyncio.create_task(_run(tasks, "tasks", "submit", "build", "--wait"))
