@@ -27,7 +27,6 @@ def described(agent: Agent, task: Task, children: Sequence[Task]) -> dict[str, A
         given["question"] = _answered(task.question)
     if task.parked is not None:
         given["children"] = [child_outcome(child) for child in children]
-        given["parked"] = {"attempt": task.parked.attempt}
     return given
 
 

@@ -42,7 +42,7 @@ def wait_in(answer: Any) -> AgentWait | None:
     """What the attempt waits for; None if the answer is a result or an error.
 
     Raises: `InvalidRequest` if it can neither be asked nor be waited for."""
-    if not isinstance(answer, Mapping) or not _speaks(answer) or not answer.keys() & _READERS.keys():
+    if not isinstance(answer, Mapping) or not _is_of_version_2(answer) or not answer.keys() & _READERS.keys():
         return None
     names = answer.keys() - {"contract"}
     if len(names) > 1:
@@ -73,7 +73,7 @@ def child_outcome(task: Task) -> dict[str, Any]:
     return outcome | ({"left_out": [body.value for body in task.left_out]} if task.left_out else {})
 
 
-def _speaks(answer: Mapping[str, Any]) -> bool:
+def _is_of_version_2(answer: Mapping[str, Any]) -> bool:
     return type(answer.get("contract")) is int and answer["contract"] == CONTRACT
 
 
