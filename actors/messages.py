@@ -99,7 +99,8 @@ class ExtendRequest:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskRequest:
-    """Gives a lease back with a question to people. ``progress`` has the checkpoint from which the next attempt goes on."""
+    """Gives a lease back with a question to people. ``progress`` has the checkpoint from which the next attempt goes on.
+    ``cost_nanos``: what the attempt has cost, in nano-dollars, if its holder says so."""
 
     workspace: str
     principal: str
@@ -108,6 +109,7 @@ class AskRequest:
     agent_id: str
     question: Question
     progress: Progress | None = None
+    cost_nanos: int | None = None
     cause: str = ""
 
 

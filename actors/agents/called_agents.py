@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence, Set
 from typing import Any
 
+from actors.agents.leased_tasks import LeasedTasks
 from actors.agents.pull_calls import ENDED_KINDS
-from actors.agents.task_outcomes import CANCELLED, failed, malformed, unsent
+from actors.agents.task_outcomes import CANCELLED, Outcome, failed, malformed, unsent
 from actors.agents.task_reports import RETRY_S, AskShard, TaskReports
 from actors.messages import ClaimAnswer, HeartbeatRequest, ReleaseRequest, undelivered
 from cluster.domain.agents import claim_events as events
@@ -33,20 +33,20 @@ from cluster.domain.base.errors import (
 )
 from cluster.domain.base.log import HOST_PRINCIPAL, LogRow
 from cluster.domain.scheduling.requests import ClaimRequest
+from cluster.domain.tasks.agent_waits import AgentWait
 from cluster.domain.tasks.progress import Progress
-from cluster.domain.tasks.task import Task, TaskDetail, TaskStatus
+from cluster.domain.tasks.task import Task, TaskDetail
 from cluster.log.agent_directory import AgentDirectory, Key
 from cluster.ports.clock import Clock
 from cluster.ports.tasks import TaskStore
-from cluster.process.group_commit import GroupCommit
 from cluster.process.loops import Loops, OnFatal, ended
 from cluster.process.traces import traced
 
 _logger = logging.getLogger(__name__)
 
-#: Gives a task to an agent and returns the fields of its report (`outcome_of`); raises PeerError, of which AgentNotCalled costs
-#: the task nothing, and InvalidRequest if the answer cannot be stored.
-GiveTask = Callable[[Agent, Task], Awaitable[dict[str, Any]]]
+#: Gives a task to an agent, with the children that it has waited for, and returns what becomes of the attempt (`outcome_of`);
+#: raises PeerError, of which AgentNotCalled costs the task nothing, and InvalidRequest if the answer cannot be stored.
+GiveTask = Callable[[Agent, Task, Sequence[Task]], Awaitable[Outcome]]
 
 
 class PushTasks:
@@ -77,8 +77,7 @@ class PushTasks:
         #: The host's copy of the registry; the host has applied rows to it before `apply` sees them.
         self._directory = directory
         self._tasks = tasks
-        #: Reads of leased tasks by (workspace, id). Many leases come at once, and one query reads the tasks of all.
-        self._reads: GroupCommit[tuple[str, str], tuple[Task | None, str]] = GroupCommit(self._read)
+        self._leases = LeasedTasks(tasks, clock)
         self._clock = clock
         self._shard = shard
         self._reports = TaskReports(shard, clock)
@@ -310,29 +309,20 @@ class PushTasks:
 
     async def _leased(self, agent: Agent, task_id: str) -> Task | None:
         """The task, or None if its lease is over already."""
-        while True:
-            try:
-                task, cause = await self._reads.put((agent.workspace, task_id))
-            except TryLater:
-                await self._clock.sleep(RETRY_S)
-                continue
-            if cause:
-                self._causes[task_id] = cause
-            held = task is not None and task.status is TaskStatus.RUNNING and task.assigned_agent == agent.agent_id
-            return task if held else None
-
-    async def _read(self, keys: Sequence[tuple[str, str]]) -> Sequence[tuple[Task | None, str]]:
-        """For each (workspace, task id) the task and what led to its submit."""
-        ids: dict[str, list[str]] = defaultdict(list)
-        for workspace, task_id in keys:
-            ids[workspace].append(task_id)
-        found = {workspace: await self._tasks.get_many(workspace, some) for workspace, some in ids.items()}
-        causes = await self._tasks.submit_causes([task_id for _, task_id in keys])
-        return [(found[workspace].get(task_id), causes.get(task_id, "")) for workspace, task_id in keys]
+        task, cause = await self._leases.held(agent, task_id)
+        if cause:
+            self._causes[task_id] = cause
+        return task
 
     async def _give_it(self, agent: Agent, task: Task) -> None:
+        children = await self._leases.waited_for(task)
         try:
-            outcome = await self._give(agent, task)
+            outcome = await self._give(agent, task, children)
+            if isinstance(outcome, AgentWait):
+                if outcome.children:
+                    await self._leases.check_children(task, outcome.children)
+                await self._reports.wait(agent, task, self._causes.get(task.id, ""), outcome)
+                return
         except AgentNotCalled as refused:
             await self._return_unsent(agent, task, refused)
             return

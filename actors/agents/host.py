@@ -17,10 +17,11 @@ from typing import Any
 
 from actors.agents.bounded_calls import AskAgent, BoundedCalls, MayLeave
 from actors.agents.called_agents import PushTasks
+from actors.agents.given_tasks import described
 from actors.agents.membership import RENEW_S, STAND_S, LiveHosts, Membership, NeighbourWatch
 from actors.agents.outputs import TaskOutputs
 from actors.agents.pull_calls import ENDED_KINDS, PullCalls
-from actors.agents.task_outcomes import outcome_of
+from actors.agents.task_outcomes import Outcome, outcome_of
 from actors.messages import AgentCall, AgentReply
 from actors.roles import Role
 from cluster.domain.agents.agent import Agent, TransportKind
@@ -335,8 +336,8 @@ class AgentHost:
             estimated=reply.estimated,
         )
 
-    async def _give(self, agent: Agent, task: Task) -> dict[str, Any]:
-        """Gives an ordinary task to an agent and returns the fields of its report. The key names the attempt, so an agent that
+    async def _give(self, agent: Agent, task: Task, children: Sequence[Task]) -> Outcome:
+        """Gives an ordinary task to an agent and returns what becomes of the attempt. The key names the attempt, so an agent that
         gets it again can tell.
 
         Raises: `AgentNotCalled` if the agent may not be called now; another `PeerError` if the call brought no answer;
@@ -350,20 +351,11 @@ class AgentHost:
             ask = replace(ask, tries=task.rules.retries.calls)
         if agent.chats:
             return await self._chat(agent, ask, task)
-        described = {
-            "id": task.id,
-            "task_type": task.task_type,
-            "payload": task.payload,
-            "metadata": dict(task.metadata),
-            "attempt": task.attempt,
-        }
-        if task.progress is not None and task.progress.checkpoint is not None:
-            described["checkpoint"] = task.progress.checkpoint
         report = functools.partial(self._push.report_progress, agent, task)
-        reply = await self.bounds.call(agent, replace(ask, task=described, report=report))
+        reply = await self.bounds.call(agent, replace(ask, task=described(agent, task, children), report=report))
         return await in_thread_if_large(len(reply.text), _work_outcome, agent.agent_id, reply.text)
 
-    async def _chat(self, agent: Agent, ask: Ask, task: Task) -> dict[str, Any]:
+    async def _chat(self, agent: Agent, ask: Ask, task: Task) -> Outcome:
         try:
             chat = chat_of(task.payload)
         except NotAChat as error:
@@ -386,13 +378,13 @@ class AgentHost:
             raise AgentMalformed(f"Agent {agent.agent_id}: {error} {reply.complaint}".rstrip()) from None
 
 
-def _work_outcome(agent_id: str, text: str) -> dict[str, Any]:
+def _work_outcome(agent_id: str, text: str) -> Outcome:
     with judged():
         answer = parse_json(text, f"The answer of agent {agent_id}")
     return outcome_of(answer)
 
 
-def _chat_outcome(chat: Chat, reply: Reply) -> dict[str, Any]:
+def _chat_outcome(chat: Chat, reply: Reply) -> Outcome:
     usage = {"input_tokens": reply.input_tokens, "output_tokens": reply.output_tokens, "estimated": reply.estimated}
     why = {"finish_reason": reply.finish_reason} if reply.finish_reason else {}
     return outcome_of({"result": {**answer_of(chat, reply.text), **why, "usage": usage}})

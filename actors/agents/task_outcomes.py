@@ -15,6 +15,7 @@ from cluster.domain.base.errors import (
 )
 from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_text, shown_text, write_json
 from cluster.domain.base.names import is_visible
+from cluster.domain.tasks.agent_waits import AgentWait, wait_in
 from cluster.domain.tasks.retries import ErrorClass
 
 #: What to report of a task that was cancelled.
@@ -23,10 +24,18 @@ CANCELLED: Mapping[str, Any] = {"error": "cancelled", "requeue": False}
 _OF_ERRORS = frozenset({"error", "requeue"})
 
 
-def outcome_of(answer: Any) -> dict[str, Any]:
-    """The fields of the report of an answer. An error in which nothing can be read does not count.
+#: The fields of a report, or what the attempt waits for without one.
+Outcome = dict[str, Any] | AgentWait
 
-    Raises: `InvalidRequest` if it cannot be stored, or holds nothing but an error that does not count."""
+
+def outcome_of(answer: Any) -> Outcome:
+    """What an answer means. An error in which nothing can be read does not count.
+
+    Raises: `InvalidRequest` if it cannot be stored, or holds nothing but an error that does not count, or asks for what cannot
+    be asked or waited for."""
+    wait = wait_in(answer)
+    if wait is not None:
+        return wait
     if isinstance(answer, dict) and isinstance(answer.get("error"), str) and is_visible(answer["error"]):
         error = answer["error"][:MAX_ERROR_CHARS]
         check_text(error, "The error that it answered")

@@ -6,10 +6,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from actors.messages import ExtendRequest, ReportRequest
+from actors.messages import AskRequest, ExtendRequest, ParkRequest, ReportRequest
 from cluster.domain.agents.agent import Agent
-from cluster.domain.base.errors import CallerError, ControlPlaneError
+from cluster.domain.base.errors import CallerError, Conflict, ControlPlaneError
 from cluster.domain.base.log import HOST_PRINCIPAL
+from cluster.domain.tasks.agent_waits import AgentWait
 from cluster.domain.tasks.progress import Progress
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import Task
@@ -70,6 +71,29 @@ class TaskReports:
             return False
         return True
 
+    async def wait(self, agent: Agent, task: Task, cause: str, wait: AgentWait) -> None:
+        """Ends an attempt with a question, or until children have ended. Who has lost the lease waits for nothing.
+
+        Raises: `InvalidRequest` if the shard cannot store it."""
+        names: dict[str, Any] = {
+            "workspace": agent.workspace,
+            "principal": HOST_PRINCIPAL,
+            "task_id": task.id,
+            "attempt": task.attempt,
+            "agent_id": agent.agent_id,
+            "progress": wait.progress,
+            "cause": cause,
+        }
+        request: AskRequest | ParkRequest
+        if wait.question is not None:
+            request = AskRequest(question=wait.question, **names)
+        else:
+            request = ParkRequest(children=wait.children, **names)
+        try:
+            await self._until_taken(request)
+        except Conflict as refused:
+            _logger.info("task %s does not wait: %s", task.id, refused)
+
     async def report_progress(self, agent: Agent, task: Task, progress: Progress) -> None:
         """Stores what an agent reports of an attempt, and renews its lease. Raises: `Conflict` if the attempt is over."""
         extension = ExtendRequest(
@@ -81,7 +105,7 @@ class TaskReports:
         )
         await self._until_taken(extension)
 
-    async def _until_taken(self, request: ReportRequest | ExtendRequest) -> None:
+    async def _until_taken(self, request: ReportRequest | ExtendRequest | AskRequest | ParkRequest) -> None:
         while True:
             try:
                 await self._shard(request)

@@ -250,8 +250,7 @@ def _wait(
     state: ShardState, request: AskRequest | ParkRequest, considered: Considered, occasion: Occasion
 ) -> Done | None:
     """The answer to whoever asks or parks; None if it has to wait until the checkpoint is durable too, which comes first."""
-    cost_nanos = request.cost_nanos if isinstance(request, ParkRequest) else None
-    done = Done(head=state.core.carry_out(*considered, occasion.now, cost_nanos))
+    done = Done(head=state.core.carry_out(*considered, occasion.now, request.cost_nanos))
     if request.progress is None or considered[1].decision is None:
         return done
     report = ProgressReport(

@@ -33,7 +33,8 @@ from cluster.agent_transports.failures import (
 )
 from cluster.agent_transports.hiding import HiddenPieces, hidden, hidden_bytes
 from cluster.agent_transports.pieces import Pieces
-from cluster.agent_transports.wire_formats import FORMATS, WireFormat, is_stream, sse_events
+from cluster.agent_transports.server_events import is_stream, sse_events
+from cluster.agent_transports.wire_formats import FORMATS, WireFormat
 from cluster.domain.agents.credential_use import CredentialUse, Sending
 from cluster.domain.base.errors import AgentFailed, AgentRefused, AgentTimeout, AgentUnavailable, PeerError
 from cluster.domain.base.json_values import parse_json
@@ -204,7 +205,7 @@ class HttpTransports:
             url, body, headers = wire.request(ask, max(0.0, deadline - self._clock()), without)
             sent = tuple(name for name in wire.optional if name in body)
             try:
-                answer, secrets = await self._post(ask, url, body, headers, is_streamed="stream" in sent)
+                answer, secrets = await self._post(ask, url, body, headers, wire.piece if "stream" in sent else None)
                 size = len(answer.content)
                 if 200 <= answer.status < 300:
                     self._refused.remember(ask, unknown)
@@ -279,23 +280,23 @@ class HttpTransports:
         url: str,
         body: Mapping[str, Any],
         headers: Mapping[str, str],
-        *,
-        is_streamed: bool,
+        piece: Callable[[Any], Any] | None,
     ) -> tuple[HttpAnswer, tuple[str, ...]]:
-        """The answer, and the secrets that it is without. A secret that is not known yet is followed by the one before."""
+        """The answer, and the secrets that it is without. A secret that is not known yet is followed by the one before.
+        ``piece``: of a stream's events, for those who follow it."""
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         given = {"content-type": "application/json", **headers}
         if ask.credential is None:
-            received = Pieces(ask.told).feed if ask.told is not None and is_streamed else None
+            received = None if ask.told is None or piece is None else Pieces(ask.told, piece).feed
             known = given | dict(self._headers(ask.endpoint))
             return await self._sent(self._calls, ask, url, known, content, received), ()
         proofs = await self._proofs(ask.credential)
         secrets = told_by(proofs)
-        pieces = HiddenPieces(ask.told, secrets) if ask.told is not None and is_streamed else None
+        pieces = None if ask.told is None or piece is None else HiddenPieces(ask.told, secrets)
         for proof in proofs:
             proven = given | proof.headers("POST", url, content, given, self._now())
             pool = await self._pool_of(proof, self._calls)
-            received = None if pieces is None else Pieces(pieces.take).feed
+            received = None if pieces is None or piece is None else Pieces(pieces.take, piece).feed
             answer = await self._sent(pool, ask, url, proven, content, received)
             if answer.status != UNAUTHENTICATED or proof is proofs[-1]:
                 break

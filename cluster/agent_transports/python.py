@@ -8,9 +8,12 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from aragora_worker.asking import Asks
+from aragora_worker.children import Parks
 from cluster.agent_transports.python_agent import InClusterAgent, Question, TaskWorker, WorkTask
 from cluster.domain.base.errors import AgentMalformed, AgentTimeout, AgentUnavailable, EndpointForbidden
 from cluster.domain.base.json_values import check_size, shown_error, write_any_json
+from cluster.domain.tasks.agent_waits import CONTRACT
 from cluster.domain.tasks.progress import Progress
 from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, counted, judged, number
 from cluster.process.large import in_thread_if_large, rough_size
@@ -100,16 +103,22 @@ def _reply(ask: Ask, text: str, tokens_in: int | None, tokens_out: int | None) -
 async def _work(agent: Any, ask: Ask) -> Reply:
     if not isinstance(agent, TaskWorker) or ask.task is None:
         raise AgentUnavailable(f"Agent {ask.agent_id} has no work method, so it takes no tasks.")
-    result = await agent.work(WorkTask(ask.task, ask.report or _nobody_stores))
+    answer: dict[str, Any]
+    try:
+        answer = {"result": await agent.work(WorkTask(ask.task, ask.report or _nobody_stores))}
+    except Asks as asks:
+        answer = {"contract": CONTRACT, "ask": asks.ask}
+    except Parks as parks:
+        answer = {"contract": CONTRACT, "park": parks.park}
     with judged():
-        return await in_thread_if_large(rough_size(result), _reply_with, result)
+        return await in_thread_if_large(rough_size(answer), _reply_with, answer)
 
 
 async def _nobody_stores(progress: Progress) -> None:
     """For an asker that keeps no progress."""
 
 
-def _reply_with(result: Any) -> Reply:
-    text = write_any_json({"result": result}, THE_ANSWER)
+def _reply_with(answer: Any) -> Reply:
+    text = write_any_json(answer, THE_ANSWER)
     check_size(text, THE_ANSWER)
     return Reply(text=text)

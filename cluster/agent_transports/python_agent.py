@@ -8,16 +8,19 @@ Register it with ``{"agent_id": "echo", "import_path": "my_agents:Echo", "max_co
 above it) must be named in ARAGORA_AGENT_MODULES and be installed where the control plane runs. The class is
 instantiated once per process with ``options["arguments"]`` as keyword arguments. ``answer`` is cancelled when the
 question's time is over; whatever it raises makes the agent abstain. A class that also has ``work`` takes ordinary
-tasks: it gets the task and answers its result, and may ``await task.progress(...)`` meanwhile. Instances live in the agent
-hosts' processes, so ``answer`` and ``work`` must not block.
+tasks: it gets the task and answers its result, and may ``await task.progress(...)`` meanwhile, ask people or wait for children.
+Instances live in the agent hosts' processes, so ``answer`` and ``work`` must not block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
+from aragora_worker.asking import Answer as AnsweredQuestion
+from aragora_worker.asking import Asks, answer_of, question_of
+from aragora_worker.children import ChildOutcome, Parks, outcomes_in, park_of
 from cluster.domain.tasks.progress import Progress, checked_progress
 
 
@@ -62,6 +65,41 @@ class WorkTask(dict[str, Any]):
     def checkpoint(self) -> Any:
         """What an earlier attempt left to go on from; None if none did."""
         return self.get("checkpoint")
+
+    @property
+    def answer(self) -> AnsweredQuestion | None:
+        """The answer to the question that an earlier attempt asked last; None if none did."""
+        return answer_of(self)
+
+    @property
+    def children(self) -> Sequence[ChildOutcome] | None:
+        """How the children have ended that an earlier attempt waited for last; None if none did."""
+        return outcomes_in(self)
+
+    def ask(
+        self,
+        question: str,
+        *,
+        schema: Mapping[str, Any] | None = None,
+        answerers: Sequence[str] = (),
+        time_limit_s: float | None = None,
+        default: Sequence[Any] = (),
+        checkpoint: Any = None,
+    ) -> NoReturn:
+        """Asks people, and ends this attempt: the task comes again when it is answered, with ``answer`` and ``checkpoint``.
+        ``schema``: the JSON Schema of the answer. ``answerers``: who may answer; without any, whoever may write tasks.
+        ``default``: a list with the answer that applies when ``time_limit_s`` is over. Costs no retry.
+
+        Raises: `InvalidRequest` if a value cannot be stored; else `Asks`, which ``work`` has to let through."""
+        raise Asks(question_of(question, schema, answerers, time_limit_s, default, checkpoint))
+
+    def park(self, children: Sequence[str], *, checkpoint: Any = None) -> NoReturn:
+        """Waits for children, and ends this attempt: the task comes again when they all have ended, with ``children`` (their
+        outcomes, in this order) and ``checkpoint``. They are ids of tasks that were submitted with this one as their
+        ``parent_task_id``. Costs no retry.
+
+        Raises: `InvalidRequest` if a value cannot be stored; else `Parks`, which ``work`` has to let through."""
+        raise Parks(park_of(children, checkpoint))
 
     async def progress(
         self, *, percent: float | None = None, message: str | None = None, checkpoint: Any = None

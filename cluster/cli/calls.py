@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -24,13 +24,22 @@ def call(method: str, path: str, body: Any = None, **params: Any) -> Any:
 
     Raises: `BadParameter` for a path with a part that would lead to another path: `.` and `..` are steps in a URL.
     """
+    return _called(method, path, body, params, None)
+
+
+def post_under(key: str | None, path: str, body: Any) -> Any:
+    """A POST under an idempotency key, and its answer. Raises: as `call`."""
+    return _called("POST", path, body, {}, key)
+
+
+def _called(method: str, path: str, body: Any, params: Mapping[str, Any], key: str | None) -> Any:
     odd = next((part for part in path.split("/")[2:] if part in ("", ".", "..")), None)
     if odd is not None:
         raise typer.BadParameter(f'"{odd}" is not an id; name the task, agent or deliberation.')
 
     async def work() -> Any:
         async with client(settings()) as api:
-            return await api.request(method, path, body, params=params)
+            return await api.request(method, path, body, params=params, idempotency_key=key)
 
     return asyncio.run(work())
 

@@ -38,6 +38,11 @@ def total_words(found: Mapping[str, Any]) -> str:
     return str(found["total"]) if found.get("total_exact", True) else f"about {found['total']}"
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things, such as ``1 attempt`` and ``2 attempts``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def utc(at: float | None) -> str:
     """A time (epoch seconds) for a cell, to the second; a dash if there is none."""
     return "-" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 
-from cluster.domain.base.errors import Conflict
+from cluster.domain.base.errors import Conflict, InvalidRequest
 from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.base.log import LOCAL_ADMIN, Origin
 from cluster.domain.base.names import check_key
@@ -38,10 +38,13 @@ async def idempotency_key(
 ) -> str | None:
     """The header's value, as it is stored for the caller.
 
-    Raises: `InvalidRequest` if it is not 1 to 255 printable characters, or is blank.
+    Raises: `InvalidRequest` if it is not 1 to 255 printable characters, or is blank, or if there are two: whoever repeats the
+    call, or hands it on, may choose the other one.
     """
     if idempotency_key is None:
         return None
+    if len(request.headers.getlist("idempotency-key")) > 1:
+        raise InvalidRequest("Send one Idempotency-Key; this call has several.", "invalid_idempotency_key")
     return key_of((await principal_of(request)).id, check_key(idempotency_key, "Idempotency-Key"))
 
 

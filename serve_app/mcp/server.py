@@ -21,6 +21,7 @@ from mcp_types import (
     PaginatedRequestParams,
     ReadResourceRequestParams,
     ReadResourceResult,
+    Resource,
     ResourceTemplate,
     TextContent,
     TextResourceContents,
@@ -39,6 +40,9 @@ from serve_app.mcp.schemas import whole
 from serve_app.mcp.tools import TOOLS, OurTool, deliberation_path
 
 _JSON: Final = "application/json"
+#: Deliberations of one page of the list, and characters of a question in it.
+_PAGE: Final = 50
+_TITLE: Final = 100
 _INSTRUCTIONS: Final = (
     "This is a control plane for AI agents. Put a question to several agents with deliberate, or give work to one with "
     "submit_task. Both return an id: follow it with task_status, and get the outcome with task_result. If a task does not run, "
@@ -90,7 +94,8 @@ def make_server(app: ASGIApp) -> Server[Any]:
         return _result(outcome)
 
     async def list_resources(context: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
-        return ListResourcesResult(resources=[])
+        """Raises: `MCPError` if they cannot be read."""
+        return await _page(app, _request(context), None if params is None else params.cursor)
 
     async def list_templates(context: Context, params: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
         return ListResourceTemplatesResult(resource_templates=_TEMPLATES)
@@ -101,9 +106,7 @@ def make_server(app: ASGIApp) -> Server[Any]:
         try:
             text = await Routes(app, request).text("GET", _resource_path(uri))
         except Exception as error:  # noqa: BLE001 - it becomes the tool's answer, as of any route
-            status, answer = _error(request, error)
-            code = INTERNAL_ERROR if status >= 500 else INVALID_PARAMS
-            raise MCPError(code, str(answer["error"]), {name: answer[name] for name in ("code", "trace_id")}) from None
+            raise _protocol_error(request, error) from None
         return ReadResourceResult(contents=[TextResourceContents(uri=params.uri, mime_type=_JSON, text=text)])
 
     server: Server[Any] = Server(
@@ -121,6 +124,34 @@ def make_server(app: ASGIApp) -> Server[Any]:
     # It makes spans for OpenTelemetry. Calls are observed where those of the API are.
     server.middleware.clear()
     return server
+
+
+async def _page(app: ASGIApp, request: Request, cursor: str | None) -> ListResourcesResult:
+    """A page of the deliberations, newest first; none for whoever may not read them.
+
+    Raises: `MCPError` if they cannot be read."""
+    query = {"limit": _PAGE} | ({} if cursor is None else {"cursor": cursor})
+    try:
+        page = await Routes(app, request).get("/deliberations", query)
+    except Exception as error:  # noqa: BLE001 - it becomes the answer, as of any route
+        if isinstance(error, Refused) and error.status == 403:
+            return ListResourcesResult(resources=[])
+        raise _protocol_error(request, error) from None
+    return ListResourcesResult(
+        resources=[_listed(record) for record in page["deliberations"]], next_cursor=page["next_cursor"]
+    )
+
+
+def _listed(record: Mapping[str, Any]) -> Resource:
+    """A deliberation in the list. Its question is there for whoever may read it."""
+    question = record.get("question")
+    return Resource(
+        uri=_DELIBERATIONS + record["request_id"],
+        name=record["request_id"],
+        title=shown_text(question, _TITLE) if isinstance(question, str) else None,
+        description=f"A deliberation: {record['status']}.",
+        mime_type=_JSON,
+    )
 
 
 def _declared(tool: OurTool) -> Tool:
@@ -161,6 +192,12 @@ def _error(request: Request, error: Exception) -> tuple[int, Mapping[str, Any]]:
     response = response_to(request, error)
     answer: dict[str, Any] = json.loads(bytes(response.body))
     return response.status_code, answer
+
+
+def _protocol_error(request: Request, error: Exception) -> MCPError:
+    status, answer = _error(request, error)
+    code = INTERNAL_ERROR if status >= 500 else INVALID_PARAMS
+    return MCPError(code, str(answer["error"]), {name: answer[name] for name in ("code", "trace_id")})
 
 
 def _result(value: Mapping[str, Any] | str, *, is_error: bool = False) -> CallToolResult:

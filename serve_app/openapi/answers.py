@@ -101,6 +101,7 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
     ("GET", "/tasks/{task_id}/chunks"): {200: ref("ChunkPage")},
     ("GET", "/tasks/{task_id}/chunks/stream"): {200: ref("ChunkPage")},
     ("GET", "/tasks/{task_id}/explain"): {200: ref("Explanation")},
+    ("POST", "/tasks/{task_id}/children"): {201: fields(task_ids=listed(ID), total=COUNT)},
     ("POST", "/tasks/{task_id}/park"): {200: fields(parked=YES_OR_NO, attempt=COUNT)},
     # questions
     ("GET", "/questions"): {

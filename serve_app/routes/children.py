@@ -15,6 +15,7 @@ from cluster.domain.base.compact import evolve
 from cluster.domain.base.errors import Conflict, InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import Origin
+from cluster.domain.tasks.agent_waits import child_outcome
 from cluster.domain.tasks.children import check_children, depth_below
 from cluster.domain.tasks.progress import checked_progress
 from cluster.domain.tasks.task import LeaseToken, NewTask, Task
@@ -24,7 +25,7 @@ from serve_app.auth.agent_identity import acting_agent
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency
-from serve_app.schemas.children import Park, ParkInReport, child_wire
+from serve_app.schemas.children import Park, ParkInReport
 from serve_app.schemas.tasks import Report
 
 router = GuardedRouter(tags=["tasks"])
@@ -101,7 +102,7 @@ async def outcomes_of(gate: Gateway, workspace: str, tasks: Sequence[Task]) -> d
         return {}
     found = await gate.tasks.outcomes(workspace, ids)
     return {
-        task.id: [child_wire(found[child]) for child in task.parked.children if child in found]
+        task.id: [child_outcome(found[child]) for child in task.parked.children if child in found]
         for task in tasks
         if task.parked is not None
     }

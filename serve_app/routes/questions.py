@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import Request
 
 from actors.messages import AnswerRequest, AskRequest
+from aragora_worker.base.money import nanos_of
 from cluster.domain.access.permissions import Permission
 from cluster.domain.base.errors import Conflict, Forbidden
 from cluster.domain.base.ids import check_id
@@ -24,6 +25,7 @@ from serve_app.http.idempotency import Idempotency
 from serve_app.http.paging import Cursor, Limit, decode_cursor, next_cursor, total_wire
 from serve_app.routes.task_reads import known_task
 from serve_app.schemas.questions import VERDICTS, AnswerQuestion, Ask, AskInReport, question_wire
+from serve_app.schemas.tasks import Report
 
 router = GuardedRouter(tags=["questions"])
 
@@ -55,14 +57,14 @@ async def ask(request: Request, task_id: str, body: Ask, asker: Asker, key: Idem
     """Gives a lease back with a question to people. The task waits without lease, run time and spent retry; when it is answered
     it can be claimed again, with ``question`` and ``checkpoint`` in the claim. A repeat changes nothing. 400
     (`InvalidRequest`) if the question cannot be asked, 409 (`Conflict`, ``lease_lost``) if the caller does not hold the lease."""
-    return {"asked": True, "attempt": await asked_in(request, asker, task_id, body.lease_token, body)}
+    return {"asked": True, "attempt": await asked_in(request, asker, task_id, body, body)}
 
 
-async def asked_in(request: Request, asker: Origin, task_id: str, lease_token: str | None, body: AskInReport) -> int:
-    """Asks for the holder of a lease, and returns its attempt.
+async def asked_in(request: Request, asker: Origin, task_id: str, report: Ask | Report, body: AskInReport) -> int:
+    """Asks for the holder of a lease, and returns its attempt. ``report`` has the lease's token, and the costs.
 
     Raises: `InvalidRequest` if the question cannot be asked, `Conflict` if the lease is lost or another task's."""
-    token = LeaseToken.decode(lease_token)
+    token = LeaseToken.decode(report.lease_token)
     if token.task_id != check_id(task_id, "task_id"):
         raise Conflict("lease_token belongs to another task.", "lease_lost")
     acting_agent(request, token.agent_id)
@@ -75,6 +77,7 @@ async def asked_in(request: Request, asker: Origin, task_id: str, lease_token: s
         agent_id=token.agent_id,
         question=body.to_domain(),
         progress=checked_progress(checkpoint=body.checkpoint),
+        cost_nanos=None if report.cost_usd is None else nanos_of(report.cost_usd, "cost_usd"),
         cause=asker.cause,
     )
     with gate.attended.of([(asker.workspace, token.agent_id)]):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -210,20 +211,30 @@ async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: I
     batch. 400 (`InvalidRequest`) if a task is not valid, 403 (`PolicyDenied`, `BudgetExhausted`) if a policy or a budget
     refuses one, 409 (`Conflict`) if the key was used with another body."""
     gate = gateway(request)
+    return await submit_batch(gate, asker, batch_of(gate, asker, body.tasks, key))
+
+
+def batch_of(gate: Gateway, asker: Origin, bodies: Sequence[CreateTask], key: str | None) -> list[SubmitItem]:
+    """The tasks of one call, with a key each if the call has one. Raises: `InvalidRequest` if one is not valid."""
     now = gate.clock.now()
     # Tasks with one creation time are ordered by their ids, so the ids are sorted.
-    ids = sorted(gate.new_id("task") for _ in body.tasks)
-    tasks = [new_task(gate, task_id, item, asker, now) for task_id, item in zip(ids, body.tasks, strict=True)]
-    tasks = await below_their_parents(gate, asker, tasks)
-    digest = body_digest({"tasks": [item.for_digest() for item in body.tasks]}) if key else b""
+    ids = sorted(gate.new_id("task") for _ in bodies)
+    digest = body_digest({"tasks": [body.for_digest() for body in bodies]}) if key else b""
     items = []
-    for index, task in enumerate(tasks):
+    for index, (task_id, body) in enumerate(zip(ids, bodies, strict=True)):
         idem = IdempotencyKey(route="tasks/batch", key=f"{key}#{index}", body_digest=digest) if key else None
-        items.append(SubmitItem(task=task, idempotency=idem))
+        items.append(SubmitItem(task=new_task(gate, task_id, body, asker, now), idempotency=idem))
+    return items
+
+
+async def submit_batch(gate: Gateway, asker: Origin, items: Sequence[SubmitItem]) -> dict[str, Any]:
+    """Submits them, all or none if they have keys, and returns the answer. Raises: what `create_tasks` says."""
+    tasks = await below_their_parents(gate, asker, [item.task for item in items])
+    items = [replace(item, task=task) for item, task in zip(items, tasks, strict=True)]
     await _check_dependencies(gate, asker, tasks)
     await check_budgets(gate, asker, items)
     governed = await under_policies(gate, asker, items)
-    if key is None:
+    if items[0].idempotency is None:
         outcomes: Sequence[Any] = await gate.submits.put_many(governed)
     else:
         outcomes = await gate.tasks.submit(governed, all_or_none=True)
@@ -407,7 +418,7 @@ async def _report_one(request: Request, asker: Origin, body: Report) -> None:
     if isinstance(body, RefusedReport):
         raise InvalidRequest(body.refusal, body.code)
     if body.ask is not None:
-        await asked_in(request, asker, body.task_id, body.lease_token, body.ask)
+        await asked_in(request, asker, body.task_id, body, body.ask)
         return
     if body.park is not None:
         await parked_in(request, asker, body.task_id, body, body.park)

@@ -8,7 +8,6 @@ from pydantic import Field, field_validator
 
 from cluster.domain.base.ids import check_id
 from cluster.domain.tasks.children import MAX_CHILDREN, Parked
-from cluster.domain.tasks.task import Task
 from serve_app.schemas.fields import ExactBody, Money, Text
 
 
@@ -35,17 +34,3 @@ class Park(ParkInReport):
 def parked_wire(parked: Parked) -> dict[str, Any]:
     """What a task waits for, or has waited for last."""
     return {"attempt": parked.attempt, "parked_at": parked.at, "children": list(parked.children)}
-
-
-def child_wire(task: Task) -> dict[str, Any]:
-    """How a child has ended, for its parent's next attempt."""
-    wire = {
-        "task_id": task.id,
-        "task_type": task.task_type,
-        "status": task.status.value,
-        "status_detail": task.status_detail.value,
-        "result": task.result,
-        "error": task.error,
-    }
-    # A claim has room for so many results; the others are read one by one.
-    return wire | ({"left_out": [body.value for body in task.left_out]} if task.left_out else {})

@@ -15,7 +15,7 @@ from cluster.domain.tasks.question_checks import (
 )
 from cluster.domain.tasks.questions import Question, TaskQuestion, Verdict
 from cluster.domain.tasks.task import Task, TaskDetail
-from serve_app.schemas.fields import ExactBody, Named, Seconds, Text
+from serve_app.schemas.fields import ExactBody, Money, Named, Seconds, Text
 
 
 class InputRequired(ExactBody):
@@ -42,9 +42,10 @@ class AskInReport(InputRequired):
 
 
 class Ask(AskInReport):
-    """The same as a body of its own."""
+    """The same as a body of its own. ``cost_usd``: what the attempt has cost, for budgets."""
 
     lease_token: Text = Field(max_length=1024)
+    cost_usd: Money | None = None
 
 
 class AnswerQuestion(ExactBody):

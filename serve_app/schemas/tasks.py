@@ -200,6 +200,12 @@ class CreateTasks(RequestBody):
     tasks: list[CreateTask] = Field(min_length=1, max_length=MAX_BATCH)
 
 
+class CreateChildren(CreateTasks):
+    """Children of the task whose lease the caller holds (``lease_token``)."""
+
+    lease_token: Text = Field(max_length=1024)
+
+
 class Claim(RequestBody):
     agent_id: str
     capabilities: Names | None = None

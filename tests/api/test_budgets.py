@@ -100,6 +100,46 @@ async def test_an_attempt_that_waits_for_children_settles_its_cost(api: Api) -> 
     await tasks.post(f"/tasks/{parent}/park", parking | {"cost_usd": "many"}, expect=400)
 
 
+async def test_an_attempt_that_asks_people_settles_its_cost(api: Api) -> None:
+    tasks = await _agent(api)
+    budget = await api.post("/budgets", BUDGET)
+    await _counted(api)
+    await tasks.submit()
+    held = await tasks.claim_one("a1")
+    asking = {"lease_token": held["lease_token"], "question": "Go on?", "cost_usd": "0.25"}
+    await tasks.post(f"/tasks/{held['id']}/ask", asking | {"cost_usd": "many"}, expect=400)
+    await tasks.post(f"/tasks/{held['id']}/ask", asking)
+    await tasks.post(f"/tasks/{held['id']}/ask", asking)
+    usage = await _usage(api, budget["id"])
+    assert (usage["spent_usd"], usage["reserved_usd"], usage["unknown_costs"]) == ("0.25", "0.00", 0)
+
+
+async def test_reports_that_end_no_task_settle_their_costs(api: Api) -> None:
+    """A question, a wait for children, a task that is given back, a failed attempt: one batch as the worker kit sends it."""
+    tasks = await _agent(api)
+    budget = await api.post("/budgets", BUDGET | {"limit_usd": "100.00"})
+    await _counted(api)
+    held = []
+    for _ in range(4):
+        await tasks.submit()
+        held.append(await tasks.claim_one("a1"))
+    child = await tasks.submit(parent_task_id=held[1]["id"], required_capabilities=["nobody"])
+    ends: list[dict[str, Any]] = [
+        {"ask": {"question": "Go on?"}, "released": True},
+        {"park": {"children": [child]}, "released": True},
+        {"error": "it drains", "released": True},
+        {"error": "not now"},
+    ]
+    reports = [
+        {"task_id": lease["id"], "lease_token": lease["lease_token"], "cost_usd": f"0.{number}", **end}
+        for number, (lease, end) in enumerate(zip(held, ends, strict=True), 1)
+    ]
+    results = (await tasks.post("/tasks/complete", {"reports": reports}))["results"]
+    assert [result["ok"] for result in results] == [True] * 4, results
+    usage = await _usage(api, budget["id"])
+    assert (usage["spent_usd"], usage["reserved_usd"], usage["unknown_costs"]) == ("1.00", "0.00", 0)
+
+
 async def test_a_task_that_waits_for_a_budget_says_so(api: Api) -> None:
     tasks = await _agent(api)
     about = {"scope": "task_type", "subject": "costly"}

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from aragora_worker import Child, Job, Worker
 from cluster.domain.tasks.children import MAX_CHILDREN, MAX_DEPTH
+from cluster.domain.tasks.task import LeaseToken
 from tests.support.api import Api
 from tests.support.docs import ROOT
+from tests.support.permission_tables import with_role
 from tests.support.principals import TokenTable, bearer, principal
 from tests.support.probes import eventually
 from tests.support.task_api import TaskApi
@@ -207,15 +210,75 @@ async def test_the_example_of_the_page_runs(tasks: TaskApi) -> None:
     assert (task["result"], task["attempt"]) == ({"verdicts": ["fine", "too short"], "of": 2}, 2)
 
 
-async def test_the_call_of_the_page_is_taken(tasks: TaskApi) -> None:
+def _call_of_the_page(ends: str, lease: Any) -> tuple[str, str, Any]:
     page = (ROOT / "docs" / "tasks.md").read_text()
-    (example,) = [code for code in re.findall(r"```json run\n(.*?)```", page, re.DOTALL) if "/park" in code]
+    (example,) = [code for code in re.findall(r"```json run\n(.*?)```", page, re.DOTALL) if f"{ends}\n" in code]
     call, _, body = example.partition("\n")
-    lease = await _leased(tasks)
-    children = await _children(tasks, lease["id"], 2)
     method, path = call.replace("{id}", lease["id"]).split()
-    parking = json.loads(body) | {"lease_token": lease["lease_token"], "children": children}
-    assert (await tasks.call(method, path, parking))["parked"]
+    return method, path, json.loads(body) | {"lease_token": lease["lease_token"]}
+
+
+async def test_the_calls_of_the_page_are_taken(tasks: TaskApi) -> None:
+    lease = await _leased(tasks)
+    method, path, body = _call_of_the_page("/children", lease)
+    children = (await tasks.call(method, path, body))["task_ids"]
+    method, path, body = _call_of_the_page("/park", lease)
+    assert (await tasks.call(method, path, body | {"children": children}))["parked"]
+
+
+async def _bear(tasks: TaskApi, lease: Any, *children: Any, expect: int | None = None, **fields: Any) -> Any:
+    body = {"lease_token": lease["lease_token"], "tasks": list(children), **fields}
+    return await tasks.post(f"/tasks/{lease['id']}/children", body, expect=expect)
+
+
+async def test_an_agent_submits_children_of_the_task_it_holds_alone(tasks: TaskApi) -> None:
+    agent = replace(with_role("agent", "w"), agents=frozenset({"a1"}))
+    tasks.api.app.state.resolver = TokenTable({"maker": principal("maker"), "a1": agent})
+    tasks.api.client.headers.update(bearer("maker"))
+    lease = await _leased(tasks)
+    other = await tasks.submit(required_capabilities=["nobody"])
+    tasks.api.client.headers.update(bearer("a1"))
+    part = {"task_type": "part", "required_capabilities": ["nobody"]}
+    (first,) = (await _bear(tasks, lease, part))["task_ids"]
+    after = {**part, "after": [{"id": first, "when_failed": "run_anyway"}], "parent_task_id": lease["id"]}
+    (second,) = (await _bear(tasks, lease, after))["task_ids"]
+    for child, code in (
+        ({**part, "parent_task_id": other}, "not_a_child"),
+        ({**part, "after": [other]}, "not_a_child"),
+        ({**part, "after": ["task_0"]}, "not_a_child"),
+        ({**part, "priority": "enormous"}, None),
+        ("part", None),
+    ):
+        refused = await _bear(tasks, lease, part, child, expect=400)
+        assert code is None or refused["code"] == code, child
+    assert (await _bear(tasks, {**lease, "id": other}, part, expect=409))["code"] == "lease_lost"
+    forged = LeaseToken(task_id=other, attempt=1, agent_id="a1").encode()
+    assert (await _bear(tasks, {"id": other, "lease_token": forged}, part, expect=409))["code"] == "lease_lost"
+    forged = LeaseToken(task_id=lease["id"], attempt=1, agent_id="a2").encode()
+    assert (await _bear(tasks, {**lease, "lease_token": forged}, part, expect=403))["code"] == "agent_mismatch"
+    forged = LeaseToken(task_id="task_0", attempt=1, agent_id="a1").encode()
+    assert (await _bear(tasks, {"id": "task_0", "lease_token": forged}, part, expect=404))["code"] == "task_not_found"
+    for path, body in (("/tasks", part), ("/tasks/batch", {"tasks": [{**part, "parent_task_id": lease["id"]}]})):
+        assert (await tasks.post(path, body, expect=403))["code"] == "forbidden"
+    tasks.api.client.headers.update(bearer("maker"))
+    listed = (await tasks.get("/tasks"))["tasks"]
+    families = {task["id"]: task.get("parent_task_id") for task in listed}
+    assert families == {lease["id"]: None, other: None, first: lease["id"], second: lease["id"]}
+
+
+async def test_a_repeat_has_its_children_also_after_the_lease(tasks: TaskApi) -> None:
+    lease = await _leased(tasks)
+    part = {"task_type": "part", "required_capabilities": ["nobody"]}
+    body = {"lease_token": lease["lease_token"], "tasks": [part]}
+    path, key = f"/tasks/{lease['id']}/children", {"Idempotency-Key": "one"}
+    first = await tasks.api.call("POST", path, body, headers=key)
+    await tasks.complete(lease)
+    again = await tasks.api.call("POST", path, body, headers=key)
+    assert (again.status_code, again.json()) == (201, first.json())
+    assert (await tasks.api.call("POST", path, body, headers={"Idempotency-Key": "two"})).json()["code"] == "lease_lost"
+    other = {**body, "tasks": [{**part, "payload": {"n": 2}}]}
+    conflict = await tasks.api.call("POST", path, other, headers=key)
+    assert (conflict.status_code, conflict.json()["code"]) == (409, "idempotency_conflict")
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["same", "other"])

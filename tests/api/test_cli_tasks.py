@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+from cluster.domain.tasks.task import LeaseToken
 from cluster.version import VERSION
 from tests.support.system import clean_environment
 from tests.support.task_api import TaskApi
@@ -45,6 +46,22 @@ async def test_a_task_is_submitted_explained_and_followed(tasks: TaskApi) -> Non
     await _run(tasks, "tasks", "cancel", first)
     assert "cancelled" in await _run(tasks, "tasks", "events", first)
     assert "There is no task" in await _run(tasks, "tasks", "explain", "task_nobody", code=1)
+
+
+async def test_children_are_submitted_with_their_parents_lease_or_without(tasks: TaskApi) -> None:
+    await tasks.agent("a1")
+    parent = await tasks.submit(target_agent="a1")
+    words = ("tasks", "submit", "part", "--capabilities", "none", "--parent", parent)
+    held = ("--lease-token", (await tasks.claim_one("a1"))["lease_token"], "--key", "k")
+    lost = ("--lease-token", LeaseToken(task_id=parent, attempt=9, agent_id="a1").encode())
+    first, again, plain, *_ = await asyncio.gather(
+        *(_run(tasks, *words, *held), _run(tasks, *words, *held), _run(tasks, *words)),
+        *(_run(tasks, *words, *lost, code=1), _run(tasks, *words[:5], *held, code=2)),
+    )
+    assert first == again, "a repeat under its key is no second child"
+    for child in (plain.strip(), first.strip()):
+        shown, got = await asyncio.gather(_run(tasks, "tasks", "show", child), _run(tasks, "tasks", "get", child))
+        assert (json.loads(shown)["parent_task_id"], shown) == (parent, got)
 
 
 async def test_the_exit_code_of_a_wait_says_how_the_task_ended(tasks: TaskApi) -> None:

@@ -103,6 +103,18 @@ async def test_a_blank_key_is_none_that_repeats_could_share(api: Api) -> None:
     assert (await api.get("/tasks"))["total"] == 0
 
 
+async def test_a_call_with_two_keys_is_refused(api: Api) -> None:
+    task = await api.post("/tasks", {"task_type": "t"})
+    batch = {"tasks": [{"task_type": "t"}]}
+    calls = {"/tasks": {"task_type": "t"}, "/tasks/batch": batch, f"/tasks/{task['task_id']}/cancel": {}}
+    for path, body in calls.items():
+        for second in ("b", "a"):
+            sent = [("Idempotency-Key", "a"), ("idempotency-key", second)]
+            answer = await api.call("POST", path, body, headers=sent)
+            assert (answer.status_code, answer.json()["code"]) == (400, "invalid_idempotency_key"), (path, answer.text)
+    assert [found["status"] for found in (await api.get("/tasks"))["tasks"]] == ["pending"]
+
+
 async def test_a_model_server_needs_another_name_than_the_default_in_any_case(api: Api) -> None:
     for model in ("UNKNOWN", "Unknown ", "", " unknown"):
         body = {"agent_id": "a", "transport": "openai", "endpoint": "http://127.0.0.1:9/v1", "model": model}

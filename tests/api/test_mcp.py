@@ -75,7 +75,9 @@ async def test_a_deliberation_goes_from_its_question_to_its_receipt(generation: 
         assert await called(client, "task_status", **named) == {k: v for k, v in decided.items() if k != "result"}
         receipt = await client.call_tool("receipt", named)
         resource = await client.read_resource(f"aragora://receipts/{decided['deliberation_id']}")
-        record = await client.read_resource(f"aragora://deliberations/{decided['deliberation_id']}")
+        (listed_resource,) = (await client.list_resources()).resources
+        record = await client.read_resource(str(listed_resource.uri))
+    assert (listed_resource.name, listed_resource.title) == (decided["deliberation_id"], "Which?")
     text = receipt.content[0].text  # type: ignore[union-attr]
     assert text == resource.contents[0].text  # type: ignore[union-attr]
     assert verify(parse(text.encode()), await _trusted(api)).trusted
@@ -316,6 +318,8 @@ async def test_tools_are_described_for_models(api: Api) -> None:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
         templates = (await client.list_resource_templates()).resource_templates
         assert (await client.list_resources()).resources == []
+        with pytest.raises(MCPError, match="cursor"):
+            await client.list_resources(cursor="odd")
     assert set(tools) == set(TOOLS)
     for tool in tools.values():
         texts = [

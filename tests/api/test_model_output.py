@@ -21,8 +21,15 @@ async def _texts(api: Api, task_id: str) -> str:
     return "".join(chunk["content"] for chunk in (await api.get(f"/tasks/{task_id}/chunks"))["chunks"])
 
 
-async def _asked(api: Api, url: str, **fields: Any) -> str:
-    model = {"agent_id": "m", "transport": "openai", "endpoint": url, "model": "m", "options": {"stream": True}}
+def _anthropic(text: str, stop: str | None = None) -> str:
+    event = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+    ends = {"type": "message_delta", "delta": {"stop_reason": stop}, "usage": {"output_tokens": 4}}
+    events = [event, *([ends, {"type": "message_stop"}] if stop else [])]
+    return "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
+
+
+async def _asked(api: Api, url: str, transport: str = "openai", **fields: Any) -> str:
+    model = {"agent_id": "m", "transport": transport, "endpoint": url, "model": "m", "options": {"stream": True}}
     await api.post("/agents", model)
     body = {"task_type": "chat", "payload": {"prompt": "Tell."}, "target_agent": "m", **fields}
     return str((await api.post("/tasks", body))["task_id"])
@@ -45,6 +52,27 @@ async def test_a_model_is_followed_while_it_writes(api: Api) -> None:
 
         await eventually(begun, 60)
         assert (await api.get(f"/tasks/{task_id}"))["status"] == "running"
+        go_on.set()
+        task = await ended_task(api, task_id)
+    assert (task["status"], task["result"]["text"]) == ("completed", "Once upon a time")
+    assert await _texts(api, task_id) == "Once upon a time"
+
+
+async def test_an_anthropic_model_is_followed_while_it_writes(api: Api) -> None:
+    go_on = asyncio.Event()
+
+    async def writes() -> AsyncIterator[str]:
+        yield _anthropic("Once") + _anthropic(" upon")
+        await go_on.wait()
+        yield _anthropic(" a time", "end_turn")
+
+    async with serving(lambda _: writes()) as url:
+        task_id = await _asked(api, url, "anthropic")
+
+        async def begun() -> bool:
+            return await _texts(api, task_id) == "Once upon"
+
+        await eventually(begun, 60)
         go_on.set()
         task = await ended_task(api, task_id)
     assert (task["status"], task["result"]["text"]) == ("completed", "Once upon a time")

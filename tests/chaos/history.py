@@ -108,11 +108,13 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerEnd:
-    """How a worker process ended. ``told``: it ended after it was told to. ``code``: its exit code."""
+    """How a worker process ended. ``told``: it ended after it was told to. ``code``: its exit code. ``leaves``: it
+    deregisters its agent then."""
 
     agent: str
     told: bool
     code: int
+    leaves: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

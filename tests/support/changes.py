@@ -228,6 +228,11 @@ async def _parking(api: Api) -> tuple[str, Any]:
     return f"/tasks/{task['id']}/park", {"children": [child], **_token(task)}
 
 
+async def _bearing(api: Api) -> tuple[str, Any]:
+    task = await _leased(api)
+    return f"/tasks/{task['id']}/children", {"tasks": [{"task_type": "echo"}], **_token(task)}
+
+
 async def _stopping(api: Api) -> tuple[str, Any]:
     task = await _leased(api)
     await api.post(f"/tasks/{task['id']}/cancel", None)
@@ -321,6 +326,7 @@ CHANGES: dict[tuple[str, str], Prepare] = {
         "/tasks/{}/chunks", lambda t: {"first": 1, "chunks": ["once upon"], **_token(t)}
     ),
     ("POST", "/tasks/{task_id}/park"): _parking,
+    ("POST", "/tasks/{task_id}/children"): _bearing,
     ("POST", "/tasks/{task_id}/ask"): _of_lease("/tasks/{}/ask", lambda t: {"question": "Which one?", **_token(t)}),
     ("POST", "/tasks/{task_id}/answer"): _asking,
     ("POST", "/tasks/fail"): _of_lease(

@@ -306,6 +306,16 @@ async def test_a_server_that_knows_no_bound_is_asked_without_one() -> None:
     assert server.asked[-1].keys() == {"model", "messages"}
 
 
+async def test_a_stream_that_an_anthropic_server_refuses_is_left_out() -> None:
+    server = Picky("stream", says=lambda name: {"type": "error", "error": {"message": f"{name}: not supported"}})
+    async with serving(server) as url:
+        ours = transports(LOOPBACK)
+        ask = question(url, transport=TransportKind.ANTHROPIC, schema=SCHEMA, options={"stream": True})
+        assert [(await ours.ask(ask)).text for _ in range(2)] == ["yes", "yes"]
+        await ours.close()
+    assert ["stream" in body for body in server.asked] == [True, False, False]
+
+
 @pytest.mark.parametrize("name", ["tools", "tool_choice"])
 async def test_a_tool_that_is_refused_is_left_out(name: str) -> None:
     server = Picky(name, says=lambda name: {"type": "error", "error": {"message": f"{name}: not supported"}})

@@ -14,14 +14,11 @@ from hypothesis import strategies as st
 
 from cluster.agent_transports.a2a import A2ATransport
 from cluster.agent_transports.failures import refused_by_status
+from cluster.agent_transports.server_events import MAX_EVENTS, is_stream, sse_events
 from cluster.agent_transports.wire_formats import (
     CARD_PATH,
     FORMATS,
-    MAX_EVENTS,
-    is_stream,
-    openai_stream,
     probe_url,
-    sse_events,
     url_of,
 )
 from cluster.domain.agents.agent import TransportKind
@@ -82,9 +79,11 @@ def _read(kind: TransportKind, value: Any, **changes: Any) -> Reply:
         return FORMATS[kind].reply(ask, value, len(json.dumps(value)))
 
 
-def _streamed(content: bytes, **changes: Any) -> Reply:
+def _streamed(content: bytes, kind: TransportKind = OPENAI, **changes: Any) -> Reply:
+    stream = FORMATS[kind].stream
+    assert stream is not None
     with judged():
-        return openai_stream(_ask(options=STREAM, **changes), sse_events(content), len(content))
+        return stream(_ask(kind, options=STREAM, **changes), sse_events(content), len(content))
 
 
 def _events(*events: Any, end: str = "data: [DONE]\n\n") -> bytes:

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from aragora_worker.api import ControlPlaneClient
-from aragora_worker.base.errors import CallerError
+from aragora_worker.base.errors import CallerError, NotFound
+from aragora_worker.base.ids import path_segment
 from aragora_worker.errors import ApiError, Unavailable
 from aragora_worker.outage import PASSING, Outage
 from aragora_worker.repeating import Patience, RetryDelays, until_taken
@@ -45,15 +46,27 @@ class WorkerCalls:
                 self.end_with(error)
             raise
 
-    async def submit(self, tasks: Sequence[Mapping[str, Any]], key: str) -> Sequence[str]:
-        """Submits tasks of a job, all or none, and returns their ids. What refuses them does not refuse the worker: a policy, a
-        budget, a key that may claim and not submit.
+    async def submit(
+        self, task_id: str, lease_token: str, tasks: Sequence[Mapping[str, Any]], key: str
+    ) -> Sequence[str]:
+        """Submits children of a job's task, all or none, and returns their ids. What refuses them does not refuse the worker: a
+        policy, a budget, a lease that is lost.
 
         Raises: as `ControlPlaneClient.request`; `Unavailable` while the workspace is suspended."""
+        body: dict[str, Any] = {"tasks": list(tasks)}
         try:
-            answer = await self.client.request(
-                "POST", "/tasks/batch", {"tasks": list(tasks)}, idempotency_key=key, has={"task_ids": list}
+            return await self._submitted(
+                f"/tasks/{path_segment(task_id)}/children", {**body, "lease_token": lease_token}, key
             )
+        except NotFound as error:
+            # A control plane from before this call. Both calls know the keys of either.
+            if error.code != NotFound.default_code:
+                raise
+        return await self._submitted("/tasks/batch", body, key)
+
+    async def _submitted(self, path: str, body: Mapping[str, Any], key: str) -> Sequence[str]:
+        try:
+            answer = await self.client.request("POST", path, body, idempotency_key=key, has={"task_ids": list})
         except ApiError as error:
             if error.code in PASSING:
                 raise Unavailable(str(error), error.code) from error

@@ -167,7 +167,9 @@ class JobsAtHand:
         attempt has failed."""
 
         async def submit(tasks: Sequence[Mapping[str, Any]], key: str) -> Sequence[str]:
-            ids: Sequence[str] = await self._calls.patiently(CHILDREN, lambda: self._calls.submit(tasks, key))
+            ids: Sequence[str] = await self._calls.patiently(
+                CHILDREN, lambda: self._calls.submit(job.id, job.lease_token, tasks, key)
+            )
             return ids
 
         try:

@@ -57,8 +57,8 @@ export type AnswerQuestion = { verdict: "approve" | "reject" | "answer"; answer?
 
 export type ApiKey = { id: string; name: string; state: "valid" | "expired" | "revoked" | "workspace_deleted"; state_detail?: string | null; workspaces: Array<string>; grants: Array<string>; agents: Array<string> | null; created_at: EpochSeconds; created_by: string; expires_at: EpochSeconds | null; revoked_at: EpochSeconds | null; overlap_until: EpochSeconds | null; last_used_at: EpochSeconds | null };
 
-/** The same as a body of its own. */
-export type Ask = { question: string; answer_schema?: Record<string, Json> | null; answerers?: Array<string>; time_limit_seconds?: number | null; default?: Json; checkpoint?: Json; lease_token: string };
+/** The same as a body of its own. `cost_usd`: what the attempt has cost, for budgets. */
+export type Ask = { question: string; answer_schema?: Record<string, Json> | null; answerers?: Array<string>; time_limit_seconds?: number | null; default?: Json; checkpoint?: Json; lease_token: string; cost_usd?: string | null };
 
 /** The question of a holder, which gives its lease back with it. `checkpoint`: from where the next attempt goes on. */
 export type AskInReport = { question: string; answer_schema?: Record<string, Json> | null; answerers?: Array<string>; time_limit_seconds?: number | null; default?: Json; checkpoint?: Json };
@@ -116,6 +116,9 @@ export type ControlName = { kind?: ControlKind; name: string };
  * limit.
  */
 export type ControlSettings = { kind?: ControlKind; name: string; rate_per_second?: number | null; burst?: number | null; weight?: number | null };
+
+/** Children of the task whose lease the caller holds (`lease_token`). */
+export type CreateChildren = { tasks: Array<CreateTask>; lease_token: string };
 
 /**
  * `secret`: what the sender signs with, if it makes its own: base64 of 24 to 64 bytes, behind `whsec_` or not. Without
@@ -782,6 +785,18 @@ export class Api {
    */
   createBudget(args: { body: NewBudget } & Repeatable): Promise<Budget> {
     return this.#caller.call("POST", "/api/control-plane/budgets", [], args);
+  }
+
+  /**
+   * Submits up to 1,000 children of a task for the holder of its lease, in one transaction; all or none. It takes no permission
+   * to submit, and submits nothing else: each is a child of this task, and comes after other children of it at most. Policies
+   * and budgets apply as to any submit. An `Idempotency-Key` covers the whole call, and that of the same tasks at
+   * `/tasks/batch`. 400 (`InvalidRequest`) if a task is not valid, names another parent, or comes `after` what is no child of
+   * this task (`not_a_child`), 403 (`PolicyDenied`, `BudgetExhausted`) if a policy or a budget refuses one, 409 (`Conflict`,
+   * `lease_lost`) if the caller does not hold the lease.
+   */
+  createChildren(args: { task_id: string; body: CreateChildren } & Repeatable): Promise<{ task_ids: Array<string>; total: number }> {
+    return this.#caller.call("POST", "/api/control-plane/tasks/{task_id}/children", [], args);
   }
 
   /**

@@ -184,7 +184,7 @@ export class JobSends {
   }
 
   async submit(children: readonly CreateTask[], key: string, attempt: number): Promise<string[]> {
-    const tasks = children.map((child) => ({ ...child, parent_task_id: this.#taskId }));
+    const tasks = children.map((child) => ({ ...child, parent_task_id: this.#taskId })); // as those of a former attempt were
     try {
       return await this.#submitted(tasks, key);
     } catch (error) {
@@ -196,8 +196,19 @@ export class JobSends {
   }
 
   async #submitted(tasks: CreateTask[], key: string): Promise<string[]> {
-    const call = () => this.#client.api.createTasks({ body: { tasks }, idempotency_key: key, signal: this.#ended.signal });
-    return (await untilTaken(call, new Delays(this.#client.patience), this.#ended.signal)).task_ids;
+    const options = { idempotency_key: key, signal: this.#ended.signal };
+    const body = { tasks, lease_token: this.#leaseToken };
+    const call = () => this.#client.api.createChildren({ task_id: this.#taskId, body, ...options });
+    try {
+      return (await untilTaken(call, new Delays(this.#client.patience), this.#ended.signal)).task_ids;
+    } catch (error) {
+      if (!(error instanceof Refused && error.status === 404 && error.code === "not_found")) {
+        throw error;
+      }
+    }
+    // A control plane from before this call. Both calls know the keys of either.
+    const asBatch = () => this.#client.api.createTasks({ body: { tasks }, ...options });
+    return (await untilTaken(asBatch, new Delays(this.#client.patience), this.#ended.signal)).task_ids;
   }
 
   /** Waits for what was put in, for a bounded time. The last call: what comes later is dropped. */

@@ -25,7 +25,7 @@ from cluster.cli.checks.stores import stores_settings
 from cluster.cli.commands.receipts import trusted_keys
 from cluster.cli.connection import settings
 from cluster.cli.exit_codes import REFUSED
-from cluster.cli.output import console, errors, listing, plain
+from cluster.cli.output import console, counted, errors, listing, plain
 from cluster.domain.base.errors import InvalidRequest, PeerError
 from cluster.settings import SettingsError
 
@@ -359,7 +359,12 @@ def export(
         return
     with _whole_file(out) as lines:
         count = asyncio.run(_export(lines, format, after, not without_words))
-    errors.print(f"{count} rows written to {plain(str(out))}.")
+    errors.print(f"{counted(count, 'row')} written to {plain(str(out))}.")
+
+
+def _private(path: str, flags: int) -> int:
+    """The log holds what people wrote: nobody else reads a new file of it."""
+    return os.open(path, flags | os.O_EXCL, 0o600)
 
 
 @contextmanager
@@ -373,7 +378,8 @@ def _whole_file(file: Path) -> Iterator[TextIO]:
     target = file.resolve()
     part = target.with_name(f"{target.name}.part")
     try:
-        with part.open("w", encoding="utf-8", newline="") as lines:
+        part.unlink(missing_ok=True)  # of an export that was killed, with whatever mode
+        with open(part, "w", encoding="utf-8", newline="", opener=_private) as lines:
             if target.exists():
                 shutil.copymode(target, part)
             yield lines

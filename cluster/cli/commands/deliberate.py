@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from aragora_worker.api import ControlPlaneClient, StreamEvent
-from cluster.cli.output import console, plain
+from cluster.cli.output import console, counted, plain
 from cluster.domain.base.ids import path_segment
 
 _BEGINS = {
@@ -107,10 +107,10 @@ def show_result(record: Mapping[str, Any]) -> None:
     delta = result.get("debate_delta")  # none if the control plane could not continue it
     if delta is not None and delta["calls"]:
         changed = f"changed it from {delta['round_0']}" if delta["changed"] else "did not change it"
-        console.print(f"Debate: {delta['calls']} calls; {plain(changed)}")
+        console.print(f"Debate: {counted(delta['calls'], 'call')}; {plain(changed)}")
     money = f", {result['total_cost_usd']:.4f} USD" if result["total_cost_usd"] else ""
     console.print(
-        f"Cost: {result['agent_calls']} calls, {result['total_tokens']} tokens{money},"
+        f"Cost: {counted(result['agent_calls'], 'call')}, {counted(result['total_tokens'], 'token')}{money},"
         f" {result['duration_seconds']:.1f} s"
     )
     console.print(f"Deliberation: {plain(result['request_id'])}")

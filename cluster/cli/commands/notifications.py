@@ -9,7 +9,7 @@ import typer
 
 from cluster.cli.calls import Json, call, given, path_segment, print_json
 from cluster.cli.numbers import amount
-from cluster.cli.output import console, listing, plain, utc
+from cluster.cli.output import console, counted, listing, plain, utc
 
 app = typer.Typer(no_args_is_help=True, help="Notifications: channels, rules, and what was told to whom.")
 channels = typer.Typer(no_args_is_help=True, help="Where notifications go: set, list, test, delete.")
@@ -252,4 +252,4 @@ def _show(found: dict[str, Any], as_json: bool) -> None:
         print_json(found)
         return
     why = f": {found['last_error']}" if found["last_error"] else ""
-    console.print(plain(f"{found['notification_id']} {found['status']}, {found['attempts']} attempts{why}"))
+    console.print(plain(f"{found['notification_id']} {found['status']}, {counted(found['attempts'], 'attempt')}{why}"))

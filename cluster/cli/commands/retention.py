@@ -9,7 +9,7 @@ import typer
 
 from cluster.cli.calls import Json, call, given, print_json
 from cluster.cli.numbers import amount
-from cluster.cli.output import console
+from cluster.cli.output import console, counted
 
 app = typer.Typer(
     no_args_is_help=True, help="Retention: for how long tasks, deliberations and runs that have ended are kept."
@@ -70,8 +70,9 @@ def run(
     elif dry_run:
         at_least = "" if answer["complete"] else "at least "
         console.print(
-            f"Would be removed: {at_least}{answer['tasks']} tasks, {at_least}{answer['deliberations']} deliberations, "
-            f"{at_least}{answer['workflow_runs']} runs of workflows."
+            f"Would be removed: {at_least}{counted(answer['tasks'], 'task')}, "
+            f"{at_least}{counted(answer['deliberations'], 'deliberation')}, "
+            f"{at_least}{counted(answer['workflow_runs'], 'run')} of workflows."
         )
     else:
         console.print("The pass begins within seconds; `aragora-cp retention show` tells when it has ended.")
@@ -94,8 +95,8 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
     else:
         ended = datetime.fromtimestamp(last["ended_at"], UTC).isoformat(timespec="seconds")
         console.print(
-            f"The last pass ended at {ended} and removed {last['tasks']} tasks, {last['deliberations']} deliberations, "
-            f"{last['workflow_runs']} runs of workflows."
+            f"The last pass ended at {ended} and removed {counted(last['tasks'], 'task')}, "
+            f"{counted(last['deliberations'], 'deliberation')}, {counted(last['workflow_runs'], 'run')} of workflows."
         )
     if found["run_requested"]:
         console.print("A run was asked for and has not ended yet.")

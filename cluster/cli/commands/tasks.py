@@ -11,7 +11,18 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.calls import Json, Words, call, given, json_fields, json_option, path_segment, print_json, split
+from cluster.cli.calls import (
+    Json,
+    Words,
+    call,
+    given,
+    json_fields,
+    json_option,
+    path_segment,
+    post_under,
+    print_json,
+    split,
+)
 from cluster.cli.connection import client, settings
 from cluster.cli.exit_codes import TASK_CANCELLED, TASK_FAILED, TASK_TIMED_OUT
 from cluster.cli.listings import WHERE, listed
@@ -34,6 +45,11 @@ def submit(
     key: Annotated[str | None, typer.Option(help="Idempotency key.")] = None,
     queue: str | None = None,
     tenant: Annotated[str | None, typer.Option(help="The tenant whose share of the dispatches it uses.")] = None,
+    parent: Annotated[str | None, typer.Option(help="The id of the task whose child it is.")] = None,
+    lease_token: Annotated[
+        str | None,
+        typer.Option(help="Of the lease on --parent, which its holder has: then it takes no permission to submit."),
+    ] = None,
     after: Annotated[str | None, typer.Option(help="Ids of tasks that must end first, separated by commas.")] = None,
     run_anyway: Annotated[bool, typer.Option("--run-anyway", help="Run also if one of --after fails.")] = False,
     delay: Annotated[float | None, amount("Seconds until it may start.")] = None,
@@ -96,12 +112,23 @@ def submit(
         sticky_key=sticky_key,
     )
     body |= json_fields(metadata=("--metadata", metadata))
-    task_id = str(call("POST", "/tasks", body)["task_id"])
+    task_id = _submitted(body, parent, lease_token)
     if not wait:
         typer.echo(task_id)
         return
     errors.print(plain(task_id))
     _print_end(task_id, as_json)
+
+
+def _submitted(body: dict[str, Any], parent: str | None, lease_token: str | None) -> str:
+    if lease_token is None:
+        return str(call("POST", "/tasks", body | given(parent_task_id=parent))["task_id"])
+    if parent is None:
+        raise typer.BadParameter("--lease-token needs the task that it is of: give --parent too.")
+    key = body.pop("idempotency_key", None)
+    path = f"/tasks/{path_segment(parent)}/children"
+    answer = post_under(key, path, {"lease_token": lease_token, "tasks": [body]})
+    return str(answer["task_ids"][0])
 
 
 @app.command("wait")
@@ -187,8 +214,9 @@ async def _end_of(task_id: str) -> Mapping[str, Any]:
     return task
 
 
+@app.command("get")
 @app.command()
-def get(task_id: str) -> None:
+def show(task_id: str) -> None:
     """Print one task as JSON."""
     print_json(call("GET", f"/tasks/{path_segment(task_id)}"))
 

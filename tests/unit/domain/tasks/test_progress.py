@@ -41,7 +41,7 @@ def test_what_can_be_stored_is_kept(given: dict[str, Any], kept: Progress | None
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        *(({"percent": odd}, "0 to 100") for odd in (-0.1, 100.1, math.nan, math.inf, True, "5")),
+        *(({"percent": odd}, "0 to 100") for odd in (-0.1, 100.1, math.nan, math.inf, 10**400, True, "5")),
         ({"message": "x" * (MAX_MESSAGE_CHARS + 1)}, "1000 characters"),
         ({"message": 5}, "must be a text"),
         ({"message": "\x00"}, "cannot be stored"),
