@@ -12,6 +12,7 @@ COMMITS: Final = (
     *(
         "submit_tasks",
         "submit_asking_tasks",
+        "submit_within_quotas",
         "decide_tasks",
         "decide_questions",
         "decide_spending",
@@ -21,7 +22,7 @@ COMMITS: Final = (
         "purge_tasks",
         "put_control",
     ),
-    *("register_agents", "change_agents", "remove_agents", "save_breakers"),
+    *("register_agents", "register_within_quotas", "change_agents", "remove_agents", "save_breakers"),
     *(
         "admit_deliberations",
         "append_deliberations",
@@ -36,6 +37,7 @@ COMMITS: Final = (
     *("create_schedule", "change_schedules", "remove_schedules"),
     *("put_credential", "remove_credential", "put_hook", "remove_hooks"),
     *("create_budget", "change_budget", "remove_budget", "tell_budget_levels"),
+    *("put_quotas",),
     *("create_policy", "change_policy", "remove_policy", "record_violations", "change_violation"),
     *("apply_workflow", "start_run", "begin_advancing", "advance_runs", "signal_run", "remove_workflows"),
     *("put_notification_channel", "remove_notification_channel", "put_notification_rule", "remove_notification_rule"),

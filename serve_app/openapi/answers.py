@@ -217,6 +217,8 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
     ("GET", "/budgets/{budget_id}"): {200: ref("Budget")},
     ("PUT", "/budgets/{budget_id}"): {200: ref("Budget")},
     ("DELETE", "/budgets/{budget_id}"): {200: fields(deleted=YES_OR_NO)},
+    ("GET", "/quotas"): {200: ref("Quotas")},
+    ("PUT", "/quotas"): {200: ref("Quotas")},
     ("GET", "/spending"): {
         200: fields(
             **dict.fromkeys(("start", "end"), TEXT),

@@ -116,6 +116,10 @@ async def _budgets(api: Api) -> None:
     assert (await api.call("DELETE", path)).is_success
 
 
+async def _quotas(api: Api) -> None:
+    assert (await api.call("PUT", "/quotas", {"running_tasks": 1000})).is_success
+
+
 async def _policies(api: Api) -> None:
     """Each kind of row of a policy and of a violation."""
     wordy = {"name": WORDS, "description": WORDS, "metadata": {"note": WORDS}}
@@ -206,6 +210,7 @@ async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
         await _credentials(api)
         await _policies(api)
         await _budgets(api)
+        await _quotas(api)
         await _notifications(api)
         await _hooks(api)
         await _workflows(api)

@@ -27,6 +27,7 @@ from cluster.domain.hooks.hook import Secret
 from cluster.domain.notifications.quiet import QuietHours
 from cluster.domain.policies.policy import CREATED, DELETED, UPDATED
 from cluster.domain.policies.violations import CHANGED, RECORDED, ViolationStatus
+from cluster.domain.quotas.quotas import QuotaKind
 from cluster.domain.replication.batch import TextRow
 from cluster.domain.replication.tables import TABLES
 from cluster.domain.schedules.machine import Due
@@ -119,7 +120,7 @@ class RandomChanges:
             *(self.register, self.change, self.remove, self.admit, self.append, self.append, self.cancel),
             *(self.outcome, self.workspace, self.bind, self.unbind, self.role, self.key, self.revoke, self.publish),
             *(self.schedule, self.schedule, self.workflow, self.workflow, self.retain, self.retain),
-            *(self.policy, self.violate, self.budget),
+            *(self.policy, self.violate, self.budget, self.quota),
             *(self.notification, self.notification, self.hook, self.erase_rules),
         )
 
@@ -373,6 +374,13 @@ class RandomChanges:
             await store.tell([LevelReached.of(account, self._now)])
         else:
             await store.remove(found[0], found[0].record(origin, self._now, BUDGET_DELETED))
+
+    async def quota(self) -> None:
+        """Sets quotas, and removes one."""
+        origin, store = self._origin(), self.stores.quotas
+        fields = {QuotaKind.RUNNING_TASKS: self._n, QuotaKind.AGENTS: self._chance.choice([None, 1000])}
+        after = (await store.get(origin.workspace)).changed(fields, origin.principal, self._now)
+        await store.put(after, after.record(origin))
 
     async def policy(self) -> None:
         """Makes a policy, or changes or deletes one that there is, which its versions outlive."""

@@ -355,6 +355,17 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         why="People are told once of each level.",
     ),
     ReplicatedTable(
+        name="quotas",
+        key=("workspace",),
+        naming=Naming(kinds=("quota.changed",), values={"workspace": "entity"}),
+        columns=_columns(
+            "workspace text, agents integer, queued_tasks integer, running_tasks integer, submits_per_minute integer, version "
+            "integer, changed_at double precision, changed_by text"
+        ),
+        owner="workspace",
+        why="The region that takes over admits no more than this one would.",
+    ),
+    ReplicatedTable(
         name="policies",
         key=("id",),
         naming=Naming(
