@@ -70,6 +70,8 @@ _RETENTION = fields(
     deliberation_count=COUNT,
     workflow_run_days=NUMBER,
     workflow_run_count=COUNT,
+    spending_days=NUMBER,
+    violation_days=NUMBER,
     is_default=YES_OR_NO,
     run_requested=YES_OR_NO,
     last_run=nullable(fields(ended_at=EPOCH, tasks=COUNT, deliberations=COUNT, workflow_runs=COUNT)),

@@ -29,7 +29,7 @@ from cluster.domain.audit.checkpoint import Checkpoint
 from cluster.domain.base.errors import ControlPlaneError
 from cluster.domain.base.log import SYSTEM, LogRecord, Origin, private_digest
 from cluster.domain.budgets.budget import MOST_BUDGETS
-from cluster.domain.budgets.entries import Settlement
+from cluster.domain.budgets.entries import SettledEntry, Settlement
 from cluster.domain.budgets.levels import LevelReached
 from cluster.domain.consensus.learning import StoredOutcome, fit, panel_key
 from cluster.domain.consensus.outcomes import Outcome
@@ -927,6 +927,12 @@ CALLS: dict[str, Call] = {
         ),
         {"p_levels": has(budget_id="budget_1", workspace="w", period_start=T1, limit_nanos=3, level=4, at=T2)},
     ),
+    "fold_entries": Call(
+        lambda s: s.budgets.fold([SettledEntry(workspace="w", task_id="task_1", attempt=5, day="2026-01-31")], ROW),
+        {"p_tasks": ["task_1"], "p_attempts": [5]},
+    ),
+    "remove_spending": Call(lambda s: s.budgets.forget_days(["2026-01-31"], ROW), {"p_days": ["2026-01-31"]}),
+    "remove_violations": Call(lambda s: s.policies.remove_violations(["violation_1"], ROW), {"p_ids": ["violation_1"]}),
     "put_quotas": Call(
         lambda s: s.quotas.put(
             Quotas(workspace="w", agents=2, queued_tasks=3, running_tasks=4, submits_per_minute=5, version=1), ROW

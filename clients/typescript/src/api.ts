@@ -506,7 +506,7 @@ export type SetQuotas = { agents?: number | null; queued_tasks?: number | null; 
  * What the workspace keeps. Days count from the end, numbers are of the newest by their submit; 0 is no bound. A field that
  * is left out stays as it is.
  */
-export type SetRetention = { task_days?: number | null; task_count?: number | null; deliberation_days?: number | null; deliberation_count?: number | null; workflow_run_days?: number | null; workflow_run_count?: number | null };
+export type SetRetention = { task_days?: number | null; task_count?: number | null; deliberation_days?: number | null; deliberation_count?: number | null; workflow_run_days?: number | null; workflow_run_count?: number | null; spending_days?: number | null; violation_days?: number | null };
 
 export type Severity = "info" | "warning" | "error" | "critical";
 
@@ -1713,7 +1713,7 @@ export class Api {
    * Changes what the workspace keeps; fields that are left out stay as they are. What it does not keep any more is removed
    * with the next pass, within a quarter of an hour. 400 (`InvalidRequest`) without any field.
    */
-  setRetention(args: { body: SetRetention } & Repeatable): Promise<{ workspace: string; task_days: number; task_count: number; deliberation_days: number; deliberation_count: number; workflow_run_days: number; workflow_run_count: number; is_default: boolean; run_requested: boolean; last_run: { ended_at: EpochSeconds; tasks: number; deliberations: number; workflow_runs: number } | null }> {
+  setRetention(args: { body: SetRetention } & Repeatable): Promise<{ workspace: string; task_days: number; task_count: number; deliberation_days: number; deliberation_count: number; workflow_run_days: number; workflow_run_count: number; spending_days: number; violation_days: number; is_default: boolean; run_requested: boolean; last_run: { ended_at: EpochSeconds; tasks: number; deliberations: number; workflow_runs: number } | null }> {
     return this.#caller.call("PUT", "/api/control-plane/retention", [], args);
   }
 
@@ -1735,7 +1735,7 @@ export class Api {
   }
 
   /** What the workspace keeps, and when this region went through it last. `is_default`: it has set nothing itself. */
-  showRetention(args: CallOptions = {}): Promise<{ workspace: string; task_days: number; task_count: number; deliberation_days: number; deliberation_count: number; workflow_run_days: number; workflow_run_count: number; is_default: boolean; run_requested: boolean; last_run: { ended_at: EpochSeconds; tasks: number; deliberations: number; workflow_runs: number } | null }> {
+  showRetention(args: CallOptions = {}): Promise<{ workspace: string; task_days: number; task_count: number; deliberation_days: number; deliberation_count: number; workflow_run_days: number; workflow_run_count: number; spending_days: number; violation_days: number; is_default: boolean; run_requested: boolean; last_run: { ended_at: EpochSeconds; tasks: number; deliberations: number; workflow_runs: number } | null }> {
     return this.#caller.call("GET", "/api/control-plane/retention", [], args);
   }
 
