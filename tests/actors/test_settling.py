@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from actors.settling import FOLD_AFTER_S, SettlingKeeper
-from cluster.domain.audit.retention import DAY_S, RULE_SET, RetentionRule
+from cluster.domain.audit.retention import DAY_S, RULE_SET
 from cluster.domain.base.log import record_for
 from cluster.domain.budgets.accounts import Accounts, BudgetSums
 from cluster.domain.budgets.budget import CREATED, Budget, BudgetScope, Period, Window, window_of
@@ -25,13 +25,10 @@ from cluster.ports.tasks import ShardFence, SubmitItem
 from cluster.postgres.stores import Stores
 from tests.support.budgets import a_budget
 from tests.support.policies import a_violation
-from tests.support.retention import Hurried
+from tests.support.retention import Hurried, settling_keeper
 from tests.support.samples import ASKER, NOW, new_task
 
 POLICY = RetryPolicy()
-RULE = RetentionRule(
-    task_days=0, task_count=0, deliberation_days=0, deliberation_count=0, spending_days=40, violation_days=20
-)
 
 
 class Attempts:
@@ -78,15 +75,7 @@ async def _made(stores: Stores) -> list[Budget]:
 
 
 def _keeper(stores: Stores, now: float, batch: int = 3) -> SettlingKeeper:
-    return SettlingKeeper(
-        budgets=stores.budgets,
-        policies=stores.policies,
-        rules=stores.retention,
-        region=stores.region,
-        default=RULE,
-        clock=Hurried(now),
-        batch=batch,
-    )
+    return settling_keeper(stores, Hurried(now), batch)
 
 
 async def _seen(stores: Stores, budgets: list[Budget], now: float) -> tuple[object, ...]:
