@@ -20,6 +20,8 @@ class RetentionSettings(BaseSettings):
     deliberation_retention_count: int = variable(100_000, "Of the deliberations of a workspace, so many are kept, the newest by their admission; ended ones beyond are removed. 0: any number.", group=GROUP, unit="deliberations", ge=0, le=MOST_COUNT)
     workflow_run_retention_days: float = variable(30, "Runs of workflows that ended longer ago are removed. 0: none for its age.", group=GROUP, unit="days", ge=0, le=MOST_DAYS)
     workflow_run_retention_count: int = variable(100_000, "Of the runs of workflows of a workspace, so many are kept, the newest by their start; ended ones beyond are removed. 0: any number.", group=GROUP, unit="runs", ge=0, le=MOST_COUNT)
+    spending_retention_days: float = variable(800, "What attempts of days longer ago have cost is removed. 0: none for its age.", group=GROUP, unit="days", ge=0, le=MOST_DAYS)
+    violation_retention_days: float = variable(365, "Violations of policies that are older are removed, whatever their status. 0: none for its age.", group=GROUP, unit="days", ge=0, le=MOST_DAYS)
     # fmt: on
 
     def retention_rule(self) -> RetentionRule:
@@ -31,4 +33,6 @@ class RetentionSettings(BaseSettings):
             deliberation_count=self.deliberation_retention_count,
             workflow_run_days=self.workflow_run_retention_days,
             workflow_run_count=self.workflow_run_retention_count,
+            spending_days=self.spending_retention_days,
+            violation_days=self.violation_retention_days,
         )

@@ -30,6 +30,7 @@ from cluster.log.access_directory import AccessDirectory
 from cluster.log.audit import AuditPart
 from cluster.log.budget_directory import BudgetDirectory
 from cluster.log.policy_directory import PolicyDirectory
+from cluster.log.quota_directory import QuotaDirectory
 from cluster.log.task_tally import TaskTally
 from cluster.ports.access import AccessStore
 from cluster.ports.agents import KnownAgents, Registered, RegisterItem, WorkspaceAgents
@@ -50,6 +51,7 @@ from cluster.ports.operations import DeadLetterStore, WorkspaceControls
 from cluster.ports.outcomes import OutcomeStore
 from cluster.ports.policies import WorkspacePolicies
 from cluster.ports.presence import HeartbeatRecord, WorkspaceHeartbeats
+from cluster.ports.quotas import WorkspaceQuotas
 from cluster.ports.retention import WorkspaceRetention
 from cluster.ports.schedules import WorkspaceSchedules
 from cluster.ports.tasks import SubmitItem, WorkspaceTasks
@@ -98,6 +100,8 @@ class Gateway:
     outcomes: OutcomeStore
     budgets: WorkspaceBudgets
     budget_view: BudgetDirectory
+    quotas: WorkspaceQuotas
+    quota_view: QuotaDirectory
     policies: WorkspacePolicies
     policy_view: PolicyDirectory
     heartbeats: WorkspaceHeartbeats

@@ -31,6 +31,7 @@ from cluster.log.audit import verify_part
 from cluster.log.budget_directory import BUDGET_ROWS, BudgetDirectory
 from cluster.log.follower import LogFollower
 from cluster.log.policy_directory import POLICY_ROWS, PolicyDirectory
+from cluster.log.quota_directory import QUOTA_ROWS, QuotaDirectory
 from cluster.log.task_tally import TaskTally
 from cluster.ports.clock import Clock
 from cluster.ports.log import LogFilter
@@ -140,7 +141,7 @@ class Replica:
             topics=(WakeTopic.AGENTS,),
             apart_s=APART_S,
         )
-        access, policies, budgets, access_follower = await self._access()
+        access, policies, budgets, quotas, access_follower = await self._access()
 
         tally = TaskTally(resources.stores.tally, resources.clock, wait_s=AWAY_S)
         await tally.load()
@@ -182,6 +183,8 @@ class Replica:
             outcomes=resources.stores.outcomes,
             budgets=resources.stores.budgets,
             budget_view=budgets,
+            quotas=resources.stores.quotas,
+            quota_view=quotas,
             policies=resources.stores.policies,
             policy_view=policies,
             credentials=resources.stores.credentials(settings.sealing_keys()),
@@ -221,9 +224,11 @@ class Replica:
         )
         return gateway
 
-    async def _access(self) -> tuple[AccessDirectory, PolicyDirectory, BudgetDirectory, LogFollower]:
-        """The copies of access, policies and budgets, and what keeps them. The workspace of the settings exists from the first
-        start on."""
+    async def _access(
+        self,
+    ) -> tuple[AccessDirectory, PolicyDirectory, BudgetDirectory, QuotaDirectory, LogFollower]:
+        """The copies of access, policies, budgets and quotas, and what keeps them. The workspace of the settings
+        exists from the first start on."""
         stores, home = self.resources.stores, self.settings.workspace
         access = AccessDirectory(stores.access)
         cursor = await access.load()
@@ -234,16 +239,19 @@ class Replica:
             cursor = await access.load()
         policies = PolicyDirectory(stores.policies)
         budgets = BudgetDirectory(stores.budgets, self.resources.clock)
+        quotas = QuotaDirectory(stores.quotas)
+        await quotas.load()
         await budgets.load()
         await policies.load()  # after the cursor was read: what changes between the two is read again
 
         async def apply(rows: Sequence[LogRow]) -> None:
-            others = (*POLICY_ROWS.kinds, *BUDGET_ROWS.kinds)
+            others = (*POLICY_ROWS.kinds, *BUDGET_ROWS.kinds, *QUOTA_ROWS.kinds)
             about_access = [row for row in rows if row.kind not in others]
             if about_access:
                 await access.apply(about_access)
             await policies.apply(rows)
             await budgets.apply(rows)
+            await quotas.apply(rows)
 
         follower = LogFollower(
             stores.log,
@@ -251,11 +259,11 @@ class Replica:
             self.resources.clock,
             after=cursor,
             apply=apply,
-            only=LogFilter(kinds=(*ACCESS_ROWS.kinds, *POLICY_ROWS.kinds, *BUDGET_ROWS.kinds)),
+            only=LogFilter(kinds=(*ACCESS_ROWS.kinds, *POLICY_ROWS.kinds, *BUDGET_ROWS.kinds, *QUOTA_ROWS.kinds)),
             topics=(WakeTopic.ACCESS,),
             apart_s=APART_S,
         )
-        return access, policies, budgets, follower
+        return access, policies, budgets, quotas, follower
 
     async def _create_home(self) -> None:
         home, now = self.settings.workspace, self.resources.clock.now()

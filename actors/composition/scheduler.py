@@ -34,6 +34,7 @@ def make(it: Context) -> Any:
         workspaces=it.resources.stores.access,
         agents=it.resources.stores.agents,
         budgets=it.resources.stores.budgets,
+        quotas=it.resources.stores.quotas,
         idempotency_window_s=it.resources.settings.idempotency_window,
         cleanup_s=it.resources.settings.cleanup_interval,
         count_reread=count_reread,

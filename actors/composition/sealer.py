@@ -14,6 +14,7 @@ from actors.retention import RetentionKeeper
 from actors.roles import SCHEDULER, Role
 from actors.schedules import ScheduleKeeper
 from actors.sealer import Sealer, SealingKey
+from actors.settling import SettlingKeeper
 from actors.workflows import WorkflowKeeper
 from cluster.domain.base.signing import SEED_BYTES, Signer, seed_of
 from cluster.notifiers.sending import ChannelNotifier
@@ -68,6 +69,15 @@ def make(it: Context) -> Any:
         clock=resources.clock,
         on_fatal=it.on_fatal,
     )
+    settling = SettlingKeeper(
+        budgets=resources.stores.budgets,
+        policies=resources.stores.policies,
+        rules=resources.stores.retention,
+        region=resources.stores.region,
+        default=resources.settings.retention_rule(),
+        clock=resources.clock,
+        on_fatal=it.on_fatal,
+    )
     notifications = NotificationKeeper(
         notifications=resources.stores.notifications,
         region=resources.stores.region,
@@ -79,7 +89,7 @@ def make(it: Context) -> Any:
         clock=resources.clock,
         on_fatal=it.on_fatal,
     )
-    return Keeper(sealer, schedules, workflows, retention, notifications)
+    return Keeper(sealer, schedules, workflows, retention, settling, notifications)
 
 
 async def _key(resources: Resources) -> SealingKey:

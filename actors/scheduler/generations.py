@@ -19,6 +19,7 @@ from cluster.ports.budgets import Budgets
 from cluster.ports.clock import Clock
 from cluster.ports.log import Region
 from cluster.ports.operations import ControlStore
+from cluster.ports.quotas import AllQuotas
 from cluster.ports.tasks import TaskStore
 from cluster.process.loops import Loops
 
@@ -47,6 +48,7 @@ class StateSource:
     workspaces: WorkspaceStates
     agents: AgentStore
     budgets: Budgets
+    quotas: AllQuotas
     clock: Clock
     lease_ttl_s: float
     policy: RetryPolicy
@@ -64,6 +66,7 @@ class StateSource:
         budgets, now = await self.budgets.all(), self.clock.now()
         sums, reservations = await self.budgets.all_sums(budgets, now), await self.budgets.open_reservations()
         core.load_budgets(budgets, sums, reservations, now)
+        core.load_quotas(await self.quotas.all())
         core.load_states(await self.workspaces.closed())
         replaced()
         with settled_memory():

@@ -36,6 +36,7 @@ from cluster.ports.budgets import Budgets
 from cluster.ports.clock import Clock
 from cluster.ports.log import Log, LogFilter, Region
 from cluster.ports.operations import ControlStore
+from cluster.ports.quotas import AllQuotas
 from cluster.ports.tasks import TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.group_commit import GroupCommit
@@ -81,6 +82,7 @@ class SchedulerShard:
         workspaces: WorkspaceStates,
         agents: AgentStore,
         budgets: Budgets,
+        quotas: AllQuotas,
         idempotency_window_s: float = 86_400.0,
         cleanup_s: float = 60.0,
         count_reread: Count = uncounted,
@@ -111,6 +113,7 @@ class SchedulerShard:
             workspaces=workspaces,
             agents=agents,
             budgets=budgets,
+            quotas=quotas,
             clock=clock,
             lease_ttl_s=lease_ttl_s,
             policy=policy,

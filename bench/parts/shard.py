@@ -35,6 +35,7 @@ async def make() -> Handlers:
         workspaces=stores.access,
         agents=stores.agents,
         budgets=stores.budgets,
+        quotas=stores.quotas,
         log=stores.log,
         region=stores.region,
         doorbell=RedisDoorbell(connect(os.environ["BENCH_REDIS_URL"]), schema),

@@ -45,6 +45,7 @@ from cluster.cli.commands import (
     policies,
     questions,
     queue,
+    quotas,
     receipts,
     region,
     regions,
@@ -91,6 +92,7 @@ app.add_typer(questions.app, name="questions")
 app.add_typer(credentials.app, name="credentials")
 app.add_typer(policies.app, name="policies")
 app.add_typer(budgets.app, name="budgets")
+app.add_typer(quotas.app, name="quotas")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(workflows.app, name="workflows")
 app.add_typer(hooks.app, name="hooks")

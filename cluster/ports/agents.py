@@ -9,6 +9,7 @@ from typing import Protocol
 
 from cluster.domain.agents.agent import Agent, Dedicated, Health, Intent, IntentBy, Liveness, NewAgent
 from cluster.domain.base.log import LogRecord
+from cluster.domain.quotas.quotas import OverQuota
 from cluster.domain.tasks.task import (
     IdempotencyKey,
 )
@@ -61,6 +62,10 @@ class WorkspaceAgents(Protocol):
     async def register(self, items: Sequence[RegisterItem]) -> list[Registered]:
         """Registers agents. For one that exists already, replaces the description, keeps the counters and an operator's
         intent, and sets the liveness to ``alive``."""
+
+    async def register_within_quotas(self, items: Sequence[RegisterItem]) -> list[Registered] | OverQuota:
+        """The same of agents of one workspace which may have a quota on agents. Registers none of them if that has no room for
+        those that are new, and returns the quota then."""
 
     async def change(self, changes: Sequence[AgentChange]) -> list[bool]:
         """Whether each agent exists, no matter whether anything had to change."""

@@ -10,7 +10,7 @@ from typing import Protocol
 from cluster.domain.base.log import LogRecord
 from cluster.domain.budgets.accounts import BudgetSums
 from cluster.domain.budgets.budget import Budget, Window
-from cluster.domain.budgets.entries import Reservation
+from cluster.domain.budgets.entries import Reservation, SettledEntry
 from cluster.domain.budgets.levels import LevelReached
 from cluster.domain.tasks.task import IdempotencyKey
 
@@ -76,3 +76,22 @@ class Budgets(WorkspaceBudgets, Protocol):
 
     async def tell(self, levels: Sequence[LevelReached]) -> None:
         """Stores the levels that budgets have reached, each with its row; one that is stored has no second row."""
+
+    async def settled(self, before: float, limit: int) -> Sequence[SettledEntry]:
+        """Some entries of attempts that ended before a time, of all workspaces, those of one together."""
+
+    async def fold(self, entries: Sequence[SettledEntry], record: LogRecord) -> int:
+        """Adds entries of one workspace to their days and deletes them; returns how many were still there.
+
+        Raises: `Fenced` if this region is not the primary any more."""
+
+    async def with_days(self) -> builtins.list[str]:
+        """The workspaces of which it is kept what days have cost."""
+
+    async def old_days(self, workspace: str, before: str, limit: int) -> Sequence[str]:
+        """Some of a workspace's days before another one, oldest first."""
+
+    async def forget_days(self, days: Sequence[str], record: LogRecord) -> int:
+        """Deletes what these days of the record's workspace have cost, and returns of how many rows.
+
+        Raises: `Fenced`."""

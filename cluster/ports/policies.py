@@ -76,3 +76,14 @@ class Policies(WorkspacePolicies, Protocol):
 
     async def named(self, policy_ids: Sequence[str]) -> builtins.list[Policy]:
         """Those of the policies that exist, of all workspaces."""
+
+    async def with_violations(self) -> builtins.list[str]:
+        """The workspaces that have violations."""
+
+    async def old_violations(self, workspace: str, before: float, limit: int) -> Sequence[str]:
+        """Some of a workspace's violations that are older than a time, oldest first."""
+
+    async def remove_violations(self, ids: Sequence[str], record: LogRecord) -> int:
+        """Deletes violations of the record's workspace, and returns how many.
+
+        Raises: `Fenced` if this region is not the primary any more."""

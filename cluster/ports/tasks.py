@@ -40,11 +40,13 @@ class ShardFence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitItem:
-    """``violations`` are recorded in the commit of the task, which policies warn about."""
+    """``violations`` are recorded in the commit of the task, which policies warn about. ``within_quotas``: its workspace may have
+    a quota on tasks that wait, and it is stored only if that has room; such items with violations are submitted all or none."""
 
     task: NewTask
     idempotency: IdempotencyKey | None = None
     violations: Sequence[Violation] = ()
+    within_quotas: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import builtins
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from cluster.domain.agents.agent import Agent, Dedicated, Health, Intent, IntentBy, Liveness, TransportKind
 from cluster.domain.agents.credential_use import use_of
 from cluster.domain.base.log import LogRecord
+from cluster.domain.quotas.quotas import OverQuota, QuotaKind
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.ports.agents import AgentChange, DedicatedAgent, Registered, RegisterItem
 from cluster.ports.presence import HeartbeatRecord
@@ -29,9 +30,25 @@ class PostgresAgents:
     async def register(self, items: Sequence[RegisterItem]) -> list[Registered]:
         outcomes: dict[int, tuple[int | None, bool, bool]] = {}
         for part in waves(items, lambda item: (item.agent.origin.workspace, item.agent.agent_id)):
-            rows = await self._register([item for _, item in part])
+            rows = await self._register([item for _, item in part], "register_agents")
             for (index, _), row in zip(part, rows, strict=True):
                 outcomes[index] = (row["seq"], row["created"], row["conflict"])
+        return await self._registered(items, outcomes)
+
+    async def register_within_quotas(self, items: Sequence[RegisterItem]) -> list[Registered] | OverQuota:
+        outcomes: dict[int, tuple[int | None, bool, bool]] = {}
+        for part in waves(items, lambda item: (item.agent.origin.workspace, item.agent.agent_id)):
+            rows = await self._register([item for _, item in part], "register_within_quotas")
+            if rows[0]["most"] is not None:
+                # Of the first wave, since a later one has no agent that is new.
+                return OverQuota(QuotaKind.AGENTS, rows[0]["most"], rows[0]["agents"])
+            for (index, _), row in zip(part, rows, strict=True):
+                outcomes[index] = (row["seq"], row["created"], row["conflict"])
+        return await self._registered(items, outcomes)
+
+    async def _registered(
+        self, items: Sequence[RegisterItem], outcomes: Mapping[int, tuple[int | None, bool, bool]]
+    ) -> list[Registered]:
         keys = [(item.agent.origin.workspace, item.agent.agent_id) for item in items]
         stored = await self.get_many(keys)
         return [
@@ -39,11 +56,11 @@ class PostgresAgents:
             for key, (seq, created, conflict) in zip(keys, (outcomes[i] for i in range(len(items))), strict=True)
         ]
 
-    async def _register(self, items: Sequence[RegisterItem]) -> Sequence[Any]:
+    async def _register(self, items: Sequence[RegisterItem], statement: str) -> Sequence[Any]:
         agents = [item.agent for item in items]
         keys = [item.idempotency for item in items]
         return await self._pool.rows(
-            _SQL["register_agents"],
+            _SQL[statement],
             self._epoch.region,
             self._epoch.value,
             agents[0].registered_at,

@@ -12,7 +12,7 @@ from cluster.domain.base.json_writing import json_writer
 from cluster.domain.base.log import LogRecord
 from cluster.domain.budgets.accounts import BudgetSums
 from cluster.domain.budgets.budget import MOST_BUDGETS, Budget, BudgetScope, Mode, Period, Window, window_of
-from cluster.domain.budgets.entries import Entry, Reservation, Settlement
+from cluster.domain.budgets.entries import Entry, Reservation, SettledEntry, Settlement
 from cluster.domain.budgets.levels import LevelReached
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.ports.budgets import Spending
@@ -86,7 +86,8 @@ class PostgresBudgets:
         if not budgets:
             return {}
         columns = _windows([(each.id, each.workspace, window_of(each.period, now)) for each in budgets])
-        # A scheduler that starts has to have them, however many entries a month has: some two microseconds each.
+        # A scheduler that starts has to have them, however many entries are not added to their days yet: some two microseconds
+        # each.
         async with self._pool.snapshot() as connection:
             await connection.execute(f"set local statement_timeout = '{START_S}s'")
             return _sums(await connection.fetch(_SQL["budget_sums"], *columns, timeout=START_S))
@@ -94,6 +95,24 @@ class PostgresBudgets:
     async def open_reservations(self) -> Sequence[Reservation]:
         rows = await self._pool.rows(_SQL["open_reservations"])
         return [Reservation(**{**dict(row), "budgets": tuple(row["budgets"])}) for row in rows]
+
+    async def settled(self, before: float, limit: int) -> Sequence[SettledEntry]:
+        return [SettledEntry(**dict(row)) for row in await self._pool.rows(_SQL["settled_entries"], before, limit)]
+
+    async def fold(self, entries: Sequence[SettledEntry], record: LogRecord) -> int:
+        columns = ([each.task_id for each in entries], [each.attempt for each in entries])
+        rows = log_rows([record], self._epoch)
+        return int(await self._pool.value(_SQL["fold_entries"], self._epoch.region, self._epoch.value, *columns, rows))
+
+    async def with_days(self) -> builtins.list[str]:
+        return [row["id"] for row in await self._pool.rows(_SQL["spending_workspaces"])]
+
+    async def old_days(self, workspace: str, before: str, limit: int) -> Sequence[str]:
+        return [row["day"] for row in await self._pool.rows(_SQL["old_days"], workspace, before, limit)]
+
+    async def forget_days(self, days: Sequence[str], record: LogRecord) -> int:
+        args = (self._epoch.region, self._epoch.value, builtins.list(days), log_rows([record], self._epoch))
+        return int(await self._pool.value(_SQL["remove_spending"], *args))
 
     async def tell(self, levels: Sequence[LevelReached]) -> None:
         names = ("budget_id", "period_start", "limit_nanos", "level", "workspace", "at")

@@ -72,6 +72,16 @@ class PostgresPolicies:
     async def versions(self, workspace: str, policy_id: str) -> builtins.list[Policy]:
         return [_policy(row) for row in await self._pool.rows(_SQL["policy_versions"], workspace, policy_id)]
 
+    async def with_violations(self) -> builtins.list[str]:
+        return [row["id"] for row in await self._pool.rows(_SQL["violation_workspaces"])]
+
+    async def old_violations(self, workspace: str, before: float, limit: int) -> Sequence[str]:
+        return [row["id"] for row in await self._pool.rows(_SQL["old_violations"], workspace, before, limit)]
+
+    async def remove_violations(self, ids: Sequence[str], record: LogRecord) -> int:
+        args = (self._epoch.region, self._epoch.value, builtins.list(ids), log_rows([record], self._epoch))
+        return int(await self._pool.value(_SQL["remove_violations"], *args))
+
     async def record(self, violations: Sequence[Violation], records: Sequence[LogRecord]) -> None:
         await self._pool.value(_SQL["record_violations"], *violation_arguments(violations, records, self._epoch))
 

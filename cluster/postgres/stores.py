@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cluster.postgres.notifications import PostgresNotifications
     from cluster.postgres.outcomes import PostgresOutcomes
     from cluster.postgres.policies import PostgresPolicies
+    from cluster.postgres.quotas import PostgresQuotas
     from cluster.postgres.retention import PostgresRetention
     from cluster.postgres.schedules import PostgresSchedules
     from cluster.postgres.secrets import PostgresSecrets
@@ -122,6 +123,12 @@ class Stores:
         from cluster.postgres.budgets import PostgresBudgets
 
         return PostgresBudgets(self.pool, self.epoch)
+
+    @cached_property
+    def quotas(self) -> PostgresQuotas:
+        from cluster.postgres.quotas import PostgresQuotas
+
+        return PostgresQuotas(self.pool, self.epoch)
 
     @cached_property
     def policies(self) -> PostgresPolicies:

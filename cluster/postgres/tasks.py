@@ -13,6 +13,7 @@ from cluster.domain.base.conditions import Search
 from cluster.domain.base.json_writing import json_writer
 from cluster.domain.base.log import LogRow, caused_by_row
 from cluster.domain.policies.submits import recorded
+from cluster.domain.quotas.quotas import OverQuota, QuotaKind
 from cluster.domain.tasks.order_key import encode
 from cluster.domain.tasks.progress import ProgressReport, stored_records
 from cluster.domain.tasks.rules import TaskRules
@@ -48,6 +49,8 @@ _SQL = queries("tasks")
 _WHOLE_TASKS = f"select {WHOLE} from {WHOLE_TASKS} where t.workspace || '' = $1 and t.id = any ($2)"
 _dump = json_writer(allow_nan=True)
 PARTITIONS = 64
+#: Arguments of the statement ``submit_tasks``. That of tasks with questions has one more.
+SUBMIT_ARGUMENTS = 36
 OPEN_BATCH = 5000
 KEYS_AT_ONCE = 5000
 #: Characters of the results and errors in one call, which are up to four times as many bytes.
@@ -65,18 +68,20 @@ class PostgresTasks:
         self._epoch = epoch
 
     async def submit(self, items: Sequence[SubmitItem], *, all_or_none: bool = False) -> list[Submitted]:
-        parts = submit_parts(items, self._epoch, all_or_none)
+        bounded = [item for item in items if item.within_quotas]
+        if not bounded:
+            return await self._submit(submit_parts(items, self._epoch, all_or_none))
+        # Commits of workspaces with quotas wait for each other, and those of the others do not wait for them.
+        outcomes = iter(await self._submit(_parts_within_quotas(bounded, self._epoch, all_or_none)))
+        if len(bounded) == len(items):
+            return list(outcomes)
+        free = [item for item in items if not item.within_quotas]
+        others = iter(await self._submit(submit_parts(free, self._epoch, all_or_none)))
+        return [next(outcomes if item.within_quotas else others) for item in items]
+
+    async def _submit(self, parts: Sequence[tuple[str, tuple[Any, ...]]]) -> builtins.list[Submitted]:
         statement = in_one_statement(parts, with_rows=True) if len(parts) > 1 else (parts[0][0], *parts[0][1])
-        rows = await self._pool.rows(*statement)
-        return [
-            Submitted(
-                task_id=row["task_id"],
-                seq=row["seq"],
-                replayed=bool(row["replayed"]),
-                conflict=bool(row["conflict"]),
-            )
-            for row in rows
-        ]
+        return [_submitted(row) for row in await self._pool.rows(*statement)]
 
     async def decide(self, fence: ShardFence, decisions: Sequence[TaskDecision]) -> list[Decided]:
         outcomes: list[Decided] = [Decided(applied=False)] * len(decisions)
@@ -299,6 +304,32 @@ def submit_parts(
         records = [record for item in warned for record in recorded(item.violations, item.task)]
         parts.append((queries("policies")["record_violations"], violation_arguments(violations, records, epoch)))
     return parts
+
+
+def _parts_within_quotas(
+    items: Sequence[SubmitItem], epoch: Epoch, all_or_none: bool
+) -> list[tuple[str, tuple[Any, ...]]]:
+    """The same of items that quotas bound. Violations are recorded only if the tasks are stored, all of them."""
+    (_, arguments), *violations = submit_parts(items, epoch, all_or_none)
+    assert all_or_none or not violations, "what policies warn about is submitted alone"
+    questions = [question_json(item.task.question) for item in items]
+    return [
+        (_SQL["submit_within_quotas"], (*arguments[:SUBMIT_ARGUMENTS], questions)),
+        *((f"{text} where not exists (select from p0 where most is not null)", own) for text, own in violations),
+    ]
+
+
+def _submitted(row: Any) -> Submitted:
+    over = None
+    if row.get("most") is not None:
+        over = OverQuota(QuotaKind.QUEUED_TASKS, row["most"], row["waiting"])
+    return Submitted(
+        task_id=row["task_id"],
+        seq=row["seq"],
+        replayed=bool(row["replayed"]),
+        conflict=bool(row["conflict"]),
+        over=over,
+    )
 
 
 def _submit_arguments(items: Sequence[SubmitItem], epoch: Epoch, all_or_none: bool) -> tuple[Any, ...]:

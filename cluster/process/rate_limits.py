@@ -14,8 +14,8 @@ class LocalRateLimits:
         self._now = now
         self._table = RateTable()
 
-    async def take(self, caller: str, rate: Rate, calls: int) -> Grant:
-        return self._table.take(caller, rate, calls, self._now())
+    async def take(self, caller: str, rate: Rate, calls: int, least: int = 1) -> Grant:
+        return self._table.take(caller, rate, calls, self._now(), least)
 
     async def close(self) -> None:
         """There is nothing to close."""

@@ -20,12 +20,13 @@ SHARES_S: Final = 60
 
 #: ``take`` of ``cluster.domain.access.rate_limits``; a conformance test compares the two.
 TAKE: Final = """
-local function take(used_up_to, now, interval, burst, calls)
+local function take(used_up_to, now, interval, burst, calls, least)
   local begins = math.min(math.max(used_up_to, now), now + burst * interval)
   local room = math.floor(burst - (begins - now) / interval + 1e-6)
-  local granted = math.max(0, math.min(calls, room))
+  local granted = math.min(calls, room)
+  if granted < least then granted = 0 end
   local ends = begins + granted * interval
-  return ends, granted, math.max(0, ends + interval - now - burst * interval)
+  return ends, granted, math.max(0, ends + least * interval - now - burst * interval)
 end
 """
 
@@ -35,7 +36,8 @@ _SCRIPT: Final = (
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local ends, granted, after = take(
-  tonumber(redis.call('GET', KEYS[1]) or now), now, tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]))
+  tonumber(redis.call('GET', KEYS[1]) or now), now, tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]),
+  tonumber(ARGV[6]))
 if granted > 0 then
   redis.call('SET', KEYS[1], string.format('%.6f', ends), 'PX', math.ceil((ends - now) * 1000))
 end
@@ -59,13 +61,13 @@ class RedisRateLimits:
         self._prefix = f"{prefix}:rate"
         self._replica = replica
 
-    async def take(self, caller: str, rate: Rate, calls: int) -> Grant:
+    async def take(self, caller: str, rate: Rate, calls: int, least: int = 1) -> Grant:
         # Callers are names of people too, and of any length.
         key = hashlib.sha256(caller.encode()).hexdigest()[:32]
         async with self._turns, in_time():
             granted, after, sharers = await self._script(
                 keys=[f"{self._prefix}:{key}", f"{self._prefix}:replicas"],
-                args=[repr(rate.interval_s), rate.burst, calls, self._replica, SHARES_S],
+                args=[repr(rate.interval_s), rate.burst, calls, self._replica, SHARES_S, least],
             )
         return Grant(int(granted), float(after), int(sharers))
 

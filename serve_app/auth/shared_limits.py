@@ -44,21 +44,22 @@ class SharedLimits:
         """Whether Redis has answered the last question."""
         return self._away_until == 0.0
 
-    async def take(self, caller: str, rate: Rate, calls: int) -> Grant:
-        """As many of ``calls`` as the caller has room for, one at most while Redis is away."""
+    async def take(self, caller: str, rate: Rate, calls: int, least: int = 1) -> Grant:
+        """As many of ``calls`` as the caller has room for, but none if that is less than ``least``, and no more than ``least``
+        while Redis is away."""
         if self.are_shared:
-            grant = await self._of_all(caller, rate, calls)
+            grant = await self._of_all(caller, rate, calls, least)
             if grant is not None:
                 return grant
         else:
             self._look_again(caller, rate)
-        return await self._own.take(caller, rate.shared_by(self._sharers), min(calls, 1))
+        return await self._own.take(caller, rate.shared_by(self._sharers), min(calls, least), least)
 
-    async def _of_all(self, caller: str, rate: Rate, calls: int) -> Grant | None:
+    async def _of_all(self, caller: str, rate: Rate, calls: int, least: int = 1) -> Grant | None:
         """What all replicas together leave; None if Redis does not say."""
         try:
             async with asyncio.timeout(WAIT_S):
-                grant = await self._shared.take(caller, rate, calls)
+                grant = await self._shared.take(caller, rate, calls, least)
         except (TryLater, TimeoutError) as error:
             if self.are_shared:
                 _logger.warning("limits are each replica's own until Redis answers: %s", error or "no answer")

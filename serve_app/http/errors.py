@@ -23,6 +23,7 @@ from cluster.domain.base.errors import ControlPlaneError, TryLater, Unauthentica
 from cluster.domain.base.json_values import CODE, MAX_DEPTH, MAX_DIGITS
 from cluster.domain.budgets.submits import BudgetExhausted
 from cluster.domain.policies.submits import PolicyDenied
+from cluster.domain.quotas.quotas import QuotaExceeded, QuotaFull
 from serve_app.auth.denials import note_denial
 from serve_app.http.methods import answers_head
 
@@ -30,6 +31,8 @@ _logger = logging.getLogger("serve_app")
 
 #: The ASGI extension with which a WebSocket's handshake can be answered with an HTTP response.
 _DENIAL = "websocket.http.response"
+#: Errors that say more than a sentence, in fields of their own.
+_DETAILED = (PolicyDenied, BudgetExhausted, QuotaExceeded, QuotaFull)
 #: Most bytes of a reason in a WebSocket's close frame (RFC 6455).
 _MAX_REASON_BYTES = 123
 
@@ -54,7 +57,7 @@ def control_plane_response(request: HTTPConnection, error: ControlPlaneError) ->
         headers["WWW-Authenticate"] = "Bearer"
     if error.status >= 500 and not isinstance(error, TryLater):
         _logger.error("a request failed: %s", error)
-    details = error.details if isinstance(error, PolicyDenied | BudgetExhausted) else {}
+    details = error.details if isinstance(error, _DETAILED) else {}
     return error_response(error.status, error.message, error.code, _trace(request), headers, **details)
 
 

@@ -70,6 +70,8 @@ _RETENTION = fields(
     deliberation_count=COUNT,
     workflow_run_days=NUMBER,
     workflow_run_count=COUNT,
+    spending_days=NUMBER,
+    violation_days=NUMBER,
     is_default=YES_OR_NO,
     run_requested=YES_OR_NO,
     last_run=nullable(fields(ended_at=EPOCH, tasks=COUNT, deliberations=COUNT, workflow_runs=COUNT)),
@@ -218,6 +220,8 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
     ("GET", "/budgets/{budget_id}"): {200: ref("Budget")},
     ("PUT", "/budgets/{budget_id}"): {200: ref("Budget")},
     ("DELETE", "/budgets/{budget_id}"): {200: fields(deleted=YES_OR_NO)},
+    ("GET", "/quotas"): {200: ref("Quotas")},
+    ("PUT", "/quotas"): {200: ref("Quotas")},
     ("GET", "/spending"): {
         200: fields(
             **dict.fromkeys(("start", "end"), TEXT),

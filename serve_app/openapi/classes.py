@@ -63,6 +63,7 @@ SHOWN: Mapping[str, str] = {
     "Schedule": "name cron timezone created_by task_type",
     "GET /schedules/{schedule_id}/preview": "timezone",
     "Budget": "name subject created_by updated_by",
+    "Quotas": "updated_by",
     "GET /spending": "start end",
     "Spending": "day task_type",
     "Policy": "name created_by updated_by workspaces task_types capabilities agent_allowlist agent_blocklist deny_when",

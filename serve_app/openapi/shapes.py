@@ -17,6 +17,7 @@ from cluster.domain.notifications.rules import RepeatBy
 from cluster.domain.policies.policy import Enforcement
 from cluster.domain.policies.policy import Scope as PolicyScope
 from cluster.domain.policies.violations import ViolationStatus, ViolationType
+from cluster.domain.quotas.quotas import QuotaKind
 from cluster.domain.schedules.schedule import CatchUp, Overlap
 from cluster.domain.schedules.schedule import State as ScheduleState
 from cluster.domain.tasks.questions import Verdict
@@ -112,6 +113,10 @@ SHAPES: dict[str, Schema] = {
         # Of one for which a budget is used up.
         budget_id_opt=ID,
         resets_at_opt=EPOCH,
+        # Of a submit or registration for which a quota has no room.
+        quota_opt=words(QuotaKind),
+        limit_opt=COUNT,
+        used_opt=COUNT,
         can_override_opt=YES_OR_NO,
         index_opt=COUNT,
     ),
@@ -281,6 +286,14 @@ SHAPES["Budget"] = fields(
         level=COUNT,
         forecast_usd=nullable(ref("Usd")),
     ),
+)
+SHAPES["Quotas"] = fields(
+    workspace=ID,
+    quotas=fields(**dict.fromkeys(QuotaKind, nullable(COUNT))),
+    used=fields(**dict.fromkeys(("agents", "queued_tasks", "running_tasks"), COUNT)),
+    version=COUNT,
+    updated_at=nullable(ISO),
+    updated_by=nullable(TEXT),
 )
 SHAPES["Spending"] = fields(day=TEXT, agent_id=ID, task_type=TEXT, **_SPENT)
 SHAPES["PolicyPriority"] = {

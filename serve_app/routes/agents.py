@@ -33,6 +33,7 @@ from serve_app.routes.chosen_credentials import credential_uses
 from serve_app.routes.whole_endpoints import with_whole_endpoints
 from serve_app.schemas.agents import RegisterAgent, RegisterAgents, agent_wire, last_activity, leave_out, shown_status
 from serve_app.schemas.fields import Offset, Word
+from serve_app.under_quotas import register_within_quotas
 
 router = GuardedRouter(tags=["agents"])
 
@@ -178,7 +179,7 @@ async def _register(gate: Gateway, bodies: Sequence[RegisterAgent], asker: Origi
         idem = IdempotencyKey(route="agents", key=f"{key}#{index}", body_digest=digest) if key else None
         record = record_for(asker, now, "agent.registered", agent.agent_id, data)
         items.append(RegisterItem(agent=agent, record=record, idempotency=idem))
-    outcomes = await gate.registrations.put_many(items)
+    outcomes = await register_within_quotas(gate, asker, items)
     if any(outcome.conflict for outcome in outcomes):
         raise Conflict("This Idempotency-Key was used with another body; use a new key.", "idempotency_conflict")
     registered = [outcome.agent for outcome in outcomes if outcome.agent is not None]
@@ -198,8 +199,8 @@ async def register_agent(request: Request, body: RegisterAgent, asker: Asker, ke
     """Registers an agent. If it exists, its description is replaced and its counters are kept. A `draining` or `paused` that
     the agent itself had reported ends; one that an operator set stays, and `notice` in the answer says so. An agent that the
     control plane calls or runs (`endpoint`, `import_path`) needs `controlplane:agents.write` besides. 400 (`InvalidRequest`)
-    if the fields do not fit together, 409 (`Conflict`) if the key was used with another body or the agent is unregistered at the
-    same time."""
+    if the fields do not fit together, 403 (`QuotaExceeded`) if the workspace has as many agents as it may, 409 (`Conflict`)
+    if the key was used with another body or the agent is unregistered at the same time."""
     await _check_kind(request, [body])
     (agent,) = await _register(gateway(request), [body], asker, key)
     return _registered_wire(agent)
@@ -219,8 +220,8 @@ def _registered_wire(agent: Agent) -> dict[str, Any]:
 @requires(Permission.AGENTS_CONNECT)
 async def register_agents(request: Request, body: RegisterAgents, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Registers up to 1,000 agents in one transaction; of several entries for one agent the last counts. 400
-    (`InvalidRequest`) if the fields of an agent do not fit together, 409 (`Conflict`) if the key was used with another body or an
-    agent is unregistered at the same time."""
+    (`InvalidRequest`) if the fields of an agent do not fit together, 403 (`QuotaExceeded`) if the workspace may not have so
+    many, 409 (`Conflict`) if the key was used with another body or an agent is unregistered at the same time."""
     await _check_kind(request, body.agents)
     # Of several descriptions of an agent the last counts, as if they came one after the other. Each would be a transaction of its
     # own, and a thousand of them held up the registrations of everybody until they were given up.

@@ -32,11 +32,12 @@ async def create_children(
     request: Request, task_id: str, body: CreateChildren, asker: Asker, key: Idempotency
 ) -> dict[str, Any]:
     """Submits up to 1,000 children of a task for the holder of its lease, in one transaction; all or none. It takes no permission
-    to submit, and submits nothing else: each is a child of this task, and comes after other children of it at most. Policies
-    and budgets apply as to any submit. An ``Idempotency-Key`` covers the whole call, and that of the same tasks at
+    to submit, and submits nothing else: each is a child of this task, and comes after other children of it at most. Policies,
+    budgets and quotas apply as to any submit. An ``Idempotency-Key`` covers the whole call, and that of the same tasks at
     ``/tasks/batch``. 400 (`InvalidRequest`) if a task is not valid, names another parent, or comes ``after`` what is no child of
-    this task (``not_a_child``), 403 (`PolicyDenied`, `BudgetExhausted`) if a policy or a budget refuses one, 409 (`Conflict`,
-    ``lease_lost``) if the caller does not hold the lease."""
+    this task (``not_a_child``), 403 (`PolicyDenied`, `BudgetExhausted`) if a policy or a budget refuses one, 429 (`QuotaFull`)
+    if a quota has no room for all, 403 (`QuotaExceeded`) if it never has for so many, 409 (`Conflict`, ``lease_lost``) if the
+    caller does not hold the lease."""
     token = LeaseToken.decode(body.lease_token)
     if token.task_id != check_id(task_id, "task_id"):
         raise Conflict("lease_token belongs to another task.", "lease_lost")
@@ -49,7 +50,7 @@ async def create_children(
         await _check_held(gate, asker.workspace, token)
         await _check_after(gate, asker.workspace, task_id, body.tasks)
     with gate.attended.of([(asker.workspace, token.agent_id)]):
-        answer = await submit_batch(gate, asker, items)
+        answer = await submit_batch(request, asker, items)
     gate.record_activity(asker.workspace, token.agent_id)
     return answer
 

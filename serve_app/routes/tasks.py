@@ -34,7 +34,6 @@ from cluster.domain.tasks.questions import Question
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, checked
 from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Priority, Task, TaskStatus
 from cluster.ports.tasks import SubmitItem
-from cluster.ports.wake_ups import topics_for
 from cluster.process.large import in_thread_if_large, rough_size
 from serve_app.auth.admission import Asker, admit, requires
 from serve_app.auth.agent_identity import acting_agent
@@ -65,6 +64,7 @@ from serve_app.schemas.tasks import (
 )
 from serve_app.under_budgets import check_budgets
 from serve_app.under_policies import under_policies
+from serve_app.under_quotas import submit_within_quotas
 
 router = GuardedRouter(tags=["tasks"])
 
@@ -177,8 +177,8 @@ async def create_task(
     answer has the ``task`` too, when it has ended or so many seconds have passed (at most 25), unless it cannot be read; this
     takes the permission to read tasks. 400 (`InvalidRequest`) if the fields do not fit together or ``after`` or
     ``parent_task_id`` names an unknown task, 403 (`PolicyDenied`) with ``policy_id`` and what is ``allowed`` if a policy refuses
-    it, 403 (`BudgetExhausted`) with ``budget_id`` and ``resets_at`` if a budget is used up, 409 (`Conflict`) if the key was used
-    with another body."""
+    it, 403 (`BudgetExhausted`) with ``budget_id`` and ``resets_at`` if a budget is used up, 429 (`QuotaFull`) with the ``quota``
+    and its ``limit`` if a quota has no room, 409 (`Conflict`) if the key was used with another body."""
     gate = gateway(request)
     if wait:
         await admit(request, Permission.TASKS_READ)
@@ -193,7 +193,7 @@ async def create_task(
     (task,) = await below_their_parents(gate, asker, [task])
     await check_budgets(gate, asker, [SubmitItem(task=task, idempotency=idem)])
     (item,) = await under_policies(gate, asker, [SubmitItem(task=task, idempotency=idem)])
-    outcome = await gate.submits.put(item)
+    (outcome,) = await submit_within_quotas(request, asker, [item])
     if outcome.conflict:
         raise Conflict(_CONFLICT, "idempotency_conflict")
     gate.acknowledged([outcome])
@@ -209,9 +209,10 @@ async def create_task(
 async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Submits up to 1,000 tasks in one transaction; they wait in the given order. An ``Idempotency-Key`` covers the whole
     batch. 400 (`InvalidRequest`) if a task is not valid, 403 (`PolicyDenied`, `BudgetExhausted`) if a policy or a budget
-    refuses one, 409 (`Conflict`) if the key was used with another body."""
+    refuses one, 429 (`QuotaFull`) if a quota has no room for all, 403 (`QuotaExceeded`) if it never has for so many, 409
+    (`Conflict`) if the key was used with another body."""
     gate = gateway(request)
-    return await submit_batch(gate, asker, batch_of(gate, asker, body.tasks, key))
+    return await submit_batch(request, asker, batch_of(gate, asker, body.tasks, key))
 
 
 def batch_of(gate: Gateway, asker: Origin, bodies: Sequence[CreateTask], key: str | None) -> list[SubmitItem]:
@@ -227,18 +228,16 @@ def batch_of(gate: Gateway, asker: Origin, bodies: Sequence[CreateTask], key: st
     return items
 
 
-async def submit_batch(gate: Gateway, asker: Origin, items: Sequence[SubmitItem]) -> dict[str, Any]:
+async def submit_batch(request: Request, asker: Origin, items: Sequence[SubmitItem]) -> dict[str, Any]:
     """Submits them, all or none if they have keys, and returns the answer. Raises: what `create_tasks` says."""
+    gate = gateway(request)
     tasks = await below_their_parents(gate, asker, [item.task for item in items])
     items = [replace(item, task=task) for item, task in zip(items, tasks, strict=True)]
     await _check_dependencies(gate, asker, tasks)
     await check_budgets(gate, asker, items)
     governed = await under_policies(gate, asker, items)
-    if items[0].idempotency is None:
-        outcomes: Sequence[Any] = await gate.submits.put_many(governed)
-    else:
-        outcomes = await gate.tasks.submit(governed, all_or_none=True)
-        gate.notify(*topics_for(items))
+    all_or_none = items[0].idempotency is not None
+    outcomes = await submit_within_quotas(request, asker, governed, all_or_none=all_or_none)
     if any(outcome.conflict for outcome in outcomes):
         raise Conflict(_CONFLICT, "idempotency_conflict")
     gate.acknowledged(outcomes)

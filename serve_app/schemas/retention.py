@@ -18,6 +18,8 @@ class SetRetention(ExactBody):
     deliberation_count: int | None = Field(None, ge=0, le=MOST_COUNT)
     workflow_run_days: float | None = Field(None, ge=0, le=MOST_DAYS, allow_inf_nan=False)
     workflow_run_count: int | None = Field(None, ge=0, le=MOST_COUNT)
+    spending_days: float | None = Field(None, ge=0, le=MOST_DAYS, allow_inf_nan=False)
+    violation_days: float | None = Field(None, ge=0, le=MOST_DAYS, allow_inf_nan=False)
 
 
 class RunRetention(ExactBody):

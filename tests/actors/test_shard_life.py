@@ -71,6 +71,7 @@ class RealShard:
             workspaces=self.stores.access,
             agents=self.stores.agents,
             budgets=self.stores.budgets,
+            quotas=self.stores.quotas,
             log=self.stores.log,
             region=self.stores.region,
             doorbell=_NoBell(),

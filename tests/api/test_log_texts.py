@@ -18,7 +18,7 @@ from tests.support.changes import CHANGES
 from tests.support.hooks import send as send_webhook
 from tests.support.log_texts import LOG_TEXTS, words_in
 from tests.support.probes import eventually
-from tests.support.retention import Hurried, retention_keeper
+from tests.support.retention import Hurried, retention_keeper, settling_keeper
 from tests.support.schedules import schedule_keeper
 from tests.support.task_api import TaskApi
 from tests.support.workflows import Agents, settle, workflow_keeper
@@ -116,6 +116,10 @@ async def _budgets(api: Api) -> None:
     assert (await api.call("DELETE", path)).is_success
 
 
+async def _quotas(api: Api) -> None:
+    assert (await api.call("PUT", "/quotas", {"running_tasks": 1000})).is_success
+
+
 async def _policies(api: Api) -> None:
     """Each kind of row of a policy and of a violation."""
     wordy = {"name": WORDS, "description": WORDS, "metadata": {"note": WORDS}}
@@ -188,10 +192,11 @@ async def _retention(api: Api) -> None:
     run_id = (await api.post("/workflows/ends/runs", {"input": WORDS}))["run_id"]
     await api.post(f"/workflow-runs/{run_id}/cancel")
     await settle(workflow_keeper(api.stores, Agents(api.stores, "default")))
-    rule = {"task_days": 1, "deliberation_days": 1, "workflow_run_days": 1}
+    rule = dict.fromkeys(("task_days", "deliberation_days", "workflow_run_days", "spending_days", "violation_days"), 1)
     assert (await api.call("PUT", "/retention", rule)).is_success
     await api.post("/retention/run", {})
     await retention_keeper(api.stores, clock=Hurried(time.time() + 30 * DAY_S)).look()
+    await settling_keeper(api.stores, Hurried(time.time() + 60 * DAY_S)).look()
 
 
 async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
@@ -206,6 +211,7 @@ async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
         await _credentials(api)
         await _policies(api)
         await _budgets(api)
+        await _quotas(api)
         await _notifications(api)
         await _hooks(api)
         await _workflows(api)

@@ -39,6 +39,14 @@ async def test_a_burst_is_granted_once_and_in_parts(limits: RateLimits) -> None:
     assert SLOW.interval_s - 60 < refused.retry_after_s <= SLOW.interval_s
 
 
+async def test_all_are_granted_or_none_if_fewer_than_the_least(limits: RateLimits) -> None:
+    assert (await limits.take("a", SLOW, 7, least=7)).granted == 7
+    refused = await limits.take("a", SLOW, 5, least=5)
+    assert refused.granted == 0
+    assert 2 * SLOW.interval_s - 60 < refused.retry_after_s <= 2 * SLOW.interval_s
+    assert (await limits.take("a", SLOW, 5, least=3)).granted == 3
+
+
 async def test_callers_have_limits_of_their_own(limits: RateLimits) -> None:
     odd = "user:" + "ü\x00 {}" * 200
     assert (await limits.take(odd, SLOW, 100)).granted == 10
@@ -79,20 +87,21 @@ async def test_redis_counts_the_replicas_that_ask(store_urls: StoreUrls) -> None
     interval_s=st.floats(1e-5, 60),
     burst=st.integers(1, 1_000_000),
     calls=st.integers(0, 10_000),
+    least=st.integers(1, 10_000),
 )
 async def test_the_script_computes_what_the_core_does(
-    scripts: _Scripts, used_up_to: float, interval_s: float, burst: int, calls: int
+    scripts: _Scripts, used_up_to: float, interval_s: float, burst: int, calls: int, least: int
 ) -> None:
     now = 1_700_000_000.25
-    ends, grant = take(now + used_up_to, now, Rate(interval_s, burst), calls)
-    found = await scripts.run(now + used_up_to, now, interval_s, burst, calls)
+    ends, grant = take(now + used_up_to, now, Rate(interval_s, burst), calls, least)
+    found = await scripts.run(now + used_up_to, now, interval_s, burst, calls, least)
     assert [float(text) for text in found] == [ends, grant.granted, grant.retry_after_s]
 
 
 class _Scripts:
     def __init__(self, url: str) -> None:
         self.client = connect(url)
-        numbers = ", ".join(f"tonumber(ARGV[{at}])" for at in range(1, 6))
+        numbers = ", ".join(f"tonumber(ARGV[{at}])" for at in range(1, 7))
         shown = ", ".join(f"string.format('%.17g', {name})" for name in ("ends", "granted", "after"))
         self._text = f"{TAKE}\nlocal ends, granted, after = take({numbers})\nreturn {{{shown}}}"
 

@@ -29,7 +29,7 @@ from cluster.domain.audit.checkpoint import Checkpoint
 from cluster.domain.base.errors import ControlPlaneError
 from cluster.domain.base.log import SYSTEM, LogRecord, Origin, private_digest
 from cluster.domain.budgets.budget import MOST_BUDGETS
-from cluster.domain.budgets.entries import Settlement
+from cluster.domain.budgets.entries import SettledEntry, Settlement
 from cluster.domain.budgets.levels import LevelReached
 from cluster.domain.consensus.learning import StoredOutcome, fit, panel_key
 from cluster.domain.consensus.outcomes import Outcome
@@ -38,6 +38,7 @@ from cluster.domain.notifications.channel import MOST_CHANNELS
 from cluster.domain.notifications.events import Severity
 from cluster.domain.notifications.rules import Queued
 from cluster.domain.policies.policy import MOST_POLICIES
+from cluster.domain.quotas.quotas import Quotas
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.chunks import ChunkBounds, NewChunks
 from cluster.domain.tasks.order_key import encode
@@ -112,6 +113,47 @@ TASK = NewTask(
     origin_region="from-1",
     rules=RULES,
 )
+REGISTRATION = RegisterItem(
+    agent=registration(
+        "agent-1",
+        at=T1,
+        origin=ORIGIN,
+        capabilities=("capability",),
+        model="model-1",
+        provider="provider-1",
+        metadata={"metadata": 1},
+        tags=("tag",),
+        region_id="region-1",
+        available_regions=("available",),
+        transport=TransportKind.A2A,
+        endpoint="http://endpoint",
+        max_concurrency=3,
+        options={"option": 1},
+        dedicated=Dedicated(num_cpus=2.0),
+        credential=CredentialUse(
+            workspace="w-origin", name="credential-1", send=Sending.BEARER, origin="https://o:443"
+        ),
+    ).agent,
+    record=replace(ROW, workspace="w-origin", entity="agent-1"),
+    idempotency=KEY,
+)
+REGISTERED = {
+    "p_now": T1,
+    "a_capabilities": ['["capability"]'],
+    "a_model": ["model-1"],
+    "a_provider": ["provider-1"],
+    "a_metadata": ['{"metadata": 1}'],
+    "a_tags": ['["tag"]'],
+    "a_region_id": ["region-1"],
+    "a_available": ['["available"]'],
+    "a_transport": ["a2a"],
+    "a_endpoint": ["http://endpoint"],
+    "a_max_concurrency": [3],
+    "a_options": ['{"option": 1}'],
+    "a_dedicated": lambda value: has(num_cpus=2.0)(value[0]),
+    "a_credential": lambda value: has(name="credential-1")(value[0]),
+    **KEYS,
+}
 SUBMITTED = {
     "p_now": T1,
     "p_all_or_none": False,
@@ -368,53 +410,8 @@ CALLS: dict[str, Call] = {
     ),
     "end_session": Call(lambda s: access(s).end_session("session-1", ROW), {"p_id": "session-1"}),
     # --- agents
-    "register_agents": Call(
-        lambda s: s.agents.register(
-            [
-                RegisterItem(
-                    agent=registration(
-                        "agent-1",
-                        at=T1,
-                        origin=ORIGIN,
-                        capabilities=("capability",),
-                        model="model-1",
-                        provider="provider-1",
-                        metadata={"metadata": 1},
-                        tags=("tag",),
-                        region_id="region-1",
-                        available_regions=("available",),
-                        transport=TransportKind.A2A,
-                        endpoint="http://endpoint",
-                        max_concurrency=3,
-                        options={"option": 1},
-                        dedicated=Dedicated(num_cpus=2.0),
-                        credential=CredentialUse(
-                            workspace="w-origin", name="credential-1", send=Sending.BEARER, origin="https://o:443"
-                        ),
-                    ).agent,
-                    record=replace(ROW, workspace="w-origin", entity="agent-1"),
-                    idempotency=KEY,
-                )
-            ]
-        ),
-        {
-            "p_now": T1,
-            "a_capabilities": ['["capability"]'],
-            "a_model": ["model-1"],
-            "a_provider": ["provider-1"],
-            "a_metadata": ['{"metadata": 1}'],
-            "a_tags": ['["tag"]'],
-            "a_region_id": ["region-1"],
-            "a_available": ['["available"]'],
-            "a_transport": ["a2a"],
-            "a_endpoint": ["http://endpoint"],
-            "a_max_concurrency": [3],
-            "a_options": ['{"option": 1}'],
-            "a_dedicated": lambda value: has(num_cpus=2.0)(value[0]),
-            "a_credential": lambda value: has(name="credential-1")(value[0]),
-            **KEYS,
-        },
-    ),
+    "register_agents": Call(lambda s: s.agents.register([REGISTRATION]), REGISTERED),
+    "register_within_quotas": Call(lambda s: s.agents.register_within_quotas([REGISTRATION]), REGISTERED),
     "change_agents": Call(
         lambda s: s.agents.change(
             [
@@ -571,6 +568,14 @@ CALLS: dict[str, Call] = {
     ),
     "submit_asking_tasks": Call(
         lambda s: s.tasks.submit([SubmitItem(task=replace(TASK, question=QUESTION), idempotency=KEY)]),
+        SUBMITTED
+        | row_of(replace(TASK, question=QUESTION).record(replace(TASK, question=QUESTION).head()))
+        | {"t_detail": ["input_required"], "t_question": lambda value: has(answerers=["user:answerer"])(value[0])},
+    ),
+    "submit_within_quotas": Call(
+        lambda s: s.tasks.submit(
+            [SubmitItem(task=replace(TASK, question=QUESTION), idempotency=KEY, within_quotas=True)]
+        ),
         SUBMITTED
         | row_of(replace(TASK, question=QUESTION).record(replace(TASK, question=QUESTION).head()))
         | {"t_detail": ["input_required"], "t_question": lambda value: has(answerers=["user:answerer"])(value[0])},
@@ -888,6 +893,18 @@ CALLS: dict[str, Call] = {
             ]
         ),
         {"p_levels": has(budget_id="budget_1", workspace="w", period_start=T1, limit_nanos=3, level=4, at=T2)},
+    ),
+    "fold_entries": Call(
+        lambda s: s.budgets.fold([SettledEntry(workspace="w", task_id="task_1", attempt=5, day="2026-01-31")], ROW),
+        {"p_tasks": ["task_1"], "p_attempts": [5]},
+    ),
+    "remove_spending": Call(lambda s: s.budgets.forget_days(["2026-01-31"], ROW), {"p_days": ["2026-01-31"]}),
+    "remove_violations": Call(lambda s: s.policies.remove_violations(["violation_1"], ROW), {"p_ids": ["violation_1"]}),
+    "put_quotas": Call(
+        lambda s: s.quotas.put(
+            Quotas(workspace="w", agents=2, queued_tasks=3, running_tasks=4, submits_per_minute=5, version=1), ROW
+        ),
+        {"p_quotas": has(workspace="w", agents=2, queued_tasks=3, running_tasks=4, submits_per_minute=5, version=1)},
     ),
     # --- schedules and workflows
     "create_schedule": Call(

@@ -370,6 +370,7 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("POST", "/budgets"): _fixed("/budgets", A_BUDGET),
     ("PUT", "/budgets/{budget_id}"): _of_budget("/budgets/{}", {"limit_usd": "11.00"}),
     ("DELETE", "/budgets/{budget_id}"): _of_budget("/budgets/{}"),
+    ("PUT", "/quotas"): _fixed("/quotas", {"agents": 999_999}),
     ("POST", "/policies"): _fixed("/policies", A_POLICY),
     ("POST", "/policies/dry-run"): _fixed("/policies/dry-run", A_POLICY),
     ("PUT", "/policies/{policy_id}"): _of_policy("/policies/{}", {"priority": 5}),

@@ -18,6 +18,7 @@ from cluster.domain.deliberation import wire
 from cluster.domain.hooks import hook
 from cluster.domain.notifications import channel
 from cluster.domain.policies import policy, violations
+from cluster.domain.quotas import quotas
 from cluster.domain.replication.quorum import ReplicationMode
 from cluster.domain.schedules import schedule
 from cluster.domain.scheduling import limits
@@ -39,6 +40,7 @@ LOG_TEXTS: Mapping[str, LogTexts] = {
     "schedule": schedule.LOG_TEXTS,
     "credential": credentials.LOG_TEXTS,
     "budget": budget.LOG_TEXTS,
+    "quota": quotas.LOG_TEXTS,
     "policy": {**policy.LOG_TEXTS, **violations.LOG_TEXTS},
     "workflow": document.LOG_TEXTS,
     "hook": hook.LOG_TEXTS,

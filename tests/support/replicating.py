@@ -20,13 +20,15 @@ from cluster.domain.budgets.budget import CREATED as BUDGET_CREATED
 from cluster.domain.budgets.budget import DELETED as BUDGET_DELETED
 from cluster.domain.budgets.budget import UPDATED as BUDGET_UPDATED
 from cluster.domain.budgets.budget import Mode
+from cluster.domain.budgets.entries import folding, forgetting
 from cluster.domain.budgets.levels import LevelReached
 from cluster.domain.consensus.learning import StoredOutcome, fit
 from cluster.domain.deliberation.stored import JournalAppend, JournalEvent, NewDeliberation
 from cluster.domain.hooks.hook import Secret
 from cluster.domain.notifications.quiet import QuietHours
 from cluster.domain.policies.policy import CREATED, DELETED, UPDATED
-from cluster.domain.policies.violations import CHANGED, RECORDED, ViolationStatus
+from cluster.domain.policies.violations import CHANGED, RECORDED, ViolationStatus, removing
+from cluster.domain.quotas.quotas import QuotaKind
 from cluster.domain.replication.batch import TextRow
 from cluster.domain.replication.tables import TABLES
 from cluster.domain.schedules.machine import Due
@@ -120,7 +122,7 @@ class RandomChanges:
             *(self.register, self.change, self.remove, self.admit, self.append, self.append, self.cancel),
             *(self.outcome, self.workspace, self.bind, self.unbind, self.role, self.key, self.revoke, self.publish),
             *(self.schedule, self.schedule, self.workflow, self.workflow, self.retain, self.retain),
-            *(self.policy, self.violate, self.budget),
+            *(self.policy, self.violate, self.budget, self.quota),
             *(self.notification, self.notification, self.hook, self.erase_rules),
         )
 
@@ -368,12 +370,31 @@ class RandomChanges:
         elif self._chance.random() < 0.3:
             after = found[0].changed({"limit_nanos": 10 + self._n}, origin.principal, self._now)
             await store.change(after, after.record(origin, self._now, BUDGET_UPDATED))
+        elif self._chance.random() < 0.5:
+            await self._settle()
         elif self._chance.random() < 0.7:
             account = Account.new(found[0], self._now)
             account.spent = found[0].limit_nanos // 2
             await store.tell([LevelReached.of(account, self._now)])
         else:
             await store.remove(found[0], found[0].record(origin, self._now, BUDGET_DELETED))
+
+    async def _settle(self) -> None:
+        """Adds entries to their days, and deletes days."""
+        store = self.stores.budgets
+        for entry in await store.settled(self._now + 1, 3):
+            await store.fold([entry], folding(entry.workspace, [entry], self._now))
+        for workspace in await store.with_days():
+            if self._chance.random() < 0.3:
+                days = await store.old_days(workspace, "9999", 1)
+                await store.forget_days(days, forgetting(workspace, days, self._now))
+
+    async def quota(self) -> None:
+        """Sets quotas, and removes one."""
+        origin, store = self._origin(), self.stores.quotas
+        fields = {QuotaKind.RUNNING_TASKS: self._n, QuotaKind.AGENTS: self._chance.choice([None, 1000])}
+        after = (await store.get(origin.workspace)).changed(fields, origin.principal, self._now)
+        await store.put(after, after.record(origin))
 
     async def policy(self) -> None:
         """Makes a policy, or changes or deletes one that there is, which its versions outlive."""
@@ -395,7 +416,9 @@ class RandomChanges:
         words = secret_of(origin.workspace)
         new = a_violation(id=f"violation_{self._n}", workspace=origin.workspace, description=words, policy_name=words)
         await store.record([new], [new.record(origin, RECORDED, self._now)])
-        if self._chance.random() < 0.5:
+        if self._chance.random() < 0.2:
+            await store.remove_violations([new.id], removing(origin.workspace, [new.id], self._now))
+        elif self._chance.random() < 0.5:
             after = new.changed(ViolationStatus.RESOLVED, words, origin.principal, self._now)
             await store.change_violation(after, after.record(origin, CHANGED, self._now))
 

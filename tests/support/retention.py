@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from actors.retention import RetentionKeeper
+from actors.settling import SettlingKeeper
 from cluster.domain.audit.retention import DAY_S, RetentionRule
 from cluster.domain.tasks.events import Claim, Complete, Fail, Reporter
 from cluster.domain.tasks.machine import step
@@ -66,6 +68,18 @@ def retention_keeper(
             "clock": clock or Hurried(NOW),
             **parts,
         }
+    )
+
+
+def settling_keeper(stores: Stores, clock: ManualClock, batch: int = 3) -> SettlingKeeper:
+    return SettlingKeeper(
+        budgets=stores.budgets,
+        policies=stores.policies,
+        rules=stores.retention,
+        region=stores.region,
+        default=replace(KEPT_FOR_EVER, spending_days=40, violation_days=20),
+        clock=clock,
+        batch=batch,
     )
 
 

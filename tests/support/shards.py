@@ -77,6 +77,7 @@ class Cluster:
             workspaces=self.stores.access,
             agents=self.stores.agents,
             budgets=self.stores.budgets,
+            quotas=self.stores.quotas,
             is_published=is_published,
             on_fatal=self.deaths.append,
             **options,

@@ -35,6 +35,7 @@ from aragora_worker.base.errors import CallerError, ControlPlaneError, InvalidRe
 from aragora_worker.base.ids import check_id, path_segment
 from aragora_worker.base.urls import PASSWORD_FORM, without_userinfo
 from aragora_worker.errors import ENDED_HOW, INVALID_BODY, ApiError, OutcomeUnknown, TaskNotCompleted, Unavailable
+from aragora_worker.governance import GovernanceCalls
 from aragora_worker.reasons import reason
 from aragora_worker.repeating import DEFAULT_PATIENCE, Patience, RetryDelays, until_taken
 from aragora_worker.tasks import timeout
@@ -85,7 +86,7 @@ class OutputEvent:
     data: Mapping[str, Any]
 
 
-class ControlPlaneClient:
+class ControlPlaneClient(GovernanceCalls):
     """A client of one base URL, with one pool. Methods return the API's JSON objects and raise what the module's docstring lists.
 
     ``workspace`` is the one that its calls act in; None: the API chooses among the caller's.

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aragora_worker.api import ControlPlaneClient, OutputEvent
+from aragora_worker.blocking_governance import BlockingGovernanceCalls
 from aragora_worker.tasks import ended
 from aragora_worker.tls import ClientTls
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class BlockingClient:
+class BlockingClient(BlockingGovernanceCalls):
     """`ControlPlaneClient`, whose calls return when they are done. For one thread, which runs no event loop.
 
     Raises: `InvalidRequest` if the URL or the key cannot be used, or ``workspace`` is no id."""

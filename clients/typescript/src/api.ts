@@ -206,7 +206,7 @@ export type EpochSeconds = number;
  */
 export type Erase = { workspace?: string | null; task_id?: string | null; subject?: string | null; dry_run?: boolean; cursor?: string | null };
 
-export type Error = { error: string; code: string; trace_id: string; errors?: Array<{ field: string; message: string }>; policy_id?: string; policy_version?: number; violation_type?: "agent" | "region" | "sla" | "condition"; allowed?: string; budget_id?: string; resets_at?: EpochSeconds; can_override?: boolean; index?: number };
+export type Error = { error: string; code: string; trace_id: string; errors?: Array<{ field: string; message: string }>; policy_id?: string; policy_version?: number; violation_type?: "agent" | "region" | "sla" | "condition"; allowed?: string; budget_id?: string; resets_at?: EpochSeconds; quota?: "agents" | "queued_tasks" | "running_tasks" | "submits_per_minute"; limit?: number; used?: number; can_override?: boolean; index?: number };
 
 /** Why an attempt failed. `malformed`: its answer could not be stored or read; it is retried like `retryable`. */
 export type ErrorClass = "retryable" | "not_retryable" | "rate_limited" | "malformed";
@@ -398,6 +398,8 @@ export type Question = { attempt: number; open: boolean; question?: string; answ
  */
 export type QuietFields = { start: string; end: string; timezone?: string; days?: Array<"mon" | "tue" | "wed" | "thu" | "fri" | "sat" | "sun"> | null; unless?: Severity };
 
+export type Quotas = { workspace: string; quotas: { agents: number | null; queued_tasks: number | null; running_tasks: number | null; submits_per_minute: number | null }; used: { agents: number; queued_tasks: number; running_tasks: number }; version: number; updated_at: IsoTime | null; updated_by: string | null };
+
 /** A token bucket: `per_minute` calls on average, `burst` at once. */
 export type Rate = { per_minute: number; burst?: number };
 
@@ -498,10 +500,16 @@ export type SendSignal = { value?: Json };
 export type Sending = "bearer" | "header" | "basic" | "signature" | "certificate";
 
 /**
+ * The workspace's quotas: registered agents, tasks that wait, tasks that run, submits in a minute. Null removes one; a field
+ * that is left out stays as it is.
+ */
+export type SetQuotas = { agents?: number | null; queued_tasks?: number | null; running_tasks?: number | null; submits_per_minute?: number | null };
+
+/**
  * What the workspace keeps. Days count from the end, numbers are of the newest by their submit; 0 is no bound. A field that
  * is left out stays as it is.
  */
-export type SetRetention = { task_days?: number | null; task_count?: number | null; deliberation_days?: number | null; deliberation_count?: number | null; workflow_run_days?: number | null; workflow_run_count?: number | null };
+export type SetRetention = { task_days?: number | null; task_count?: number | null; deliberation_days?: number | null; deliberation_count?: number | null; workflow_run_days?: number | null; workflow_run_count?: number | null; spending_days?: number | null; violation_days?: number | null };
 
 export type Severity = "info" | "warning" | "error" | "critical";
 
@@ -853,8 +861,8 @@ export class Api {
    * answer has the `task` too, when it has ended or so many seconds have passed (at most 25), unless it cannot be read; this
    * takes the permission to read tasks. 400 (`InvalidRequest`) if the fields do not fit together or `after` or
    * `parent_task_id` names an unknown task, 403 (`PolicyDenied`) with `policy_id` and what is `allowed` if a policy refuses
-   * it, 403 (`BudgetExhausted`) with `budget_id` and `resets_at` if a budget is used up, 409 (`Conflict`) if the key was used
-   * with another body.
+   * it, 403 (`BudgetExhausted`) with `budget_id` and `resets_at` if a budget is used up, 429 (`QuotaFull`) with the `quota`
+   * and its `limit` if a quota has no room, 409 (`Conflict`) if the key was used with another body.
    */
   createTask(args: { wait?: number; body: CreateTask } & Repeatable): Promise<{ task_id: string; task?: Task }> {
     return this.#caller.call("POST", "/api/control-plane/tasks", ["wait"], args);
@@ -863,7 +871,8 @@ export class Api {
   /**
    * Submits up to 1,000 tasks in one transaction; they wait in the given order. An `Idempotency-Key` covers the whole
    * batch. 400 (`InvalidRequest`) if a task is not valid, 403 (`PolicyDenied`, `BudgetExhausted`) if a policy or a budget
-   * refuses one, 409 (`Conflict`) if the key was used with another body.
+   * refuses one, 429 (`QuotaFull`) if a quota has no room for all, 403 (`QuotaExceeded`) if it never has for so many, 409
+   * (`Conflict`) if the key was used with another body.
    */
   createTasks(args: { body: CreateTasks } & Repeatable): Promise<{ task_ids: Array<string>; total: number }> {
     return this.#caller.call("POST", "/api/control-plane/tasks/batch", [], args);
@@ -1522,8 +1531,8 @@ export class Api {
    * Registers an agent. If it exists, its description is replaced and its counters are kept. A `draining` or `paused` that
    * the agent itself had reported ends; one that an operator set stays, and `notice` in the answer says so. An agent that the
    * control plane calls or runs (`endpoint`, `import_path`) needs `controlplane:agents.write` besides. 400 (`InvalidRequest`)
-   * if the fields do not fit together, 409 (`Conflict`) if the key was used with another body or the agent is unregistered at the
-   * same time.
+   * if the fields do not fit together, 403 (`QuotaExceeded`) if the workspace has as many agents as it may, 409 (`Conflict`)
+   * if the key was used with another body or the agent is unregistered at the same time.
    */
   registerAgent(args: { body: RegisterAgent } & Repeatable): Promise<Agent> {
     return this.#caller.call("POST", "/api/control-plane/agents", [], args);
@@ -1531,8 +1540,8 @@ export class Api {
 
   /**
    * Registers up to 1,000 agents in one transaction; of several entries for one agent the last counts. 400
-   * (`InvalidRequest`) if the fields of an agent do not fit together, 409 (`Conflict`) if the key was used with another body or an
-   * agent is unregistered at the same time.
+   * (`InvalidRequest`) if the fields of an agent do not fit together, 403 (`QuotaExceeded`) if the workspace may not have so
+   * many, 409 (`Conflict`) if the key was used with another body or an agent is unregistered at the same time.
    */
   registerAgents(args: { body: RegisterAgents } & Repeatable): Promise<{ agents: Array<Agent>; total: number }> {
     return this.#caller.call("POST", "/api/control-plane/agents/batch", [], args);
@@ -1707,10 +1716,19 @@ export class Api {
   }
 
   /**
+   * Sets quotas of the workspace; null removes one, and what is left out stays. At this replica they count from now on, at
+   * others within a second. What is beyond a quota already stays: nothing is stopped. 400 (`InvalidRequest`) without any field,
+   * 409 (`Conflict`) if somebody else changes them at the same moment.
+   */
+  setQuotas(args: { body: SetQuotas } & Repeatable): Promise<Quotas> {
+    return this.#caller.call("PUT", "/api/control-plane/quotas", [], args);
+  }
+
+  /**
    * Changes what the workspace keeps; fields that are left out stay as they are. What it does not keep any more is removed
    * with the next pass, within a quarter of an hour. 400 (`InvalidRequest`) without any field.
    */
-  setRetention(args: { body: SetRetention } & Repeatable): Promise<{ workspace: string; task_days: number; task_count: number; deliberation_days: number; deliberation_count: number; workflow_run_days: number; workflow_run_count: number; is_default: boolean; run_requested: boolean; last_run: { ended_at: EpochSeconds; tasks: number; deliberations: number; workflow_runs: number } | null }> {
+  setRetention(args: { body: SetRetention } & Repeatable): Promise<{ workspace: string; task_days: number; task_count: number; deliberation_days: number; deliberation_count: number; workflow_run_days: number; workflow_run_count: number; spending_days: number; violation_days: number; is_default: boolean; run_requested: boolean; last_run: { ended_at: EpochSeconds; tasks: number; deliberations: number; workflow_runs: number } | null }> {
     return this.#caller.call("PUT", "/api/control-plane/retention", [], args);
   }
 
@@ -1723,8 +1741,16 @@ export class Api {
     return this.#caller.call("POST", "/api/control-plane/notifications/rules", [], args);
   }
 
+  /**
+   * The workspace's quotas, null where it has none, and how many agents, tasks that wait and tasks that run it has. These are
+   * counted up to 100,000, or up to the highest quota if that is more.
+   */
+  showQuotas(args: CallOptions = {}): Promise<Quotas> {
+    return this.#caller.call("GET", "/api/control-plane/quotas", [], args);
+  }
+
   /** What the workspace keeps, and when this region went through it last. `is_default`: it has set nothing itself. */
-  showRetention(args: CallOptions = {}): Promise<{ workspace: string; task_days: number; task_count: number; deliberation_days: number; deliberation_count: number; workflow_run_days: number; workflow_run_count: number; is_default: boolean; run_requested: boolean; last_run: { ended_at: EpochSeconds; tasks: number; deliberations: number; workflow_runs: number } | null }> {
+  showRetention(args: CallOptions = {}): Promise<{ workspace: string; task_days: number; task_count: number; deliberation_days: number; deliberation_count: number; workflow_run_days: number; workflow_run_count: number; spending_days: number; violation_days: number; is_default: boolean; run_requested: boolean; last_run: { ended_at: EpochSeconds; tasks: number; deliberations: number; workflow_runs: number } | null }> {
     return this.#caller.call("GET", "/api/control-plane/retention", [], args);
   }
 

@@ -35,6 +35,8 @@ def set_rule(
     deliberation_count: Annotated[int | None, typer.Option(min=0, help="The same of deliberations.")] = None,
     workflow_run_days: Annotated[float | None, amount("The same of runs of workflows.")] = None,
     workflow_run_count: Annotated[int | None, typer.Option(min=0, help="The same of runs of workflows.")] = None,
+    spending_days: Annotated[float | None, amount("What a day has cost goes so many days later; 0: never.")] = None,
+    violation_days: Annotated[float | None, amount("Violations of policies go so many days later; 0: never.")] = None,
     as_json: Json = False,
 ) -> None:
     """Change what the workspace keeps. What you do not name stays as it is."""
@@ -45,6 +47,8 @@ def set_rule(
         deliberation_count=deliberation_count,
         workflow_run_days=workflow_run_days,
         workflow_run_count=workflow_run_count,
+        spending_days=spending_days,
+        violation_days=violation_days,
     )
     if not body:
         raise typer.BadParameter("Name at least one of the options; --help lists them.")
@@ -87,6 +91,9 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
         age = f"for {days:g} days after their end" if days else "at any age"
         number = f"at most {count}" if count else "any number"
         console.print(f"Keeps {what} {age}, {number} of them.")
+    for name, what in (("spending_days", "what days have cost"), ("violation_days", "violations of policies")):
+        age = f"for {found[name]:g} days" if found[name] else "at any age"
+        console.print(f"Keeps {what} {age}.")
     if found["is_default"]:
         console.print("This is the deployment's default; the workspace has set nothing itself.")
     last = found["last_run"]

@@ -62,6 +62,10 @@ class Permission(StrEnum):
     #: Budgets, and what attempts have cost.
     BUDGETS_READ = "controlplane:budgets.read"
     BUDGETS_WRITE = "controlplane:budgets.write"
+    #: The workspace's quotas, and how much of them is used.
+    QUOTAS_READ = "controlplane:quotas.read"
+    #: Sets quotas of workspaces. It counts only if it is granted in all of them: nobody raises the bounds of their own workspace.
+    QUOTAS_WRITE = "controlplane:quotas.write"
     #: What was submitted against policies.
     VIOLATIONS_READ = "controlplane:violations.read"
     #: Says what people made of a violation.
@@ -79,7 +83,7 @@ class Permission(StrEnum):
 #: Every permission that can be granted.
 ALL = frozenset(Permission) - {Permission.PUBLIC}
 #: Those that nobody has who acts in one workspace, its administrator included.
-OF_THE_SYSTEM = frozenset({Permission.SYSTEM_READ, Permission.POLICIES_GLOBAL})
+OF_THE_SYSTEM = frozenset({Permission.SYSTEM_READ, Permission.POLICIES_GLOBAL, Permission.QUOTAS_WRITE})
 
 #: What is left of every role while a workspace is suspended: what runs may end, so heartbeats and reports are taken. Claims need
 #: the same permission as reports, so they are refused apart (``serve_app.auth.suspension``).
@@ -97,8 +101,8 @@ WHILE_SUSPENDED = frozenset(
     )
 )
 
-#: The released server has no workspaces, credentials or hooks and no calls about access, channels or budgets, so none of its
-#: names allows these.
+#: The released server has no workspaces, credentials or hooks and no calls about access, channels, budgets or quotas, so none of
+#: its names allows these.
 _OURS = {
     *(Permission.ACCESS_READ, Permission.ACCESS_WRITE, Permission.SYSTEM_READ),
     *(Permission.CREDENTIALS_READ, Permission.CREDENTIALS_WRITE, Permission.CREDENTIALS_USE),
@@ -106,6 +110,7 @@ _OURS = {
     Permission.NOTIFICATIONS_WRITE,
     *(Permission.HOOKS_READ, Permission.HOOKS_WRITE),
     *(Permission.BUDGETS_READ, Permission.BUDGETS_WRITE),
+    *(Permission.QUOTAS_READ, Permission.QUOTAS_WRITE),
 }
 #: The released server has names of their own for the audit, so its names for reading do not allow it.
 _AUDIT = frozenset({Permission.AUDIT_READ, Permission.AUDIT_VERIFY})

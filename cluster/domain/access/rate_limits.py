@@ -63,15 +63,18 @@ class Grant(NamedTuple):
     sharers: int = 1
 
 
-def take(used_up_to: float, now: float, rate: Rate, calls: int) -> tuple[float, Grant]:
-    """As many of ``calls`` as there is room for, and up to when the calls are used up then."""
+def take(used_up_to: float, now: float, rate: Rate, calls: int, least: int = 1) -> tuple[float, Grant]:
+    """As many of ``calls`` as there is room for, but none if that is less than ``least``, and up to when the calls are used up
+    then. ``retry_after_s`` is how long it takes until there is room for ``least``."""
     # Nothing is used up further ahead than a whole burst, unless the clock was set back or the rate was another one.
     begins = min(max(used_up_to, now), now + rate.burst * rate.interval_s)
     # What is left of the burst. The division may end a hair below a whole number, which would take a call away.
     room = math.floor(rate.burst - (begins - now) / rate.interval_s + 1e-6)
-    granted = max(0, min(calls, room))
+    granted = min(calls, room)
+    if granted < least:
+        granted = 0
     ends = begins + granted * rate.interval_s
-    return ends, Grant(granted, max(0.0, ends + rate.interval_s - now - rate.burst * rate.interval_s))
+    return ends, Grant(granted, max(0.0, ends + least * rate.interval_s - now - rate.burst * rate.interval_s))
 
 
 def whole_seconds(retry_after_s: float) -> int:
@@ -89,9 +92,9 @@ class RateTable:
     def __len__(self) -> int:
         return len(self._used_up_to)
 
-    def take(self, caller: str, rate: Rate, calls: int, now: float) -> Grant:
-        """As many of ``calls`` as the caller has room for."""
-        ends, grant = take(self._used_up_to.get(caller, now), now, rate, calls)
+    def take(self, caller: str, rate: Rate, calls: int, now: float, least: int = 1) -> Grant:
+        """As many of ``calls`` as the caller has room for, but none if that is less than ``least``."""
+        ends, grant = take(self._used_up_to.get(caller, now), now, rate, calls, least)
         if grant.granted:
             if len(self._used_up_to) >= self._max_kept and caller not in self._used_up_to:
                 self._used_up_to = _newest(self._used_up_to, now, self._max_kept // 2)

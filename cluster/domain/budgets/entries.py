@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
+
+from cluster.domain.base.log import SYSTEM, LogRecord, Origin, record_for
+
+#: A row of this kind lists tasks whose entries were added to their days.
+FOLDED: Final = "budget.folded"
+#: A row of this kind lists days of which it is not kept any more what they have cost.
+DAYS_REMOVED: Final = "budget.days_removed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,3 +41,25 @@ class Settlement:
 
 
 Entry = Reservation | Settlement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettledEntry:
+    """Whose entry may be added to its ``day`` (``YYYY-MM-DD``, UTC)."""
+
+    workspace: str
+    task_id: str
+    attempt: int
+    day: str
+
+
+def folding(workspace: str, entries: Sequence[SettledEntry], now: float) -> LogRecord:
+    """The row of a commit that adds entries of a workspace to their days."""
+    data = {"task_ids": sorted({each.task_id for each in entries}), "days": sorted({each.day for each in entries})}
+    return record_for(Origin(workspace=workspace, principal=SYSTEM), now, FOLDED, workspace, data)
+
+
+def forgetting(workspace: str, days: Sequence[str], now: float) -> LogRecord:
+    """The row of a commit that deletes what days have cost."""
+    origin = Origin(workspace=workspace, principal=SYSTEM)
+    return record_for(origin, now, DAYS_REMOVED, workspace, {"days": sorted(days)})

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.base.log import IDENTITY, LogRecord, LogTexts, Origin, record_for
+from cluster.domain.base.log import IDENTITY, SYSTEM, LogRecord, LogTexts, Origin, record_for
 from cluster.domain.policies.policy import Enforcement
 
 RECORDED: Final = "policy.violation"
 CHANGED: Final = "policy.violation_updated"
+#: A row of this kind lists violations that are not kept any more.
+REMOVED: Final = "policy.violations_removed"
 #: Characters of the notes about one.
 MOST_NOTES: Final = 4_000
 
@@ -111,3 +114,9 @@ class Violation:
 def repeatable_id(*parts: str) -> str:
     """The id of what a submit under an idempotency key was against, so that a repeat of the submit records nothing again."""
     return f"violation_{hashlib.sha256(chr(31).join(parts).encode()).hexdigest()[:26]}"
+
+
+def removing(workspace: str, ids: Sequence[str], now: float) -> LogRecord:
+    """The row of a commit that deletes violations for their age."""
+    origin = Origin(workspace=workspace, principal=SYSTEM)
+    return record_for(origin, now, REMOVED, workspace, {"violation_ids": sorted(ids)})

@@ -339,9 +339,9 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         naming=Naming(
             kinds=(
                 *("task.claimed", "task.completed", "task.failed", "task.requeued", "task.retried"),
-                *("task.dead_lettered", "task.timeout", "task.cancelled", "task.asked", "task.parked"),
+                *("task.dead_lettered", "task.timeout", "task.cancelled", "task.asked", "task.parked", "budget.folded"),
             ),
-            values={"task_id": "entity"},
+            values={"task_id": "each.task_ids"},
         ),
         columns=_columns(
             "task_id text, attempt integer, workspace text, budgets text[], agent_id text, task_type text, at double "
@@ -349,6 +349,17 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         ),
         owner="workspace",
         why="What was spent and reserved counts in the region that takes over.",
+    ),
+    ReplicatedTable(
+        name="budget_days",
+        key=("workspace", "day", "agent_id", "task_type", "budgets"),
+        naming=_of_workspace("budget.folded", "budget.days_removed", day="each.days"),
+        columns=_columns(
+            "workspace text, day text, agent_id text, task_type text, budgets text[], attempts bigint, spent bigint, unknown "
+            "bigint"
+        ),
+        owner="workspace",
+        why="What was spent counts in the region that takes over.",
     ),
     ReplicatedTable(
         name="budget_levels",
@@ -360,6 +371,17 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         ),
         owner="workspace",
         why="People are told once of each level.",
+    ),
+    ReplicatedTable(
+        name="quotas",
+        key=("workspace",),
+        naming=Naming(kinds=("quota.changed",), values={"workspace": "entity"}),
+        columns=_columns(
+            "workspace text, agents integer, queued_tasks integer, running_tasks integer, submits_per_minute integer, version "
+            "integer, changed_at double precision, changed_by text"
+        ),
+        owner="workspace",
+        why="The region that takes over admits no more than this one would.",
     ),
     ReplicatedTable(
         name="policies",

@@ -23,6 +23,8 @@ from cluster.domain.budgets.budget import CHANGES as BUDGETS
 from cluster.domain.budgets.budget import DELETED as BUDGET_DELETED
 from cluster.domain.budgets.budget import Budget
 from cluster.domain.budgets.entries import Reservation
+from cluster.domain.quotas.quotas import CHANGES as QUOTAS
+from cluster.domain.quotas.quotas import Quotas
 from cluster.domain.scheduling.cancellations import PendingCancellations
 from cluster.domain.scheduling.dependencies import Dependencies
 from cluster.domain.scheduling.dispatch import Dispatch, QueuesOpen
@@ -97,7 +99,7 @@ class SchedulerCore:
 
     #: Kinds of log rows that ``apply`` reads (matched by their beginnings). The shard's own decisions are not among them: they
     #: are in memory before they are rows.
-    FOLLOWS = ("task.submitted", "agent.", "control.", "access.workspace_changed", *BUDGETS)
+    FOLLOWS = ("task.submitted", "agent.", "control.", "access.workspace_changed", *BUDGETS, *QUOTAS)
 
     def __init__(
         self, *, lease_ttl_s: float, policy: RetryPolicy | None = None, queue: ReadyQueue | None = None
@@ -166,6 +168,11 @@ class SchedulerCore:
         """Puts the stored budgets in force, with what is spent and reserved. Comes before ``load``, as controls do."""
         self.accounts.load(budgets, sums, reservations, now)
 
+    def load_quotas(self, quotas: Iterable[Quotas]) -> None:
+        """Puts the stored quotas in force. Comes before ``load``, as controls do."""
+        for each in quotas:
+            self._dispatch.quotas(each)
+
     @property
     def accounts(self) -> Accounts:
         """The budgets, with what is spent and reserved."""
@@ -197,7 +204,7 @@ class SchedulerCore:
         self._queue.seed(generation)
 
     def apply(self, rows: Iterable[LogRow], now: float, *, unschedulable: Collection[AgentKey]) -> None:
-        """Applies rows of the log: new tasks, agents that changed, and controls.
+        """Applies rows of the log: new tasks, agents that changed, controls, budgets and quotas.
 
         ``unschedulable`` holds those of the rows' agents that get nothing new. It must be read from the store after the rows,
         because a row does not say who paused an agent and whether that is over."""
@@ -212,12 +219,19 @@ class SchedulerCore:
                 self._state_changed(row, now)
             elif row.kind.startswith("agent."):
                 self._agent_changed(row, (row.workspace, row.entity) in unschedulable, now)
-            elif row.kind == BUDGET_DELETED:
-                self._dispatch.remove_budget(row.workspace, row.entity)
-            elif row.kind in BUDGETS:
-                self._dispatch.budget(Budget.from_log(row.entity, row.workspace, row.at, row.principal, row.data), now)
-            elif row.kind.startswith("control."):
-                self._dispatch.control(Control.from_log(row.workspace, row.seq, row.at, row.principal, row.data), now)
+            else:
+                self._limit_changed(row, now)
+
+    def _limit_changed(self, row: LogRow, now: float) -> None:
+        """Puts a control, a budget or quotas in force, or takes a budget out of it."""
+        if row.kind == BUDGET_DELETED:
+            self._dispatch.remove_budget(row.workspace, row.entity)
+        elif row.kind in BUDGETS:
+            self._dispatch.budget(Budget.from_log(row.entity, row.workspace, row.at, row.principal, row.data), now)
+        elif row.kind in QUOTAS:
+            self._dispatch.quotas(Quotas.from_log(row.entity, row.at, row.principal, row.data))
+        elif row.kind.startswith("control."):
+            self._dispatch.control(Control.from_log(row.workspace, row.seq, row.at, row.principal, row.data), now)
 
     def claim(self, request: ClaimRequest, ticket: int | None, now: float) -> tuple[Grant, ...] | None:
         """``Dispatch.claim``. Raises: `NotFound` if the agent was deregistered."""
@@ -589,6 +603,7 @@ class SchedulerCore:
 
     def _acquire(self, head: TaskHead, now: float) -> None:
         self._leases.acquire(head, now)
+        self._queue.running.started(head.workspace)
         self._arm(self._leases.expires_at(head), LeaseExpired, head)
         started = now if head.started_at is None else head.started_at
         self._arm(started + head.timeout_s, RunTimedOut, head)
@@ -602,6 +617,7 @@ class SchedulerCore:
         if rules is not None and rules.concurrency_key is not None:
             self._queue.limits.release(head.workspace, rules.concurrency_key, head.id)
             self._queue.slot_free(head.workspace, rules.concurrency_key)
+        self._queue.running.ended(head.workspace)
         if self._leases.release(head):
             self._waiting.may_ask(key_of(head))
         self._cancellations.forget(head)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from cluster.domain.base.errors import NotFound
 from cluster.domain.base.ids import process_of
 from cluster.domain.budgets.budget import Budget, BudgetScope
+from cluster.domain.quotas.quotas import Quotas
 from cluster.domain.scheduling.cancellations import PendingCancellations
 from cluster.domain.scheduling.eligibility import Profile
 from cluster.domain.scheduling.last_claims import LastClaims, leaves_out
@@ -198,6 +199,11 @@ class Dispatch:
             self._move(budget.workspace, (budget.subject,))
         self.wake(budget.workspace)
 
+    def quotas(self, quotas: Quotas) -> None:
+        """Puts a workspace's quotas in force."""
+        if self._queue.quotas(quotas):
+            self.wake(quotas.workspace)
+
     def remove_budget(self, workspace: str, budget_id: str) -> None:
         """Takes a budget out of force."""
         if self._queue.remove_budget(workspace, budget_id):
@@ -239,7 +245,7 @@ class Dispatch:
         room for another one that waits for it."""
         for sub_queue in self._queue.readmitted():
             self._waiting.became_ready(sub_queue)
-        for workspace in self._queue.accounts.take_free():
+        for workspace in (*self._queue.accounts.take_free(), *self._queue.running.take_free()):
             self.wake(workspace)
         while self._waiting.has_offers:
             self._waiting.serve(lambda waiting: self._offer(waiting, now), self._has_room)

@@ -32,7 +32,8 @@ class TaskView:
     first, ``left_out`` the agents whose claims leave it out, with what they name instead, ``versions`` those that announce
     versions, with these. ``suspended``: nothing starts in its workspace. ``sticky_agent``: the agent that holds its sticky key
     and that it waits for. ``replayed_as`` is the task that a dead one was submitted again as; ``purged``: it left the dead
-    letter for good. ``budgets`` are the accounts that have no room for it, those of agents too."""
+    letter for good. ``budgets`` are the accounts that have no room for it, those of agents too. ``running_quota``: how many tasks
+    of its workspace may run, if so many do."""
 
     head: TaskHead
     position: QueuePosition | None = None
@@ -49,6 +50,7 @@ class TaskView:
     replayed_as: str | None = None
     purged: bool = False
     budgets: tuple[Account, ...] = ()
+    running_quota: int | None = None
 
 
 def waiting_view(
@@ -82,6 +84,7 @@ def waiting_view(
         versions=versions,
         suspended=limits.is_closed(workspace),
         budgets=tuple(queue.accounts.keeping(workspace, head.task_type, now)),
+        running_quota=queue.running.limit(workspace) if queue.running.is_full(workspace) else None,
     )
 
 
@@ -245,6 +248,15 @@ def _limits(view: TaskView, now: float) -> list[Reason]:
                 code="paused",
                 message=f"The {what} was paused by {control.principal or 'an operator'}.",
                 unblock=f"Resume it: aragora-cp queue resume {control.name} --kind {control.kind.value}",
+            )
+        )
+    if view.running_quota is not None:
+        reasons.append(
+            Reason(
+                code="quota",
+                message=f"{view.running_quota} tasks of the workspace {view.head.workspace} run, which is its quota "
+                "running_tasks.",
+                unblock="One of them ends, or the quota is raised: aragora-cp quotas set --running-tasks NUMBER",
             )
         )
     if view.rate is not None and view.rate_ready_at is not None and view.rate_ready_at > now:

@@ -12,9 +12,10 @@ Tenants take turns by start-time fair queueing (Goyal, Vin and Cheng 1996): a di
 and the tenant with the lowest tag comes next. A tenant that had nothing waiting starts again at the present virtual time, so
 it does not save up a credit. A task without a tenant counts for its workspace.
 
-A task that may not start now delays no other. A pause, a rate, a budget and rules about agents concern whole sub-queues, which
-a claim skips. A budget that throttles lowers the level of its tasks as it is used up. A task whose concurrency key is full is
-set aside when it comes up; for each slot that becomes free, one task per sub-queue is readmitted.
+A task that may not start now delays no other. A pause, a rate, a budget, a quota on running tasks and rules about agents
+concern whole sub-queues, which a claim skips. A budget that throttles lowers the level of its tasks as it is used up. A task
+whose concurrency key is full is set aside when it comes up; for each slot that becomes free, one task per sub-queue is
+readmitted.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from dataclasses import dataclass
 from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.budgets.accounts import Accounts
 from cluster.domain.budgets.budget import Budget
+from cluster.domain.quotas.quotas import Quotas
 from cluster.domain.scheduling.eligibility import Profile, demand_key
 from cluster.domain.scheduling.limits import Control, ControlKind, Limits
+from cluster.domain.scheduling.running_quotas import RunningQuotas
 from cluster.domain.scheduling.sub_queues import LEVELS, MAX_PROFILES, HeapItem, SubQueue, SubQueues
 from cluster.domain.tasks import order_key
 from cluster.domain.tasks.task import TaskHead
@@ -95,6 +98,8 @@ class ReadyQueue:
         self.limits = limits or Limits()
         # Budgets, and what running attempts have reserved. The core reserves and settles with its decisions.
         self.accounts = Accounts()
+        # How many tasks of each workspace run, and may. The core counts with its leases.
+        self.running = RunningQuotas()
         # Seconds of waiting that are worth one level of priority.
         self._ageing_s = ageing_s
         # Share → weight, for shares whose tenant has no control. Fixed.
@@ -255,6 +260,13 @@ class ReadyQueue:
             self._set_gates(workspace)
         return known
 
+    def quotas(self, quotas: Quotas) -> bool:
+        """Puts quotas in force; False if this version or a newer one is."""
+        changed = self.running.put(quotas)
+        if changed:
+            self._set_gates(quotas.workspace)
+        return changed
+
     def set_state(self, workspace: str, state: WorkspaceState) -> None:
         """Notes what a workspace admits now: nothing starts in one that is suspended or deleted."""
         self.limits.set_state(workspace, state)
@@ -317,7 +329,8 @@ class ReadyQueue:
         )
         rated = self.limits.bucket(sub_queue.demand.workspace, sub_queue.demand.queue) is not None
         sub_queue.budgeted = self.accounts.watches(sub_queue.demand.workspace)
-        sub_queue.gated = sub_queue.paused or rated or sub_queue.budgeted
+        bounded = self.running.limit(sub_queue.demand.workspace) is not None
+        sub_queue.gated = sub_queue.paused or rated or sub_queue.budgeted or bounded
         control = self.limits.get(sub_queue.demand.workspace, ControlKind.TENANT, sub_queue.tenant)
         sub_queue.weight = self._weights.get(sub_queue.share, 1.0) if control is None else control.weight
 
@@ -327,6 +340,8 @@ class ReadyQueue:
         demand = sub_queue.demand
         bucket = self.limits.bucket(demand.workspace, demand.queue)
         if bucket is not None and not bucket.ready(now):
+            return False
+        if not self.running.admits(demand.workspace):
             return False
         return not sub_queue.budgeted or self.accounts.admits(demand.workspace, agent_id, demand.task_type, now)
 

@@ -50,7 +50,8 @@ class SubQueue:
     # Whether tasks of several types share it.
     is_shared: bool
     # Set by the ready queue from controls and budgets. ``paused``: nothing starts. ``budgeted``: its workspace has budgets.
-    # ``gated``: paused, rated or budgeted, so a claim has to ask whether it is open; a flag spares all others that question.
+    # ``gated``: paused, rated or budgeted, or its workspace has a quota on running tasks, so a claim has to ask whether it is
+    # open; a flag spares all others that question.
     # ``weight``: of the tenant's share.
     paused: bool = False
     gated: bool = False

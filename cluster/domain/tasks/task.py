@@ -17,6 +17,7 @@ from cluster.domain.base.compact import compact
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.log import IDENTITY, LogRecord, LogTexts, Origin
 from cluster.domain.budgets.entries import Entry
+from cluster.domain.quotas.quotas import OverQuota
 from cluster.domain.tasks.children import Parked
 from cluster.domain.tasks.order_key import OrderKey
 from cluster.domain.tasks.progress import TaskProgress
@@ -300,12 +301,14 @@ class Decided:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
     """The outcome of one submit. ``replayed``: the idempotency key was used before with the same body, and ``task_id`` is the
-    task of then. ``conflict``: it was used with another body, and nothing was written."""
+    task of then. ``conflict``: it was used with another body, and nothing was written. ``over``: the quota that leaves no room
+    for it, and nothing was written."""
 
     task_id: str
     seq: int | None
     replayed: bool = False
     conflict: bool = False
+    over: OverQuota | None = None
 
 
 class Body(StrEnum):

@@ -3,6 +3,11 @@
 select seq, created, conflict from register_agents(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
 
+-- name: register_within_quotas
+-- The same of agents whose workspace may have a quota on agents.
+select seq, created, conflict, most, agents from register_within_quotas(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
+
 -- name: change_agents
 -- One commit of changes.
 select change_agents($1, $2, $3, $4, $5, $6, $7)

@@ -60,3 +60,20 @@ where workspace = $1 and ($2::text is null or policy_id = $2) and ($3::text is n
 -- name: violation_counts
 -- How many violations there are of each type in each status.
 select violation_type, status, count(*) as entries from policy_violations where workspace = $1 group by 1, 2
+
+-- name: violation_workspaces
+-- Every workspace with violations, by their index.
+with recursive found (id) as (
+    select min(workspace) from policy_violations
+    union all
+    select (select min(v.workspace) from policy_violations v where v.workspace > f.id) from found f where f.id is not null
+)
+select id from found where id is not null
+
+-- name: old_violations
+-- Some violations of a workspace that are older than a time.
+select id from policy_violations where workspace = $1 and at < $2 order by at, id limit $3
+
+-- name: remove_violations
+-- One commit that deletes violations.
+select remove_violations($1, $2, $3, $4)

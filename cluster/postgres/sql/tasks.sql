@@ -18,6 +18,16 @@ select task_id, seq, replayed, conflict from submit_asking_tasks(
     $27::text::text[], $28::text::text[], $29::text::text[], $30::text::integer[], $31::text::text[],
     $32::text::text[], $33::text[], $34::text[], $35::bytea[], $36::bytea[])::log_rows, $37)
 
+-- name: submit_within_quotas
+-- The same of tasks whose workspaces may have a quota on tasks that wait.
+select task_id, seq, replayed, conflict, most, waiting from submit_within_quotas(
+    $1, $2, $3, $4, $5::text::smallint[], $6::text::text[], $7::text::text[], $8::text::smallint[], $9::text::text[],
+    $10::text::integer[], $11::text::double precision[], $12::text::double precision[], $13::text::text[],
+    $14::text::text[], $15::text::text[], $16::text::text[], $17::text::text[], $18::text::text[], $19, $20,
+    $21::text::text[], $22::text::text[], $23::text::text[], $24, row($25::smallint, $26::text::double precision[],
+    $27::text::text[], $28::text::text[], $29::text::text[], $30::text::integer[], $31::text::text[],
+    $32::text::text[], $33::text[], $34::text[], $35::bytea[], $36::bytea[])::log_rows, $37)
+
 -- name: decide
 -- One commit of a shard's decisions.
 select applied, seq from decide(

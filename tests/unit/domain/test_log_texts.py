@@ -248,6 +248,7 @@ def test_every_subject_has_its_texts_declared() -> None:
         "schedule",
         "credential",
         "budget",
+        "quota",
         "policy",
         "workflow",
         "notification",

@@ -24,6 +24,7 @@ CARRIES = {
     "DeadLetterStore.replay": "replays",  # the origin of each new task
     "WorkspaceControls.put": "control",
     "WorkspaceAgents.register": "items",  # the origin of each agent
+    "WorkspaceAgents.register_within_quotas": "items",
     "WorkspaceAgents.change": "changes",
     "WorkspaceAgents.remove": "removals",
     "WorkspaceAgents.get_many": "keys",
@@ -38,6 +39,7 @@ CARRIES = {
     "WorkspaceBudgets.create": "budget",
     "WorkspaceBudgets.change": "budget",
     "WorkspaceBudgets.remove": "budget",
+    "WorkspaceQuotas.put": "quotas",
     "WorkspacePolicies.create": "policy",
     "WorkspacePolicies.change": "policy",
     "WorkspacePolicies.remove": "policy",

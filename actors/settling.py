@@ -1,0 +1,135 @@
+"""Keeps what budgets and policies leave behind small: entries of attempts that have ended are added to their days, and days and
+violations that are old go.
+
+It keeps nothing: what is due is read from the database, and a commit takes only what is still there. So one that is killed
+anywhere loses nothing, and of two at once each takes what the other has left.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from cluster.domain.audit.retention import DAY_S, RetentionRule
+from cluster.domain.base.errors import Fenced, TryLater
+from cluster.domain.budgets.entries import folding, forgetting
+from cluster.domain.policies.violations import removing
+from cluster.ports.budgets import Budgets
+from cluster.ports.clock import Clock
+from cluster.ports.log import Region
+from cluster.ports.policies import Policies
+from cluster.ports.retention import WorkspaceRetention
+from cluster.process.loops import Loops, OnFatal, unwatched
+
+_logger = logging.getLogger(__name__)
+
+LOOK_S: Final = 60.0
+#: Between the ends of two looks for what is too old.
+PASS_S: Final = 900.0
+#: An entry is added to its day so long after its attempt has ended: what people look at is still one row for each attempt.
+FOLD_AFTER_S: Final = 600.0
+BATCH: Final = 500
+#: After a commit, at least; else so many times what it took, as with retention.
+APART_S: Final = 0.02
+APART_TIMES: Final = 4
+
+
+class SettlingKeeper:
+    """``default``: what workspaces keep that have no rule of their own."""
+
+    def __init__(
+        self,
+        *,
+        budgets: Budgets,
+        policies: Policies,
+        rules: WorkspaceRetention,
+        region: Region,
+        default: RetentionRule,
+        clock: Clock,
+        batch: int = BATCH,
+        on_fatal: OnFatal = unwatched,
+    ) -> None:
+        self._budgets = budgets
+        self._policies = policies
+        self._rules = rules
+        self._region = region
+        self._default = default
+        self._clock = clock
+        self._batch = batch
+        self._has_epoch = False
+        self._next_pass = float("-inf")
+        self._loops = Loops(on_fatal)
+
+    async def start(self) -> None:
+        self._loops.start(self._run())
+
+    async def stop(self) -> None:
+        await self._loops.stop()
+
+    async def status(self) -> dict[str, Any]:
+        """Answers from memory."""
+        return {"serving": self._loops.running, "warnings": []}
+
+    async def look(self) -> None:
+        """Adds what has ended to its days, and deletes what is too old when it is time.
+
+        Raises: `TryLater` if the store does not answer."""
+        try:
+            if not self._has_epoch:
+                # Where another region is the primary, every commit would be made and refused.
+                self._has_epoch = await self._region.epoch() > 0
+            if not self._has_epoch:
+                return
+            await self._fold()
+            if self._clock.now() >= self._next_pass:
+                await self._forget()
+                self._next_pass = self._clock.now() + PASS_S
+        except Fenced:
+            self._has_epoch = False
+        except TryLater:
+            self._has_epoch = False
+            raise
+
+    async def _fold(self) -> None:
+        while True:
+            began = self._clock.now()
+            entries = await self._budgets.settled(began - FOLD_AFTER_S, self._batch)
+            for workspace, some in itertools.groupby(entries, lambda entry: entry.workspace):
+                of_one = list(some)
+                await self._budgets.fold(of_one, folding(workspace, of_one, self._clock.now()))
+            if len(entries) < self._batch:
+                return
+            await self._pause(began)
+
+    async def _forget(self) -> None:
+        for workspace in await self._budgets.with_days():
+            days = (await self._rule(workspace)).spending_days
+            if days > 0:
+                oldest = datetime.fromtimestamp(self._clock.now() - days * DAY_S, UTC).date().isoformat()
+                while old := await self._budgets.old_days(workspace, oldest, self._batch):
+                    began = self._clock.now()
+                    await self._budgets.forget_days(old, forgetting(workspace, old, began))
+                    await self._pause(began)
+        for workspace in await self._policies.with_violations():
+            days = (await self._rule(workspace)).violation_days
+            before = self._clock.now() - days * DAY_S
+            while days > 0 and (ids := await self._policies.old_violations(workspace, before, self._batch)):
+                began = self._clock.now()
+                await self._policies.remove_violations(ids, removing(workspace, ids, began))
+                await self._pause(began)
+
+    async def _rule(self, workspace: str) -> RetentionRule:
+        return self._default.changed((await self._rules.state(workspace)).rule or {})
+
+    async def _pause(self, began: float) -> None:
+        await self._clock.sleep(max(APART_S, APART_TIMES * (self._clock.now() - began)))
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except TryLater as error:
+                _logger.warning("entries of budgets cannot be added up, will try again: %s", error)
+            await self._clock.sleep(LOOK_S)

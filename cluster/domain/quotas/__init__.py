@@ -1,0 +1,1 @@
+"""Quotas: how much of the system a workspace may use at once."""
