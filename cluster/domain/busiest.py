@@ -69,8 +69,8 @@ class Busiest:
     @classmethod
     def restore(cls, snapshot: Mapping[str, Any]) -> Busiest:
         """What ``snapshot`` was made of."""
-        made = cls()
-        made.counts = dict(snapshot["counts"])
-        made.shown = set(snapshot["shown"])
-        made._observed = snapshot["observed"]
-        return made
+        restored = cls()
+        restored.counts = dict(snapshot["counts"])
+        restored.shown = set(snapshot["shown"])
+        restored._observed = snapshot["observed"]
+        return restored
