@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from actors.keeper import Keeper
 from actors.readings import EVERY_S, SHOWN_S, Readings
 from cluster.domain.base.errors import ActorUnavailable, StoreUnavailable
 from cluster.domain.base.log import Origin
@@ -15,9 +16,10 @@ from cluster.ports.tasks import SubmitItem
 from cluster.postgres.stores import Stores
 from cluster.process.clock import ManualClock
 from tests.support.budgets import a_budget
+from tests.support.notifications import keeping, queue_all
 from tests.support.retention import ended_task
 from tests.support.samples import ASKER, NOW, new_task
-from tests.support.workflows import apply, start, task
+from tests.support.workflows import apply, settle, start, task, workflow_keeper
 
 ALONE = {"region": "r", "leader": True, "fence": 1, "epoch": 3}
 
@@ -180,3 +182,16 @@ async def test_what_cannot_be_measured_is_shown_for_a_while(stores: Stores) -> N
     assert not any((await shown.measure()).values())
     store.is_away = False
     assert (await shown.measure())["aragora_cp_dead_letters"] == {(): 0.0}
+
+
+async def test_keepers_say_how_long_ago_they_had_read_all(stores: Stores) -> None:
+    clock = ManualClock(NOW)
+    workflows = workflow_keeper(stores, clock=clock)
+    async with keeping(stores, clock) as notifications:
+        keeper = Keeper(workflows, notifications)
+        await clock.advance(7)
+        assert (await keeper.status())["log_lag_s"] == {"workflows": 7.0, "notifications": 7.0}
+        await settle(workflows)
+        assert (await keeper.status())["log_lag_s"] == {"workflows": 0.0, "notifications": 7.0}
+        await queue_all(notifications)
+        assert (await keeper.status())["log_lag_s"] == {"workflows": 0.0, "notifications": 0.0}
