@@ -18,7 +18,8 @@ from cluster.ports.readings import ReadingStore
 
 _logger = logging.getLogger(__name__)
 
-#: Between two readings at least; and so many times what the last one took: a long queue costs a twentieth of a core at most.
+#: Between two readings at least; and so many times what the database took for the last one, so that a long queue costs a
+#: twentieth of a core at most.
 EVERY_S: Final = 15.0
 EVERY_TIMES: Final = 20.0
 SHOWN_S: Final = 120.0
@@ -50,15 +51,16 @@ class Readings:
         self._clock = clock
         #: By gauge: when it was measured last.
         self._measured: dict[str, float] = {}
+        #: How long the database was busy with the last reading.
+        self._took_s = 0.0
         #: By follower, as its actor said last.
         self.log_lags: dict[Labels, float] = {}
 
     async def run(self) -> None:
         """Measures until it is cancelled."""
         while True:
-            began = self._clock.now()
             await self.measure()
-            await self._clock.sleep(max(EVERY_S, EVERY_TIMES * (self._clock.now() - began)))
+            await self._clock.sleep(max(EVERY_S, EVERY_TIMES * self._took_s))
 
     async def measure(self) -> None:
         """Measures all once."""
@@ -78,6 +80,7 @@ class Readings:
     async def _read(self, now: float) -> None:
         try:
             self._put(await self._store.read(now), now)
+            self._took_s = self._clock.now() - now
         except TryLater as error:
             _logger.warning("the database cannot be measured, will try again: %s", error)
 

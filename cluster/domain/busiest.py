@@ -29,6 +29,8 @@ class Busiest:
         self.counts: dict[str, float] = dict(counts or {})
         self.shown = set(sorted(self.counts, key=lambda value: (-self.counts[value], value))[:NAMED_MAX])
         self._observed = 0.0
+        #: No shown value was counted less often. It spares a search for each value that is not shown.
+        self._floor = 0.0
 
     def name(self, value: str, amount: float = 1.0) -> tuple[str, str | None]:
         """Counts a value, and returns what its series is called, and the value whose series end instead, if there is one."""
@@ -41,7 +43,11 @@ class Busiest:
         if len(self.shown) < NAMED_MAX:
             self.shown.add(value)
             return value, None
+        if count <= 2 * self._floor + AHEAD:
+            self._forget_rare()
+            return OTHER, None
         least = min(self.shown, key=lambda shown: (self.counts[shown], shown))
+        self._floor = self.counts[least]
         if count <= 2 * self.counts[least] + AHEAD:
             self._forget_rare()
             return OTHER, None
@@ -54,6 +60,7 @@ class Busiest:
         if self._observed >= HALVED_AFTER:
             self._observed = 0.0
             self.counts = {value: count / 2 for value, count in self.counts.items()}
+            self._floor /= 2
 
     def _forget_rare(self) -> None:
         if len(self.counts) <= NAMED_MAX + CANDIDATES_MAX:
