@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,6 +22,7 @@ from cluster.domain.tasks.events import Claim, Complete, Fail, Reporter
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.domain.tasks.task import Priority
+from cluster.embedded.ports import free_ports
 from cluster.ports.agents import AgentStore
 from cluster.ports.clock import Clock
 from cluster.ports.tasks import SubmitItem
@@ -29,6 +31,7 @@ from cluster.postgres.stores import Stores
 from cluster.process.clock import ManualClock, SystemClock
 from tests.actors.test_sealer import seal_all, sealer
 from tests.support.api import Api
+from tests.support.probes import eventually
 from tests.support.samples import NOW, new_task, registration, system_event
 
 
@@ -63,12 +66,13 @@ class Bench:
         self.store = Faulty(stores.telemetry)
         self.clock: Clock = SystemClock()
         self.actor: Telemetry | None = None
+        self.listen: tuple[str, int] | None = None
 
     async def start(self) -> Telemetry:
         self.actor = Telemetry(
             log=self.stores.log, clock=self.clock, agents=self.stores.agents,
             tasks=self.stores.tasks, audit=self.stores.seals, zone=self.stores.epoch.region, store=self.store,
-            listen=None, readings=self.stores.readings, followers={}, region=_alone,
+            listen=self.listen, readings=self.stores.readings, followers={}, region=_alone,
         )  # fmt: skip
         await self.actor.start()
         return self.actor
@@ -316,3 +320,26 @@ async def test_slow_calls_are_exemplars_for_who_reads_openmetrics(api: Api) -> N
         if sample.exemplar is not None and sample.labels["endpoint"] == "/tasks"
     ]
     assert exemplars == ["trace-of-mine"]
+
+
+async def test_a_port_of_its_own_serves_what_is_measured_beside(bench: Bench) -> None:
+    """Without one nothing is measured: nobody would look."""
+    assert bench.actor is not None
+    assert total(numbers(await bench.actor.render()), "aragora_cp_region_epoch") == 0
+    await bench.kill()
+    bench.listen = ("127.0.0.1", *free_ports(1))
+    await bench.start()
+    async with httpx.AsyncClient(verify=False) as client:
+        url = f"http://127.0.0.1:{bench.listen[1]}/metrics"
+
+        async def scraped() -> str:
+            try:
+                text = (await client.get(url, headers={"Accept": "application/openmetrics-text"})).text
+            except httpx.TransportError:
+                return ""
+            return text if "aragora_cp_dead_letters 0.0" in text and "aragora_cp_region_epoch 1.0" in text else ""
+
+        assert (await eventually(scraped)).endswith("# EOF\n")
+        plain = await client.get(url)
+    assert plain.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert total(numbers(plain.text), "aragora_cp_region_epoch") == 1
