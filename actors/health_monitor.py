@@ -26,7 +26,7 @@ from cluster.domain.agents.liveness import (
     probed,
     sweep,
 )
-from cluster.domain.base.errors import PeerError, TryLater
+from cluster.domain.base.errors import AgentTimeout, PeerError, TryLater
 from cluster.domain.base.log import LogRecord, LogRow
 from cluster.domain.metrics import Increment
 from cluster.log.agent_directory import AGENT_ROWS, AgentDirectory, Key
@@ -325,28 +325,29 @@ class HealthMonitor:
             self._loops.start(_or_later(self._probe_these([agent for agent in found if _has_endpoint(agent)])))
 
     async def _probe_these(self, agents: Sequence[Agent]) -> None:
-        async def probe_agent(agent: Agent) -> tuple[Agent, ProbeHistory]:
+        async def probe_agent(agent: Agent) -> tuple[Agent, ProbeHistory, str]:
             key = _key(agent)
             before = self._history.get(key) or ProbeHistory(health=agent.health)
             async with self._probe_slots:
                 try:
                     latency_s = await self._probe(agent)
                 except PeerError as error:
-                    return agent, probed(before, False, 0.0, self._clock.now(), error.message[:500])
-                return agent, probed(before, True, latency_s, self._clock.now())
+                    outcome = "timeout" if isinstance(error, AgentTimeout) else "unhealthy"
+                    return agent, probed(before, False, 0.0, self._clock.now(), error.message[:500]), outcome
+                return agent, probed(before, True, latency_s, self._clock.now()), "healthy"
 
         outcomes = await asyncio.gather(*(probe_agent(agent) for agent in agents))
         if not outcomes:
             return
-        self._history |= {_key(agent): history for agent, history in outcomes}
+        self._history |= {_key(agent): history for agent, history, _ in outcomes}
         await self._breakers.save_probes(
             [
                 StoredProbe(workspace=agent.workspace, agent_id=agent.agent_id, history=history)
-                for agent, history in outcomes
+                for agent, history, _ in outcomes
             ]
         )
-        await self._change([change for agent, _ in outcomes if (change := self._judge(agent)) is not None])
-        await self._push([_counted(history.error is None) for _, history in outcomes])
+        await self._change([change for agent, _, _ in outcomes if (change := self._judge(agent)) is not None])
+        await self._push([_counted(outcome) for _, _, outcome in outcomes])
 
     async def look_at_breakers(self) -> None:
         """Judges agents by the breakers that hosts opened while calling them: a failed call counts as much as a probe."""
@@ -398,9 +399,8 @@ def _has_endpoint(agent: Agent) -> bool:
     return agent.transport not in (TransportKind.PULL, TransportKind.IMPORT)
 
 
-def _counted(ok: bool) -> Increment:
-    status = Health.HEALTHY.value if ok else "unhealthy"
-    return Increment(name="aragora_cp_agent_health_checks_total", labels=(status,))
+def _counted(outcome: str) -> Increment:
+    return Increment(name="aragora_cp_agent_health_checks_total", labels=(outcome,))
 
 
 def _probe_step(agent: Agent) -> int:

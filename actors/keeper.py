@@ -16,7 +16,8 @@ class Part(Protocol):
 
 
 class Keeper:
-    """``first`` has the say about what the status says; of the others it has their warnings, and whether they serve."""
+    """``first`` has the say about what the status says; of the others it has their warnings, whether they serve,
+    and how many seconds each is behind the log (``log_lag_s``)."""
 
     def __init__(self, first: Part, *others: Part) -> None:
         self.first = first
@@ -36,4 +37,5 @@ class Keeper:
             **found[0],
             "serving": all(status["serving"] for status in found),
             "warnings": [warning for status in found for warning in status["warnings"]],
+            "log_lag_s": {name: lag_s for status in found for name, lag_s in status.get("log_lag_s", {}).items()},
         }

@@ -66,6 +66,8 @@ class NotificationKeeper:
         #: The stored cursor, and up to where the log was searched; None until the first look, and after every failure.
         self._stored: int | None = None
         self._searched = 0
+        #: When the log was last searched to its end.
+        self._whole_at = clock.now()
         #: By (workspace, channel): attempts under way, and channels whose last attempt failed.
         self._under_way: Counter[tuple[str, str]] = Counter()
         self._failing: set[tuple[str, str]] = set()
@@ -92,7 +94,11 @@ class NotificationKeeper:
             f"The channel {channel} of workspace {workspace} takes no notifications; see aragora-cp notifications list."
             for workspace, channel in sorted(self._failing)
         ]
-        return {"serving": self._loops.running and self._attempts.running, "warnings": failing[:10]}
+        return {
+            "serving": self._loops.running and self._attempts.running,
+            "warnings": failing[:10],
+            "log_lag_s": {"notifications": max(0.0, self._clock.now() - self._whole_at)},
+        }
 
     async def follow(self) -> bool:
         """Queues what the next rows of the log become; returns whether there may be more at once. Waits for the primary if this
@@ -116,6 +122,8 @@ class NotificationKeeper:
             await self._notifications.queue((self._stored, searched), queued)
             self._stored = searched
         more = searched > self._searched
+        if not more:
+            self._whole_at = self._clock.now()
         self._searched = searched
         return more
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
@@ -15,6 +16,7 @@ from typing import Any, Final
 from actors.failing_commits import increments
 from cluster.domain.base.errors import ControlPlaneError
 from cluster.domain.metrics import Increment
+from cluster.telemetry.process_figures import EVERY_S, LoopLag, ProcessFigures
 
 #: Asks the process, not the actor in it.
 MEMORY: Final = "process_memory"
@@ -23,22 +25,27 @@ HEALTH: Final = ("status", "alive")
 PUSH_S: Final = 2.0
 #: Increments that wait for telemetry to come back.
 UNSENT_MAX: Final = 1000
+#: The figures are sent once in so many turns.
+_TURNS: Final = round(EVERY_S / PUSH_S)
 
 
 class ProcessReport:
     """``read``: the process's memory in bytes. ``failed``: takes the commits that failed since the last call, by class.
-    ``push``: sends increments to telemetry."""
+    ``figures``: what the process says about itself, given how late its event loop was. ``push`` sends both to telemetry."""
 
     def __init__(
         self,
         *,
         read: Callable[[], int],
         failed: Callable[[], Mapping[str, int]],
-        push: Callable[[Sequence[Increment]], Awaitable[None]],
+        figures: Callable[[float], ProcessFigures],
+        push: Callable[[Sequence[Increment], ProcessFigures | None], Awaitable[None]],
     ) -> None:
         self._read = read
         self._failed = failed
+        self._figures = figures
         self._push = push
+        self._loop_lag = LoopLag()
         # The supervisor's last words about this process; empty if there is nothing to say.
         self._notice = ""
         # Increments that telemetry has not taken yet.
@@ -61,16 +68,19 @@ class ProcessReport:
         return status | {"warnings": [*status.get("warnings", ()), self._notice]}
 
     async def run(self) -> None:
-        """Sends what was counted, until cancelled."""
-        while True:
-            await asyncio.sleep(PUSH_S)
-            await self.send()
+        """Sends what was counted, and now and then how the process is, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._loop_lag.run())
+            for turn in itertools.count():
+                await self.send(with_figures=turn % _TURNS == 0)
+                await asyncio.sleep(PUSH_S)
 
-    async def send(self) -> None:
+    async def send(self, *, with_figures: bool = False) -> None:
         """Sends what was counted. What telemetry does not take is sent with the next."""
         sending = (self._unsent + increments(self._failed()))[-UNSENT_MAX:]
         self._unsent = sending
-        if sending:
+        figures = self._figures(self._loop_lag.take()) if with_figures else None
+        if sending or figures is not None:
             with contextlib.suppress(ControlPlaneError):  # a metric is not worth the actor
-                await self._push(sending)
+                await self._push(sending, figures)
                 self._unsent = []

@@ -14,14 +14,16 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from actors.failing_commits import FailingCommits
+from actors.readings import Ask, Readings
 from cluster.domain.agents.agent import Liveness
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.domain.base.log import LogRow
-from cluster.domain.metrics import METRICS_COMPLETE, STORE_READABLE, Increment, Labels, Metrics
+from cluster.domain.metric_families import METRICS_COMPLETE, STORE_READABLE
+from cluster.domain.metrics import Increment, Labels, Metrics
 from cluster.domain.tasks.task import Priority
 from cluster.log.agent_directory import AgentDirectory
 from cluster.log.follower import LogFollower
@@ -29,10 +31,12 @@ from cluster.ports.agents import AgentStore
 from cluster.ports.audit import AuditTrail
 from cluster.ports.clock import Clock
 from cluster.ports.log import Log
+from cluster.ports.readings import ReadingStore
 from cluster.ports.tasks import TaskStore
 from cluster.ports.telemetry import AgentCounters, TelemetryStore
 from cluster.process.loops import Loops, OnFatal, unwatched
-from cluster.telemetry.exposition import exposition
+from cluster.telemetry.exposition import OPENMETRICS, TEXT, asks_for_openmetrics, exposition
+from cluster.telemetry.process_figures import ProcessFigures, ShownFigures
 
 _logger = logging.getLogger(__name__)
 
@@ -42,12 +46,13 @@ SAVE_S = 2.0
 #: How long an answer waits for the store before it gives the numbers that are known. To give up takes up to a second more, and
 #: whoever scrapes gets an answer within 5 s.
 READ_S = 2.0
+LOG_LAG = "aragora_cp_log_lag_seconds"
 #: Between two tries to bind the port.
 BIND_RETRY_S = 0.5
 
 
 class Telemetry:
-    """``listen``: where ``/metrics`` is served; None if it is not."""
+    """``listen``: where ``/metrics`` is served; None if it is not. ``followers`` and ``region``: as of `Readings`."""
 
     def __init__(
         self,
@@ -60,6 +65,9 @@ class Telemetry:
         zone: str,
         store: TelemetryStore,
         listen: tuple[str, int] | None,
+        readings: ReadingStore,
+        followers: Mapping[str, Ask],
+        region: Ask,
         on_fatal: OnFatal = unwatched,
     ) -> None:
         self._log = log
@@ -73,6 +81,14 @@ class Telemetry:
         self._directory = AgentDirectory(agents)
         self._metrics = Metrics()
         self._failing_commits = FailingCommits()
+        self._figures = ShownFigures()
+        self._readings = Readings(
+            store=readings,
+            followers=followers,
+            region=region,
+            show=lambda gauge, series: self._metrics.set_gauge(gauge, series),
+            clock=clock,
+        )
         # Increments of each agent's counters since the last save began, by (workspace, agent id).
         self._counters: dict[tuple[str, str], AgentCounters] = {}
         # What the last save wrote, until it is known to have succeeded.
@@ -90,15 +106,23 @@ class Telemetry:
             pass
         self._saved_cursor = cursor
         self._loops.start(self._follower.run(), self._save_forever())
-        if self._listen is not None:
-            self._loops.start(self._serve(*self._listen))
+        if self._listen is not None:  # nobody looks at what is measured else
+            self._loops.start(self._readings.run(), self._serve(*self._listen))
 
     async def stop(self) -> None:
         await self._loops.stop()
 
-    async def push(self, increments: Sequence[Increment]) -> None:
-        self._metrics.merge(increments)
-        self._failing_commits.count(increments, self._clock.now())
+    async def push(self, increments: Sequence[Increment], figures: ProcessFigures | None = None) -> None:
+        """Adds what a process has counted, and takes what it says about itself."""
+        now = self._clock.now()
+        self._metrics.merge(increments, now)
+        self._failing_commits.count(increments, now)
+        if figures is not None:
+            self._figures.take(figures, now)
+
+    async def measure(self) -> None:
+        """Measures now what is measured beside the answers."""
+        await self._readings.measure()
 
     async def show(self, gauge: str, series: Mapping[Labels, float]) -> None:
         """Replaces all values of a gauge that another actor measures."""
@@ -115,10 +139,12 @@ class Telemetry:
             "warnings": self._failing_commits.warnings(now),
         }
 
-    async def render(self) -> str:
-        """The metrics as text: gauges are computed now, counters as far as the log has been read. Without the store both are as
-        they were last known, and a gauge says so: an operator needs them exactly then."""
+    async def render(self, openmetrics: bool = False) -> str:
+        """The metrics as text, in the format of OpenMetrics with exemplars. Cheap gauges are computed now, counters as far as the
+        log has been read. Without the store both are as they were last known, and a gauge says so: an operator needs them exactly
+        then."""
         readable = True
+        self._show_processes()
         try:
             async with asyncio.timeout(READ_S):
                 await self._follower.catch_up()
@@ -128,7 +154,7 @@ class Telemetry:
             readable = False
         self._metrics.set_gauge(STORE_READABLE, {(): float(readable)})
         self._metrics.set_gauge(METRICS_COMPLETE, {(): 1.0})
-        return exposition(self._metrics)
+        return exposition(self._metrics, openmetrics=openmetrics)
 
     async def _apply(self, rows: Sequence[LogRow]) -> None:
         # First what may fail or be cut: the rows are applied again then, and each may be counted only once.
@@ -153,12 +179,23 @@ class Telemetry:
             latency_ms_sum=old.latency_ms_sum + (row.data.get("duration_seconds", 0.0) * 1000 if completed else 0.0),
         )
 
+    def _show_processes(self) -> None:
+        now = self._clock.now()
+        gauges = dict(self._figures.gauges(now))
+        lags = {("metrics",): max(0.0, now - self._follower.whole_at), **self._readings.log_lags}
+        gauges[LOG_LAG] = {**gauges[LOG_LAG], **lags}
+        for gauge, series in gauges.items():
+            self._metrics.set_gauge(gauge, series)
+
     async def _gauges(self) -> None:
         active: Counter[Labels] = Counter()
+        liveness: dict[Labels, float] = {(each.value,): 0.0 for each in Liveness}
         for agent in self._directory.agents():
+            liveness[(agent.liveness.value,)] += 1
             if agent.takes_work and agent.liveness is not Liveness.OFFLINE:
                 active.update((name,) for name in agent.capabilities or ("none",))
         self._metrics.set_gauge("aragora_cp_agents_active", active)
+        self._metrics.set_gauge("aragora_cp_agents", liveness)
         waiting = await self._tasks.waiting()
         depth: dict[Labels, float] = {(p.wire_name,): float(waiting.get(p, 0)) for p in Priority}
         self._metrics.set_gauge("aragora_cp_task_queue_depth", depth)
@@ -212,4 +249,5 @@ class Telemetry:
                 await self._clock.sleep(BIND_RETRY_S)
 
     async def _scrape(self, request: Request) -> Response:
-        return PlainTextResponse(await self.render())
+        wants = asks_for_openmetrics(request.headers.get("accept", ""))
+        return Response(await self.render(openmetrics=wants), media_type=OPENMETRICS if wants else TEXT)

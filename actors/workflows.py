@@ -178,6 +178,8 @@ class WorkflowKeeper:
         #: The stored cursor, and up to where the log was searched; None until the first look, and after every failure.
         self._stored: int | None = None
         self._searched = 0
+        #: When the log was last taken in to its end.
+        self._whole_at = clock.now()
         #: Runs that cannot be advanced, and how many rows are taken in at once: one, after a commit that was refused.
         self._broken: set[str] = set()
         self._batch = BATCH
@@ -194,7 +196,8 @@ class WorkflowKeeper:
     async def status(self) -> dict[str, Any]:
         """Answers from memory."""
         broken = [f"Run {run_id} cannot go on; see the log of this process." for run_id in sorted(self._broken)]
-        return {"serving": self._loops.running, "warnings": broken[:10]}
+        lag_s = max(0.0, self._clock.now() - self._whole_at)
+        return {"serving": self._loops.running, "warnings": broken[:10], "log_lag_s": {"workflows": lag_s}}
 
     async def advance(self) -> bool:
         """Takes in the next rows of the log; returns whether there may be more at once. Waits for the primary if this region is
@@ -247,7 +250,10 @@ class WorkflowKeeper:
                 return True
         self._searched = commit.seq
         full, self._batch = len(rows) == self._batch, BATCH
-        return full or commit.seq < searched or bool(commit.changed or commit.stops) or await self._tell_due()
+        more = full or commit.seq < searched
+        if not more:
+            self._whole_at = self._clock.now()
+        return more or bool(commit.changed or commit.stops) or await self._tell_due()
 
     async def _tell_due(self) -> bool:
         """Tells runs by a row that a time of theirs has come, so that it is taken in as anything else is; twice does no harm.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
 from cluster.domain.base.errors import TryLater
+from cluster.domain.metrics import Increment
 from cluster.ports.presence import HeartbeatRecord, WorkspaceHeartbeats
 
 _logger = logging.getLogger("serve_app")
@@ -21,11 +23,23 @@ class BestEffortHeartbeats:
 
     def __init__(self, heartbeats: WorkspaceHeartbeats) -> None:
         self._heartbeats = heartbeats
+        #: Heartbeats since the last `increments`, by whether they were stored.
+        self._counts: Counter[str] = Counter()
+
+    def increments(self) -> list[Increment]:
+        """What telemetry has not got yet. Each is returned once."""
+        counts, self._counts = self._counts, Counter()
+        return [
+            Increment(name="aragora_cp_agent_heartbeats_total", labels=(status,), amount=count)
+            for status, count in counts.items()
+        ]
 
     async def record_activity(self, heartbeats: Sequence[HeartbeatRecord]) -> None:
         try:
             await self._heartbeats.record_activity(heartbeats)
+            self._counts["stored"] += len(heartbeats)
         except TryLater as error:
+            self._counts["dropped"] += len(heartbeats)
             _logger.warning("%d heartbeats were not stored: %s", len(heartbeats), error)
 
     async def last(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from cluster.domain.base.errors import ControlPlaneError
-from cluster.http.front_files import UnusableFile, check_front_files, soon_ending
+from cluster.http.front_files import UnusableFile, check_front_files, first_end, soon_ending
 from cluster.ports.clock import Clock
 from cluster.process.front import FrontTls
 
@@ -31,6 +31,12 @@ class FrontCertificates:
 
         Raises: `ControlPlaneError` if one cannot be used, or is not served."""
         return await asyncio.to_thread(self._look)
+
+    async def not_after(self) -> float | None:
+        """When the certificate that ends first does, as epoch seconds; None if they cannot be read, which ``warnings`` tells."""
+        with contextlib.suppress(UnusableFile):
+            return await asyncio.to_thread(first_end, self._tls)
+        return None
 
     def _look(self) -> Sequence[str]:
         """Raises: as above."""

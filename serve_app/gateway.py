@@ -61,6 +61,7 @@ from cluster.process.group_commit import GroupCommit
 from cluster.process.waits import AWAY_S
 from cluster.rpc.exchange import ExchangeClient
 from cluster.settings import Settings
+from cluster.telemetry.observations import PolicyObservations
 from serve_app.attendance import Attendance
 from serve_app.auth.open_calls import OpenCalls
 from serve_app.components import Components
@@ -121,7 +122,8 @@ class Gateway:
     """Verifies rows of the log, of all workspaces, and shows none of them."""
     sealed: Callable[[], Awaitable[tuple[int, str | None]]]
     """The last sealed row of the log, and its entry hash in hex."""
-    metrics_text: Callable[[], Awaitable[str]]
+    metrics_text: Callable[[bool], Awaitable[tuple[str, str]]]
+    """The metrics, if they should be so in the format of OpenMetrics, and the content type."""
     started_at: float
     breakers: WorkspaceBreakers
     database: Callable[[], Breaker]
@@ -148,6 +150,7 @@ class Gateway:
     learner: Learner = field(init=False)
     breakers_read: dict[str, Sequence[Breaker]] = field(default_factory=dict, init=False)
     """By workspace: the stored breakers as they were last read, shown while the database is away."""
+    policy_checks: PolicyObservations = field(default_factory=PolicyObservations, init=False)
     newest_submit: int = field(default=0, init=False)
     """The newest log row of a submit that this replica has acknowledged. ``acknowledged`` raises it."""
     _background: set[asyncio.Task[Any]] = field(default_factory=set, init=False)

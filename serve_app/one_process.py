@@ -71,7 +71,7 @@ class OneProcess:
         actor = make(resources, role, owner, is_published=_alone, on_fatal=self._on_fatal, resolve=self.resolve)
         await actor.start()
         self._open.push_async_callback(_stopped, actor)
-        report = report_of(resources, self.resolve)
+        report = report_of(resources, self.resolve, role, owner)
         self._loops.start(report.run())
         self._actors[role.key] = report, actor
         return resources

@@ -24,7 +24,8 @@ from actors.roles import SCHEDULER, TELEMETRY, Role, desired_roles
 from cluster.domain.access.workspaces import Workspace, WorkspaceState
 from cluster.domain.base.errors import Conflict, TryLater
 from cluster.domain.base.log import SYSTEM, LogRow, Origin
-from cluster.domain.metrics import METRICS_COMPLETE, STORE_READABLE, Increment, Metrics
+from cluster.domain.metric_families import METRICS_COMPLETE, STORE_READABLE
+from cluster.domain.metrics import Increment, Metrics
 from cluster.log.access_directory import ACCESS_ROWS, AccessDirectory
 from cluster.log.agent_directory import AGENT_ROWS, AgentDirectory
 from cluster.log.audit import verify_part
@@ -43,8 +44,9 @@ from cluster.process.store_passwords import weak_store_passwords
 from cluster.process.waits import AWAY_S, HAPROXY_HARD_STOP_S, HOLD_S, LONGEST_CALL_S, RESTART_S, STORE_S
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient
 from cluster.settings import Settings
-from cluster.telemetry.exposition import process_exposition
+from cluster.telemetry.exposition import OPENMETRICS, TEXT, process_exposition
 from cluster.telemetry.observations import HttpObservations
+from cluster.telemetry.process_figures import EVERY_S, LoopLag, ProcessFigures
 from cluster.version import VERSION
 from serve_app.application import add_middleware, make_app
 from serve_app.auth.clients import Clients
@@ -126,6 +128,12 @@ class Replica:
             clock=resources.clock,
         )
         self._counters = [self.memory.increments]
+        # What this replica says about itself: the followers of its copies, its event loop, the front's certificates, and when all
+        # of that was sent last.
+        self._followers: list[LogFollower] = []
+        self._loop_lag = LoopLag()
+        self._certificates: FrontCertificates | None = None
+        self._told_at = float("-inf")
 
     async def start(self) -> Gateway:
         resources, settings = self.resources, self.settings
@@ -143,6 +151,7 @@ class Replica:
         )
         access, policies, budgets, quotas, access_follower = await self._access()
 
+        self._followers = [follower, access_follower]
         tally = TaskTally(resources.stores.tally, resources.clock, wait_s=AWAY_S)
         await tally.load()
         self._components = Components(self._probes())
@@ -165,6 +174,7 @@ class Replica:
             max_waiting=settings.agents_per_replica * 2,
             late_reply=lambda answer: gateway.release(answer),
         )
+        heartbeats = BestEffortHeartbeats(resources.heartbeats)
         gateway = Gateway(
             settings=settings,
             clock=resources.clock,
@@ -189,7 +199,7 @@ class Replica:
             policy_view=policies,
             credentials=resources.stores.credentials(settings.sealing_keys()),
             signing=ReceiptSigner(resources.stores.signing_keys(settings.sealing_keys()), settings.receipt_signing_key),
-            heartbeats=BestEffortHeartbeats(resources.heartbeats),
+            heartbeats=heartbeats,
             doorbell=resources.doorbell,
             directory=directory,
             access=access,
@@ -211,7 +221,9 @@ class Replica:
             leases=resources.stores.leases,
             catch_up=catch_up,
         )
+        self._counters += [heartbeats.increments, gateway.policy_checks.take]
         self._loops.start(
+            self._loop_lag.run(),
             follower.run(),
             access_follower.run(),
             tally.run(),
@@ -283,18 +295,20 @@ class Replica:
     async def _exchange(self, message: ExchangeCall) -> Any:
         return await self._roles[Role(kind=SCHEDULER).key]("exchange", message)
 
-    async def _metrics_text(self) -> str:
+    async def _metrics_text(self, openmetrics: bool) -> tuple[str, str]:
         """The region's metrics; while telemetry is away, what this replica knows of itself and of the database."""
         try:
             await self._push(TAKEN_S)
-            return str(await self._roles[Role(kind=TELEMETRY).key]("render", timeout_s=TELEMETRY_S - TAKEN_S))
+            render = self._roles[Role(kind=TELEMETRY).key]
+            text = str(await render("render", openmetrics, timeout_s=TELEMETRY_S - TAKEN_S))
+            return text, OPENMETRICS if openmetrics else TEXT
         except TryLater:
             found = await self._components.check(DATABASE_S)
         readable = next(component.healthy for component in found if component.name == DATABASE)
         own = Metrics()
         own.set_gauge(STORE_READABLE, {(): float(readable)})
         own.set_gauge(METRICS_COMPLETE, {(): 0.0})
-        return process_exposition(own)
+        return process_exposition(own), TEXT
 
     def _probes(self) -> dict[str, Probe]:
         probes: dict[str, Probe] = {
@@ -310,7 +324,8 @@ class Replica:
         tls = front_tls(ours.tls_enabled, ours.tls_cert_file, ours.tls_key_file, ours.tls_ca_file)
         if tls is not None:
             kept_out = None if self._front_directory is None else self._front_directory / PROBLEM
-            probes["Certificates"] = FrontCertificates(tls, kept_out, self.resources.clock).warnings
+            self._certificates = FrontCertificates(tls, kept_out, self.resources.clock)
+            probes["Certificates"] = self._certificates.warnings
         return probes
 
     async def _hard_stop(self) -> Sequence[str]:
@@ -339,13 +354,33 @@ class Replica:
         failed = increments(self.resources.stores.pool.failed_commits.take())
         counted = [increment for increments_of in self._counters for increment in increments_of()]
         self._unsent = (self._unsent + self.observations.take() + failed + counted)[-50_000:]
-        if self._unsent:
+        figures = await self._figures()
+        if self._unsent or figures is not None:
             sending, self._unsent = self._unsent, []
             try:
-                await self._roles[Role(kind=TELEMETRY).key]("push", sending, timeout_s=timeout_s)
+                await self._roles[Role(kind=TELEMETRY).key]("push", sending, figures, timeout_s=timeout_s)
             except TryLater:
                 self._unsent = sending + self._unsent
                 raise
+
+    async def _figures(self) -> ProcessFigures | None:
+        """What this replica says about itself, if it is time."""
+        now = self.resources.clock.now()
+        if now - self._told_at < EVERY_S:
+            return None
+        self._told_at = now
+        not_after = None if self._certificates is None else await self._certificates.not_after()
+        in_use, idle, free = self.resources.stores.pool.usage()
+        return ProcessFigures(
+            kind="api",
+            process=f"api:{socket.gethostname()}:{os.getpid()}",
+            in_use=in_use,
+            idle=idle,
+            free=free,
+            loop_lag_s=self._loop_lag.take(),
+            log_lag_s=max((max(0.0, now - follower.whole_at) for follower in self._followers), default=None),
+            not_after=not_after,
+        )
 
     def count(self, increments_of: Callable[[], list[Increment]]) -> None:
         """Sends what this returns to telemetry, too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -23,7 +24,9 @@ async def under_policies(gate: Gateway, asker: Origin, items: Sequence[SubmitIte
     policies = gate.policy_view.of(asker.workspace)
     if not policies:
         return items
+    began = time.perf_counter()
     found = await judged_beside(policies, items)
+    gate.policy_checks.observe(found, time.perf_counter() - began)
     if any(each.violations for each in found) and await is_repeat(gate, items[0]):
         return items
     denied = [(index, each) for index, each in enumerate(found) if each.denied is not None]

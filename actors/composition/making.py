@@ -27,6 +27,7 @@ from actors.roles import (
 from cluster.domain.metrics import Increment
 from cluster.process.loops import OnFatal
 from cluster.process.memory import resident_bytes
+from cluster.telemetry.process_figures import ProcessFigures
 from cluster.version import VERSION
 
 _logger = logging.getLogger(__name__)
@@ -47,17 +48,23 @@ async def build(role: Role, name: str, *, on_fatal: OnFatal, resolve: ActorResol
     )
     await actor.start()
     _logger.info("version %s serves", VERSION)
-    return actor, report_of(resources, resolve)
+    return actor, report_of(resources, resolve, role, f"{name}:{os.getpid()}")
 
 
-def report_of(resources: Resources, resolve: ActorResolver) -> ProcessReport:
-    """What reports about the process that has these resources."""
+def report_of(resources: Resources, resolve: ActorResolver, role: Role, owner: str) -> ProcessReport:
+    """What reports about the process that has these resources and plays this role; ``owner`` names it."""
     telemetry = resolve(Role(kind=TELEMETRY), resources.stores.names)
 
-    async def push(increments: Sequence[Increment]) -> None:
-        await telemetry("push", increments, timeout_s=5.0)
+    pool = resources.stores.pool
 
-    return ProcessReport(read=resident_bytes, failed=resources.stores.pool.failed_commits.take, push=push)
+    async def push(increments: Sequence[Increment], figures: ProcessFigures | None) -> None:
+        await telemetry("push", increments, figures, timeout_s=5.0)
+
+    def figures(loop_lag_s: float) -> ProcessFigures:
+        in_use, idle, free = pool.usage()
+        return ProcessFigures(kind=role.kind, process=owner, in_use=in_use, idle=idle, free=free, loop_lag_s=loop_lag_s)
+
+    return ProcessReport(read=resident_bytes, failed=pool.failed_commits.take, figures=figures, push=push)
 
 
 def make(

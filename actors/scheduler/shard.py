@@ -156,6 +156,7 @@ class SchedulerShard:
             "open_tasks": state.core.open_tasks,
             "waiting_claims": state.core.waiting_claims,
             "cursor": state.follower.cursor,
+            "log_lag_s": {"scheduler": max(0.0, self._clock.now() - state.follower.whole_at)},
             **self._generations.status(),
         }
 

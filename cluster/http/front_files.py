@@ -61,6 +61,20 @@ def soon_ending(tls: FrontTls, now: datetime, within: timedelta) -> list[str]:
     ]
 
 
+def first_end(tls: FrontTls) -> float:
+    """When the front's certificate that ends first does, as epoch seconds.
+
+    Raises: `UnusableFile` if a file cannot be read."""
+    files = ((CERTIFICATE, tls.certificate), (AUTHORITY, tls.authority))
+    ends = [
+        each.not_valid_after_utc.timestamp()
+        for setting, file in files
+        if file is not None
+        for each in _certificates(setting, file)
+    ]
+    return min(ends)
+
+
 def _read(setting: str, file: str) -> bytes:
     try:
         return Path(file).read_bytes()

@@ -216,6 +216,11 @@ class Pool:
                 raise
             await transaction.commit()
 
+    def usage(self) -> tuple[int, int, int]:
+        """Connections in use, idle ones, and how many more may be opened."""
+        size, idle = self._pool.get_size(), self._pool.get_idle_size()
+        return size - idle, idle, self._pool.get_max_size() - size
+
     async def ping(self) -> None:
         """Returns if the server answers."""
         await self.value("select 1")

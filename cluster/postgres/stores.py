@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cluster.postgres.outcomes import PostgresOutcomes
     from cluster.postgres.policies import PostgresPolicies
     from cluster.postgres.quotas import PostgresQuotas
+    from cluster.postgres.readings import PostgresReadings
     from cluster.postgres.retention import PostgresRetention
     from cluster.postgres.schedules import PostgresSchedules
     from cluster.postgres.secrets import PostgresSecrets
@@ -135,6 +136,12 @@ class Stores:
         from cluster.postgres.policies import PostgresPolicies
 
         return PostgresPolicies(self.pool, self.epoch)
+
+    @cached_property
+    def readings(self) -> PostgresReadings:
+        from cluster.postgres.readings import PostgresReadings
+
+        return PostgresReadings(self.pool)
 
     @cached_property
     def audit(self) -> PostgresAudit:

@@ -1,13 +1,13 @@
-"""Writes kuberay/alerts.yaml: the rules of docs/alerts as a PrometheusRule."""
+"""Writes kuberay/alerts.yaml: the rules of docs/monitoring as a PrometheusRule."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-_RULES = Path(__file__).parents[2] / "docs" / "alerts" / "prometheus-alerts.yaml"
+_RULES = Path(__file__).parents[2] / "docs" / "monitoring" / "prometheus-alerts.yaml"
 _HEAD = """\
-# For the Prometheus operator: the rules of docs/alerts/prometheus-alerts.yaml. `make docs` writes this file.
+# For the Prometheus operator: the rules of docs/monitoring/prometheus-alerts.yaml. `make docs` writes this file.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:

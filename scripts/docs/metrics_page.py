@@ -1,25 +1,35 @@
-"""Writes docs/metrics.md from the metrics of ``cluster/domain/metrics.py`` and the rules of docs/alerts: ``make docs``."""
+"""Writes docs/metrics.md from the metrics of
+``cluster/domain/metric_families.py`` and the rules of docs/monitoring: ``make docs``."""
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from cluster.domain.metrics import FAMILIES, LABEL_VALUES_MAX, OTHER, Family
+from cluster.domain.metric_families import FAMILIES, NAMED, NAMED_MAX, OTHER, Family
 
-_RULES = Path(__file__).parents[2] / "docs" / "alerts" / "prometheus-alerts.yaml"
+_RULES = Path(__file__).parents[2] / "docs" / "monitoring" / "prometheus-alerts.yaml"
 
 _HEAD = f"""# Metrics and alerts
 
-`make docs` writes this page from `cluster/domain/metrics.py` and [the alerts](alerts/prometheus-alerts.yaml). How
+`make docs` writes this page from `cluster/domain/metric_families.py` and [the alerts](monitoring/prometheus-alerts.yaml). How
 Prometheus gets the numbers is in [deployment](deploy.md#metrics-dashboard-alerts).
 
 Counts are of the whole region and all its workspaces, are stored with the cursor up to which the log was counted, and survive
-restarts of anything. When a metric has {LABEL_VALUES_MAX} series, further values of its labels are counted as `{OTHER}`.
-A histogram is scraped as `…_bucket`, `…_sum` and `…_count`.
+restarts of anything. A histogram is scraped as `…_bucket`, `…_sum` and `…_count`; a caller that accepts OpenMetrics, as
+Prometheus does, gets the traces of slow requests with it, as exemplars.
+
+Labels are closed sets, such as states and routes (by their templates), except for those whose values people choose: {{named}}. Of
+each of these the {NAMED_MAX} busiest values have series of their own, and the others are `{OTHER}`. A value that becomes busy
+starts at 0; the series of the one that it replaces ends.
+
+Gauges of the database and of other actors are measured every 15 s, or more seldom where that takes long, and are left out when
+they could not be for two minutes. What has no meaning has no series: those on regions without peers, the certificate without TLS.
+With `ARAGORA_ENABLE_METRICS=false` nothing is served or measured.
 
 ## Metrics
 
@@ -30,45 +40,9 @@ A histogram is scraped as `…_bucket`, `…_sum` and `…_count`.
 _ALERTS = """
 ## Alerts
 
-| Alert | When | What to do |
+| Alert | When | Severity |
 |---|---|---|
 """
-
-#: What to do about each alert. A rule without an entry here ends `make docs`.
-_ADVICE = {
-    "ControlPlaneDown": ("`aragora-cp doctor` says what of the API does not answer. Counts are not lost."),
-    "StoreUnreadable": (
-        "PostgreSQL hangs or is away, and so are most calls; the other metrics are as they were last known. Nothing "
-        "acknowledged is lost."
-    ),
-    "MetricsIncomplete": (
-        "the telemetry actor is away, which restarts by itself: `aragora-cp doctor` and its log say why it does not. Counts are "
-        "not lost."
-    ),
-    "HighTaskLatency": (
-        "see which types are slow on the dashboard, then `aragora-cp tasks explain ID` of one of them: a slow agent, or an "
-        "attempt that is repeated."
-    ),
-    "AgentUnhealthy": "`aragora-cp agents list` marks the agents whose endpoints fail; `agents show ID` has the last error.",
-    "SLAViolation": "see which members answer late in `aragora-cp deliberations show ID`; take faster ones, or more time.",
-    "SchedulerRereads": "a commit fails each time, and nothing is scheduled meanwhile: `aragora-cp logs` says why; report it.",
-    "CommitsFail": (
-        "the class of the SQLSTATE says why: 53 no disk space or connections, 57 ended or timed out, 22 and 23 data that "
-        "does not fit, `none` no answer ([troubleshooting](troubleshooting.md))."
-    ),
-    "ActorMemoryBound": (
-        "if `aragora-cp doctor` says that restarts did not help, raise `ARAGORA_ACTOR_MEMORY_MB`; else report a leak with the "
-        "actor's log."
-    ),
-    "ApiMemoryBound": (
-        "raise `ARAGORA_API_MEMORY_MB` or start more replicas, if they have many calls and streams; else report a leak with the "
-        "API's log ([deployment](deploy.md#a-replica-that-uses-too-much-memory))."
-    ),
-    "AuditLag": (
-        "`/health/detailed` says of the sealer why: a row that was changed, which `aragora-cp audit verify` names "
-        "([audit](audit.md)), a sealer that does not run, or a database that is slow or away."
-    ),
-}
 
 
 def rules() -> list[dict[str, Any]]:
@@ -78,8 +52,9 @@ def rules() -> list[dict[str, Any]]:
 
 
 def page() -> str:
-    """The whole page. Raises: `KeyError` if there is no advice for an alert."""
-    return _HEAD + "".join(map(_metric, FAMILIES)) + _ALERTS + "".join(map(_alert, rules()))
+    """The whole page."""
+    named = ", ".join(f"`{label}`" for label in sorted(NAMED))
+    return _HEAD.replace("{named}", named) + "".join(map(_metric, FAMILIES)) + _ALERTS + "".join(map(_alert, rules()))
 
 
 def _metric(family: Family) -> str:
@@ -89,7 +64,8 @@ def _metric(family: Family) -> str:
 
 def _alert(rule: dict[str, Any]) -> str:
     lasting = "" if rule["for"] == "0m" else f", for {rule['for']}"
-    return f"| `{rule['alert']}` | {rule['annotations']['summary']}{lasting} | {_ADVICE[rule['alert']]} |\n"
+    name, when = rule["alert"], re.sub(r"\{\{ \$(?:labels\.)?(\w+) \}\}", r"*\1*", rule["annotations"]["summary"])
+    return f"| [`{name}`](runbooks.md#{name.lower()}) | {when}{lasting} | {rule['labels']['severity']} |\n"
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ from serve_app.http.security_headers import securing
 _TRACE = re.compile(rb"[A-Za-z0-9._:@-]{1,128}")
 _TRACE_HEADERS = (b"x-request-id", b"x-correlation-id")
 
-#: (method, route template, status, seconds)
-Observe = Callable[[str, str, int, float], None]
+#: (method, route template, status, seconds, trace id)
+Observe = Callable[[str, str, int, float, str], None]
 
 
 class RequestMiddleware:
@@ -75,12 +75,12 @@ class RequestMiddleware:
             status = status or 500
             raise
         finally:
-            self._note(scope, status or HUNG_UP, time.perf_counter() - started)
+            self._note(scope, status or HUNG_UP, time.perf_counter() - started, trace_id)
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+    def _note(self, scope: Scope, status: int, seconds: float, trace_id: str) -> None:
         """Counts and logs a call that is over."""
         template = route_of(scope)
-        self._observe(shown_method(scope["method"]), template, status, seconds)
+        self._observe(shown_method(scope["method"]), template, status, seconds, trace_id)
         log_request(scope["method"], scope["path"], template, status, seconds, lambda: self._clients.address(scope))
 
 

@@ -521,7 +521,10 @@ OTHER_FORMS: dict[tuple[str, str], dict[str, str]] = {
         "text/csv": "With format csv.",
         "text/plain": "With format syslog: RFC 5424.",
     },
-    ("ROOT GET", "/metrics"): {"text/plain": "Metrics in Prometheus' text form."},
+    ("ROOT GET", "/metrics"): {
+        "text/plain": "Metrics in Prometheus' text form.",
+        "application/openmetrics-text": "The same with exemplars, if the caller accepts it.",
+    },
 }
 
 #: Routes that can answer 404 although no id is in their path.

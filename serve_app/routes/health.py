@@ -14,6 +14,7 @@ from cluster.domain.agents.agent_health import agent_level, problem, system_leve
 from cluster.domain.agents.breaker import Breaker
 from cluster.domain.agents.liveness import ProbeHistory
 from cluster.domain.base.errors import NotFound
+from cluster.telemetry.exposition import asks_for_openmetrics
 from cluster.version import VERSION
 from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
@@ -80,14 +81,16 @@ async def detailed(request: Request) -> dict[str, Any]:
 @root.get("/metrics", response_model=None)
 @requires(Permission.SYSTEM_READ)
 async def prometheus(request: Request) -> Response:
-    """The region's metrics in Prometheus' text format, of all workspaces together. 200 within 5 s whatever is away:
+    """The region's metrics in Prometheus' text format, of all workspaces together; with the traces of slow requests, in the
+    format of OpenMetrics, if the caller accepts `application/openmetrics-text`. 200 within 5 s whatever is away:
     `aragora_cp_store_readable` is 0 if PostgreSQL cannot be read and the numbers are those last known, and
     `aragora_cp_metrics_complete` is 0 if the process that counts is away and this replica shows its own figures only. 404
     (`NotFound`) if metrics are switched off."""
     gate = gateway(request)
     if not gate.settings.enable_metrics:
         raise NotFound("Metrics are switched off; set ARAGORA_ENABLE_METRICS=true.", "metrics_disabled")
-    return Response(await gate.metrics_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    text, media_type = await gate.metrics_text(asks_for_openmetrics(request.headers.get("accept", "")))
+    return Response(text, media_type=media_type)
 
 
 def _health_wire(agent: Agent, seen: float | None, probe: ProbeHistory | None) -> dict[str, Any]:

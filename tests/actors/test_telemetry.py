@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from actors.roles import TELEMETRY
@@ -20,6 +22,7 @@ from cluster.domain.tasks.events import Claim, Complete, Fail, Reporter
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.domain.tasks.task import Priority
+from cluster.embedded.ports import free_ports
 from cluster.ports.agents import AgentStore
 from cluster.ports.clock import Clock
 from cluster.ports.tasks import SubmitItem
@@ -28,6 +31,7 @@ from cluster.postgres.stores import Stores
 from cluster.process.clock import ManualClock, SystemClock
 from tests.actors.test_sealer import seal_all, sealer
 from tests.support.api import Api
+from tests.support.probes import eventually
 from tests.support.samples import NOW, new_task, registration, system_event
 
 
@@ -51,18 +55,24 @@ class Faulty:
         return saved
 
 
+async def _alone() -> dict[str, Any]:
+    """The status of a region without peers."""
+    return {"epoch": 1}
+
+
 class Bench:
     def __init__(self, stores: Stores) -> None:
         self.stores = stores
         self.store = Faulty(stores.telemetry)
         self.clock: Clock = SystemClock()
         self.actor: Telemetry | None = None
+        self.listen: tuple[str, int] | None = None
 
     async def start(self) -> Telemetry:
         self.actor = Telemetry(
             log=self.stores.log, clock=self.clock, agents=self.stores.agents,
             tasks=self.stores.tasks, audit=self.stores.seals, zone=self.stores.epoch.region, store=self.store,
-            listen=None,
+            listen=self.listen, readings=self.stores.readings, followers={}, region=_alone,
         )  # fmt: skip
         await self.actor.start()
         return self.actor
@@ -258,3 +268,78 @@ async def test_the_lag_of_a_sealer_that_is_dead_is_known(bench: Bench) -> None:
     await bench.stores.pool.execute("update region_state set role = 'primary'")
     await seal_all(sealer(bench.stores))
     assert await lag() == (0.0, 0.0)
+
+
+async def test_what_no_row_tells_is_counted_all_the_same(api: Api) -> None:
+    """Heartbeats, refused registrations, decisions of policies; and how the processes are."""
+    await api.post("/policies", {"name": "Short", "task_types": ["quick"], "sla": {"max_execution_seconds": 60}})
+    await api.post("/agents", {"agent_id": "a1"})
+    await api.post("/agents/a1/heartbeat", {})
+    assert (await api.call("POST", "/agents", {"agent_id": ""})).is_client_error
+    await api.post("/tasks", {"task_type": "echo"})
+    refused = await api.call("POST", "/tasks", {"task_type": "quick", "timeout_seconds": 61})
+    assert refused.status_code == 403
+    await api.actor(TELEMETRY).measure()
+    values = numbers((await api.client.get("/metrics")).text)
+    assert values["aragora_cp_agent_heartbeats_total", (("status", "stored"),)] == 2, "to register is a sign of life"
+    assert values["aragora_cp_agents_registered_total", (("status", "failure"),)] == 1
+    assert values["aragora_cp_agents_registered_total", (("status", "success"),)] == 1
+    decisions = "aragora_cp_policy_decisions_total"
+    assert values[decisions, (("decision", "allow"), ("policy_type", "none"))] == 1
+    assert values[decisions, (("decision", "deny"), ("policy_type", "sla"))] == 1
+    assert total(values, "aragora_cp_policy_violations_total") == 1
+    assert total(values, "aragora_cp_policy_check_latency_seconds_count") == 2
+    followers = {dict(labels)["follower"] for name, labels in values if name == "aragora_cp_log_lag_seconds"}
+    assert followers == {"metrics", "scheduler", "api"}
+    processes = {dict(labels)["process"] for name, labels in values if name == "aragora_cp_loop_lag_seconds"}
+    assert processes == {"api", "telemetry", "region-leader", "scheduler", "agent-host", "deliberation"}
+    api_connections = {
+        dict(labels)["state"]: value
+        for (name, labels), value in values.items()
+        if name == "aragora_cp_store_connections" and dict(labels)["process"] == "api"
+    }
+    assert sum(api_connections.values()) == 16
+    assert values["aragora_cp_region_epoch", ()] >= 1
+    assert values["aragora_cp_region_primary", ()] == 1
+    assert "aragora_cp_region_in_sync" not in {name for name, _ in values}, "a region alone has no in-sync set"
+
+
+async def test_slow_calls_are_exemplars_for_who_reads_openmetrics(api: Api) -> None:
+    await api.call("GET", "/tasks", headers={"X-Request-ID": "trace-of-mine"})
+    plain = await api.client.get("/metrics")
+    assert plain.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert "trace-of-mine" not in plain.text
+    accept = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"}
+    open_metrics = await api.client.get("/metrics", headers=accept)
+    assert open_metrics.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    families = openmetrics_families(open_metrics.text)
+    exemplars = [
+        sample.exemplar.labels["trace_id"]
+        for family in families
+        for sample in family.samples
+        if sample.exemplar is not None and sample.labels["endpoint"] == "/tasks"
+    ]
+    assert exemplars == ["trace-of-mine"]
+
+
+async def test_a_port_of_its_own_serves_what_is_measured_beside(bench: Bench) -> None:
+    """Without one nothing is measured: nobody would look."""
+    assert bench.actor is not None
+    assert total(numbers(await bench.actor.render()), "aragora_cp_region_epoch") == 0
+    await bench.kill()
+    bench.listen = ("127.0.0.1", *free_ports(1))
+    await bench.start()
+    async with httpx.AsyncClient(verify=False) as client:
+        url = f"http://127.0.0.1:{bench.listen[1]}/metrics"
+
+        async def scraped() -> str:
+            try:
+                text = (await client.get(url, headers={"Accept": "application/openmetrics-text"})).text
+            except httpx.TransportError:
+                return ""
+            return text if "aragora_cp_dead_letters 0.0" in text and "aragora_cp_region_epoch 1.0" in text else ""
+
+        assert (await eventually(scraped)).endswith("# EOF\n")
+        plain = await client.get(url)
+    assert plain.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert total(numbers(plain.text), "aragora_cp_region_epoch") == 1

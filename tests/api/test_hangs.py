@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from actors.roles import TELEMETRY, desired_roles
 from cluster.domain.agents.breaker import BreakerState
-from cluster.domain.metrics import METRICS_COMPLETE, STORE_READABLE
+from cluster.domain.metric_families import METRICS_COMPLETE, STORE_READABLE
 from cluster.embedded.processes import ProcessId
 from cluster.postgres.migrate import migrate
 from tests.support.api import CP, Api, api_settings

@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterator
 
 import pytest
-import yaml
 
-from cluster.domain.metrics import FAMILIES, Family
-from scripts.docs.metrics_page import _ADVICE, page
+from cluster.domain.metric_families import FAMILIES, Family
+from scripts.docs.metrics_page import page, rules
 from tests.support.docs import ROOT
 
 _SELECTOR = re.compile(r"\b(aragora_[a-z0-9_]+)(?:\{([^}]*)\})?")
@@ -22,12 +21,7 @@ def _dashboard() -> Iterator[str]:
         yield from (target["expr"] for target in panel.get("targets", ()))
 
 
-def _rules() -> list[dict[str, str]]:
-    content = yaml.safe_load((ROOT / "docs" / "alerts" / "prometheus-alerts.yaml").read_text())
-    return [rule for group in content["groups"] for rule in group["rules"]]
-
-
-EXPRESSIONS = [*_dashboard(), *(rule["expr"] for rule in _rules())]
+EXPRESSIONS = [*_dashboard(), *(rule["expr"] for rule in rules())]
 
 
 def _series(family: Family) -> set[str]:
@@ -91,20 +85,10 @@ _GUIDE = (
 )
 
 
-def test_the_guides_four_alerts_and_ours_are_there() -> None:
-    assert [rule["alert"] for rule in _rules()] == [
-        "ControlPlaneDown",
-        "StoreUnreadable",
-        "MetricsIncomplete",
-        "HighTaskLatency",
-        "AgentUnhealthy",
-        "SLAViolation",
-        "SchedulerRereads",
-        "CommitsFail",
-        "ActorMemoryBound",
-        "ApiMemoryBound",
-        "AuditLag",
-    ]
+def test_the_guides_four_alerts_are_there() -> None:
+    names = [rule["alert"] for rule in rules()]
+    assert not {"ControlPlaneDown", "HighTaskLatency", "AgentUnhealthy", "SLAViolation"} - set(names)
+    assert len(names) == len(set(names))
 
 
 def test_every_metric_and_alert_is_documented_and_no_other() -> None:
@@ -112,8 +96,7 @@ def test_every_metric_and_alert_is_documented_and_no_other() -> None:
     assert text == page(), "run make docs"
     metrics, alerts = text.split("## Alerts")
     assert re.findall(r"^\| `(aragora_\w+)`", metrics, re.M) == [family.name for family in FAMILIES]
-    assert re.findall(r"^\| `(\w+)`", alerts, re.M) == [rule["alert"] for rule in _rules()]
-    assert set(_ADVICE) == {rule["alert"] for rule in _rules()}, "advice for an alert that is not there"
+    assert re.findall(r"^\| \[`(\w+)`\]", alerts, re.M) == [rule["alert"] for rule in rules()]
 
 
 def test_pages_name_no_metric_that_is_not_there() -> None:
@@ -125,6 +108,7 @@ def test_pages_name_no_metric_that_is_not_there() -> None:
 def test_the_dashboard_is_well_formed() -> None:
     dashboard = json.loads((ROOT / "docs" / "dashboards" / "control-plane.json").read_text())
     assert dashboard["uid"] == "aragora-cp-001"
+    assert len(dashboard["panels"]) <= 24
     ids = [panel["id"] for panel in dashboard["panels"]]
     assert len(ids) == len(set(ids))
     taken: set[tuple[int, int]] = set()

@@ -226,7 +226,7 @@ class Api:
             on_fatal=on_fatal,
             resolve=self._resolve,
         )
-        process.report = report_of(process.resources, self._resolve)
+        process.report = report_of(process.resources, self._resolve, role, owner)
         await process.run(process.actor.start())
         process.run(process.report.run())
         if role.key in self.processes:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from cluster.embedded.layout import EmbeddedError
 from cluster.embedded.safety import checked_tls, with_authentication
-from cluster.http.front_files import UnusableFile, check_front_files
+from cluster.http.front_files import UnusableFile, check_front_files, first_end
 from cluster.process.front import FrontTls, proof_of, write_private
 from cluster.settings import load_settings
 from tests.support.authorities import Issuer
@@ -143,3 +143,13 @@ def test_without_a_token_there_is_no_proof(tmp_path: Path, token: str) -> None:
     (tmp_path / "token").write_text(token)
     assert proof_of({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"), "HOME": str(tmp_path)}) is None
     assert proof_of({"HOME": str(tmp_path)}, tmp_path) is None
+
+
+def test_the_end_that_comes_first_is_known(tmp_path: Path) -> None:
+    certificate, key = ISSUER.issue(ends_in=timedelta(hours=2)).write(tmp_path, "server")
+    authority = ISSUER.file(tmp_path, "ca")
+    front = FrontTls(certificate=str(certificate), key=str(key), authority=str(authority))
+    assert 0 < first_end(front) - NOW.timestamp() <= 2 * 3600 + 120
+    (tmp_path / "server.pem").unlink()
+    with pytest.raises(UnusableFile, match="cannot be read"):
+        first_end(front)

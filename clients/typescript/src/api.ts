@@ -1402,7 +1402,8 @@ export class Api {
   }
 
   /**
-   * The region's metrics in Prometheus' text format, of all workspaces together. 200 within 5 s whatever is away:
+   * The region's metrics in Prometheus' text format, of all workspaces together; with the traces of slow requests, in the
+   * format of OpenMetrics, if the caller accepts `application/openmetrics-text`. 200 within 5 s whatever is away:
    * `aragora_cp_store_readable` is 0 if PostgreSQL cannot be read and the numbers are those last known, and
    * `aragora_cp_metrics_complete` is 0 if the process that counts is away and this replica shows its own figures only. 404
    * (`NotFound`) if metrics are switched off.

@@ -95,7 +95,10 @@ def test_content_types_and_202_are_documented() -> None:
     assert "202" in OPERATIONS["POST", f"{CP}/deliberations"]["responses"]
     stream = OPERATIONS["GET", f"{CP}/stream"]["responses"]["200"]["content"]
     assert set(stream) == {"application/json", "text/event-stream"}
-    assert set(OPERATIONS["GET", "/metrics"]["responses"]["200"]["content"]) == {"text/plain"}
+    assert set(OPERATIONS["GET", "/metrics"]["responses"]["200"]["content"]) == {
+        "text/plain",
+        "application/openmetrics-text",
+    }
 
 
 def test_ids_keys_and_cursors_have_their_patterns() -> None:

@@ -1,0 +1,45 @@
+"""What of the database operators watch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cluster.domain.agents.breaker import BreakerState
+from cluster.domain.budgets.budget import Period, window_of
+from cluster.domain.metrics import Labels
+from cluster.postgres.pool import Pool
+from cluster.postgres.queries import queries
+
+_SQL = queries("readings")
+#: The gauge of each column of numbers.
+_QUEUES = {"waiting": "aragora_cp_queue_depth", "oldest_s": "aragora_cp_queue_oldest_seconds"}
+_RUNS = {"open": "aragora_cp_workflow_runs_open", "stalled_s": "aragora_cp_workflow_stalled_seconds"}
+
+
+class PostgresReadings:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def read(self, now: float) -> Mapping[str, Mapping[Labels, float]]:
+        day, month = (window_of(period, now).start for period in (Period.DAY, Period.MONTH))
+        async with self._pool.snapshot() as connection:
+            queues = await connection.fetch(_SQL["waiting_by_queue"], now)
+            breakers = await connection.fetch(_SQL["breakers_by_state"], now)
+            tables = await connection.fetch(_SQL["bytes_by_table"])
+            (runs,) = await connection.fetch(_SQL["open_runs"], now)
+            dead = await connection.fetchval(_SQL["count_dead_letters"])
+            used_up = await connection.fetchval(_SQL["count_used_up"], day, month)
+            last_pass = await connection.fetchval(_SQL["last_retention_pass"])
+        found: dict[str, dict[Labels, float]] = {
+            **{gauge: {(row["queue"],): float(row[column]) for row in queues} for column, gauge in _QUEUES.items()},
+            **{gauge: {(): float(runs[column])} for column, gauge in _RUNS.items()},
+            "aragora_cp_breakers": {
+                **{(state.value,): 0.0 for state in BreakerState},
+                **{(row["state"],): float(row["count"]) for row in breakers},
+            },
+            "aragora_cp_table_bytes": {(row["name"],): float(row["bytes"]) for row in tables},
+            "aragora_cp_dead_letters": {(): float(dead)},
+            "aragora_cp_budgets_used_up": {(): float(used_up)},
+        }
+        found["aragora_cp_retention_pass_age_seconds"] = {} if last_pass is None else {(): max(0.0, now - last_pass)}
+        return found
