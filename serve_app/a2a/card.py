@@ -80,12 +80,12 @@ class SignedCard:
     def __init__(self, url: str, *, auth: bool) -> None:
         self._url = url
         self._auth = auth
-        self._made: tuple[str, bytes] | None = None
+        self._content: tuple[str, bytes] | None = None
 
     def content(self, signer: Signer) -> bytes:
-        if self._made is None or self._made[0] != signer.key_id:
-            self._made = (signer.key_id, self._signed(signer))
-        return self._made[1]
+        if self._content is None or self._content[0] != signer.key_id:
+            self._content = (signer.key_id, self._signed(signer))
+        return self._content[1]
 
     def _signed(self, signer: Signer) -> bytes:
         """Only the fields of version 1.0: with those of older ones, which the package would add, no signature would fit the

@@ -95,8 +95,8 @@ async def begun(asking: Asking) -> Record | dict[str, Any]:
     if message.task_id:
         return await _answered(asking)
     work = work_of(asking.call)
-    made = await asking.routes.post(work.path, work.body, work.key)
-    task_id = made["task_id"]
+    admitted = await asking.routes.post(work.path, work.body, work.key)
+    task_id = admitted["task_id"]
     try:
         return await (asking.task(task_id) if work.is_task else asking.deliberation(task_id))
     except Refused:

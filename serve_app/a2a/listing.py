@@ -36,7 +36,7 @@ async def list_tasks(routes: Routes, params: ListTasksRequest) -> dict[str, Any]
 
     Raises: `InvalidParamsError`, `Refused`."""
     size = _size(params)
-    which, cursor = _token(params.page_token)
+    which, cursor = _read_token(params.page_token)
     if which == _NAMED:
         named = await _named(routes, params.context_id)
         return _page([record for record in named if _matches(record, params)], params, size, "", len(named))
@@ -52,11 +52,11 @@ async def list_tasks(routes: Routes, params: ListTasksRequest) -> dict[str, Any]
     records = [Record(id=each["id" if is_task else "request_id"], is_task=is_task, found=each) for each in found]
     following = page["next_cursor"]
     if following:
-        token = _made(which, following)
+        token = _token_of(which, following)
     elif is_task:
-        token = _made(_DELIBERATIONS, "")
+        token = _token_of(_DELIBERATIONS, "")
     else:
-        token = _made(_NAMED, "") if params.context_id else ""
+        token = _token_of(_NAMED, "") if params.context_id else ""
     shown = [record for record in records if _matches(record, params)]
     return _page(shown, params, size, token, page["total"])
 
@@ -111,11 +111,11 @@ def _size(params: ListTasksRequest) -> int:
     return size
 
 
-def _made(which: str, cursor: str) -> str:
+def _token_of(which: str, cursor: str) -> str:
     return base64.urlsafe_b64encode(f"{which}{cursor}".encode()).decode()
 
 
-def _token(token: str) -> tuple[str, str]:
+def _read_token(token: str) -> tuple[str, str]:
     """Which list a page is of, and the cursor in it. Raises: `InvalidParamsError` if it is no token of ours."""
     if not token:
         return _TASKS, ""

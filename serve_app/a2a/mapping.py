@@ -92,13 +92,13 @@ def new_task(task_id: str, context_id: str) -> dict[str, Any]:
 
 def task_wire(record: Record, *, artifacts: bool = True) -> dict[str, Any]:
     wire = {"id": record.id, "contextId": record.context_id, "status": status_wire(record)}
-    made = artifacts_of(record) if artifacts else []
-    return {**wire, "artifacts": made} if made else wire
+    shown = artifacts_of(record) if artifacts else []
+    return {**wire, "artifacts": shown} if shown else wire
 
 
 def status_wire(record: Record) -> dict[str, Any]:
     status: dict[str, Any] = {"state": name_of(record.state), "timestamp": stamp(changed_at(record))}
-    parts = _said(record)
+    parts = _details(record)
     if parts:
         status["message"] = {
             "messageId": f"{record.id}-{record.state}-{record.found.get('attempt', 0)}",
@@ -124,7 +124,7 @@ def stamp(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _said(record: Record) -> list[dict[str, Any]]:
+def _details(record: Record) -> list[dict[str, Any]]:
     """What a state says besides itself: a question, or why it failed."""
     found = record.found
     if record.state == INPUT_REQUIRED:

@@ -169,8 +169,8 @@ def _updates(record: Record) -> list[dict[str, Any]]:
     if isinstance(record, _Begun):
         status = {"state": name_of(WORKING), "timestamp": stamp(record.begun_at)}
         return [{"statusUpdate": {**about, "status": status}}]
-    made = [{"artifactUpdate": {**about, "artifact": each, "lastChunk": True}} for each in artifacts_of(record)]
-    return [*made, {"statusUpdate": {**about, "status": status_wire(record)}}]
+    artifacts = [{"artifactUpdate": {**about, "artifact": each, "lastChunk": True}} for each in artifacts_of(record)]
+    return [*artifacts, {"statusUpdate": {**about, "status": status_wire(record)}}]
 
 
 def _event(cursor: str | None, rpc_id: RpcId, result: dict[str, Any]) -> bytes:

@@ -37,8 +37,11 @@ from tests.support.a2a_clients import (
 )
 from tests.support.answering import Agents
 from tests.support.api import Api, api_settings
+from tests.support.docs import ROOT
+from tests.support.node_packages import NODE, installed
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls
+from tests.support.system import clean_environment
 from tests.support.task_api import TaskApi
 
 PUBLIC = "https://control.example.com"
@@ -123,6 +126,29 @@ async def test_a_deliberation_goes_from_its_question_to_its_decision(api: Api, a
             assert (record["question"], record["context_id"]) == ("Which?", f"talk {streaming}")
 
 
+@pytest.mark.longer
+async def test_the_javascript_client_goes_from_the_card_to_a_decision(
+    store_urls: StoreUrls, schema: str, agents: Agents
+) -> None:
+    files = ("package.json", "package-lock.json", "client.mjs")
+    folder = installed("The JavaScript client of A2A", ROOT / "tests" / "support" / "a2a_javascript", files)
+    settings = api_settings(store_urls, schema, a2a_enabled=True, public_url=PUBLIC)
+    async with Api(settings).running() as api:
+        await panel(api, agents, a="A", b="A", c="B")
+        command = (NODE, folder / "client.mjs", api.url, "Which?")
+        process = await asyncio.create_subprocess_exec(
+            *command, env=clean_environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        told, complaints = await process.communicate()
+    assert process.returncode == 0, complaints.decode()
+    found = json.loads(told.splitlines()[-1])  # the package tells of a signature that is wrong on the lines before
+    assert found["verified"] == {"received": True, "changed": False, "parsed": True}
+    assert (found["kinds"][0], found["kinds"][-2:]) == ("task", ["artifactUpdate", "statusUpdate"])
+    assert (found["task"]["status"]["state"], found["task"]["contextId"]) == ("TASK_STATE_COMPLETED", "js")
+    assert found["task"]["artifacts"][0]["parts"][0]["text"] == "A"
+    assert found["refusal"] == "JsonRpcTaskNotFoundError"
+
+
 async def test_a_task_goes_from_its_message_to_its_result(api: Api, tasks: TaskApi) -> None:
     await tasks.agent("a1", capabilities=["sum"])
     async with a2a_client(api.url) as client:
@@ -151,7 +177,7 @@ async def test_a_task_goes_from_its_message_to_its_result(api: Api, tasks: TaskA
         assert result_of(await got(client, lease["id"])) == {"n": 6, "big": 2**53 - 1}
 
 
-async def test_an_answer_waits_for_the_end_unless_it_is_to_come_at_once(api: Api, tasks: TaskApi) -> None:
+async def test_an_answer_waits_for_the_end_unless_told_otherwise(api: Api, tasks: TaskApi) -> None:
     await tasks.agent("a1")
     async with a2a_client(api.url, streaming=False) as client, a2a_client(api.url, polling=True) as polling:
         waiting = asyncio.create_task(sent(client, work("go")))
