@@ -28,6 +28,7 @@ RpcId = str | int | None
 _KINDS: Final[Mapping[str, type[A2AError]]] = {
     "already_terminal": TaskNotCancelableError,
     "no_open_question": UnsupportedOperationError,
+    "already_answered": UnsupportedOperationError,
 }
 #: Statuses by which HTTP itself says what is the matter. A refusal of a caller is one whatever the protocol, and so is an
 #: overload.

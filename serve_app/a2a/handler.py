@@ -16,7 +16,7 @@ from a2a.utils.errors import (
 )
 from starlette.requests import Request
 
-from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.errors import InvalidRequest, TryLater
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import shown_text
 from cluster.process.waits import LONGEST_WAIT_S
@@ -126,7 +126,13 @@ async def send_message(asking: Asking) -> dict[str, Any]:
     if isinstance(record, dict):
         return {"task": record}
     if not asking.call.params.configuration.return_immediately:
-        record = await _settled(asking, record)
+        try:
+            record = await _settled(asking, record)
+        except TryLater:
+            pass  # it has begun all the same, as in `begun`
+        except Refused as error:
+            if error.status < 500:
+                raise
     return {"task": task_wire(record)}
 
 

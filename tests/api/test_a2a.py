@@ -26,6 +26,7 @@ from tests.support.a2a_clients import (
     called,
     frames,
     got,
+    javascript_client,
     message,
     raw_message,
     refused,
@@ -37,11 +38,8 @@ from tests.support.a2a_clients import (
 )
 from tests.support.answering import Agents
 from tests.support.api import Api, api_settings
-from tests.support.docs import ROOT
-from tests.support.node_packages import NODE, installed
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls
-from tests.support.system import clean_environment
 from tests.support.task_api import TaskApi
 
 PUBLIC = "https://control.example.com"
@@ -130,18 +128,10 @@ async def test_a_deliberation_goes_from_its_question_to_its_decision(api: Api, a
 async def test_the_javascript_client_goes_from_the_card_to_a_decision(
     store_urls: StoreUrls, schema: str, agents: Agents
 ) -> None:
-    files = ("package.json", "package-lock.json", "client.mjs")
-    folder = installed("The JavaScript client of A2A", ROOT / "tests" / "support" / "a2a_javascript", files)
     settings = api_settings(store_urls, schema, a2a_enabled=True, public_url=PUBLIC)
     async with Api(settings).running() as api:
         await panel(api, agents, a="A", b="A", c="B")
-        command = (NODE, folder / "client.mjs", api.url, "Which?")
-        process = await asyncio.create_subprocess_exec(
-            *command, env=clean_environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-        told, complaints = await process.communicate()
-    assert process.returncode == 0, complaints.decode()
-    found = json.loads(told.splitlines()[-1])  # the package tells of a signature that is wrong on the lines before
+        found = await javascript_client(api.url, "Which?")
     assert found["verified"] == {"received": True, "changed": False, "parsed": True}
     assert (found["kinds"][0], found["kinds"][-2:]) == ("task", ["artifactUpdate", "statusUpdate"])
     assert (found["task"]["status"]["state"], found["task"]["contextId"]) == ("TASK_STATE_COMPLETED", "js")
@@ -282,7 +272,7 @@ async def test_a_message_to_a_task_answers_its_question(api: Api, tasks: TaskApi
         answered = await sent(client, message({"tier": 2}, task_id=task.id, context_id=task.context_id))
         assert (state_of(answered), result_of(answered)) == ("COMPLETED", {"tier": 2})
         code, said_then = await refused(api.client, "SendMessage", raw_message([{"text": "x"}], taskId=task.id))
-        assert code == -32602, said_then
+        assert (code, "another answer" in said_then) == (-32004, True)
         plain = await tasks.submit()
         code, _ = await refused(api.client, "SendMessage", raw_message([{"text": "x"}], taskId=plain))
         assert code == -32004

@@ -18,6 +18,7 @@ from tests.support.a2a_clients import (
     called,
     frames,
     got,
+    javascript_client,
     message,
     raw_message,
     refused,
@@ -136,6 +137,12 @@ async def test_who_has_no_credential_that_counts_gets_no_answer(quiet: Authentic
     card = (await quiet.api.client.get("/.well-known/agent-card.json")).json()
     assert card["securitySchemes"]["bearer"]["httpAuthSecurityScheme"]["scheme"] == "Bearer"
     assert list(card["securityRequirements"][0]["schemes"]) == ["bearer"]
+
+
+@pytest.mark.longer
+async def test_the_javascript_client_verifies_a_card_with_security_schemes(quiet: Authenticated) -> None:
+    verified = (await javascript_client(quiet.api.url))["verified"]
+    assert (verified["received"], verified["changed"]) == (True, False)
 
 
 async def test_a_question_is_answered_by_those_whom_it_names(door: Authenticated) -> None:

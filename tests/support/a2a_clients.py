@@ -1,7 +1,8 @@
-"""The official Python client of the A2A server, and calls that no client makes."""
+"""The official clients of the A2A server, in Python and JavaScript, and calls that no client makes."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import uuid
@@ -24,6 +25,9 @@ from a2a.types import (
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from serve_app.a2a.card import RPC_PATH
+from tests.support.docs import ROOT
+from tests.support.node_packages import NODE, installed
+from tests.support.system import clean_environment
 
 VERSION = {"A2A-Version": "1.0"}
 _numbers = itertools.count(1)
@@ -120,3 +124,18 @@ def raw_message(parts: Sequence[Any], **fields: Any) -> dict[str, Any]:
     """The params of a message, as JSON."""
     request = {name: fields.pop(name) for name in ("configuration", "tenant") if name in fields}
     return {"message": {"messageId": uuid.uuid4().hex, "role": "ROLE_USER", "parts": list(parts), **fields}, **request}
+
+
+async def javascript_client(url: str, *question: str) -> dict[str, Any]:
+    """What the JavaScript client has got; without a question, whether it verifies the card."""
+    files = ("package.json", "package-lock.json", "client.mjs")
+    folder = installed("The JavaScript client of A2A", ROOT / "tests" / "support" / "a2a_javascript", files)
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *(NODE, folder / "client.mjs", url, *question), env=clean_environment(), stdout=pipe, stderr=pipe
+    )
+    told, complaints = await process.communicate()
+    assert process.returncode == 0, complaints.decode()
+    # The package tells of a signature that is wrong on the lines before.
+    found: dict[str, Any] = json.loads(told.splitlines()[-1])
+    return found

@@ -1,5 +1,5 @@
-// The official JavaScript client of the A2A server: it verifies the card, asks the question of its second argument, and prints what it
-// has got. The first argument is the URL of the API.
+// The official JavaScript client of the A2A server: it verifies the card, asks the question of its second argument if there is one, and
+// prints what it has got. The first argument is the URL of the API.
 import { AgentCard, GetTaskRequest, SendMessageRequest, Task, verifyAgentCardSignature } from "@a2a-js/sdk";
 import { ClientFactory } from "@a2a-js/sdk/client";
 
@@ -25,6 +25,10 @@ const received = await json("/.well-known/agent-card.json");
 const changed = { ...received, name: "another" };
 const card = AgentCard.fromJSON(received);
 const verified = { received: await verifies(received), changed: await verifies(changed), parsed: await verifies(card) };
+if (question === undefined) {
+  console.log(JSON.stringify({ verified }));
+  process.exit();
+}
 
 card.supportedInterfaces[0].url = `${url}/a2a`;
 const client = await new ClientFactory().createFromAgentCard(card);
