@@ -113,10 +113,22 @@ async def _answered(asking: Asking) -> Record:
             "message.contextId is not that of the task; leave it out, or send the one of the task."
         )
     if not record.is_task or "question" not in record.found:
-        ends = "has ended" if record.state in ENDED else "asks nothing"
-        raise UnsupportedOperationError(f"Task {record.id} {ends}; send a message without taskId to begin another one.")
-    await asking.routes.post(f"/tasks/{record.id}/answer", answer_of(asking.call), key_of_message(message.message_id))
+        raise _takes_none(record)
+    try:
+        await asking.routes.post(
+            f"/tasks/{record.id}/answer", answer_of(asking.call), key_of_message(message.message_id)
+        )
+    except Refused as error:
+        # Only the answer that it has got may be sent again.
+        if record.state in ENDED and error.status in (400, 409):
+            raise _takes_none(record) from None
+        raise
     return await asking.again(record)
+
+
+def _takes_none(record: Record) -> UnsupportedOperationError:
+    why = "has ended" if record.state in ENDED else "asks nothing"
+    return UnsupportedOperationError(f"Task {record.id} {why}; send a message without taskId to begin another one.")
 
 
 async def send_message(asking: Asking) -> dict[str, Any]:
