@@ -196,6 +196,7 @@ class Settings(RegionSettings):
         group="API",
     )
     mcp_enabled: bool = variable(False, "Serve tools for language models (MCP) at /mcp; needs the extra `mcp`.", group="API")
+    a2a_enabled: bool = variable(False, "Take tasks and deliberations from agents of others (A2A) at /a2a; needs the extra `a2a`.", group="API")
     rate_limit: int = variable(600_000, "Calls of one principal, all replicas together, without heartbeats and claims; the calls of ten seconds may come at once. 0: no limit.", group="API", unit="calls per minute", ge=0, le=6_000_000)
     rate_limit_heartbeats: int = variable(600_000, "Heartbeats of one principal. 0: no limit.", group="API", unit="calls per minute", ge=0, le=6_000_000)
     rate_limit_claims: int = variable(600_000, "Claims of one principal. 0: no limit.", group="API", unit="calls per minute", ge=0, le=6_000_000)

@@ -48,6 +48,7 @@ from cluster.telemetry.exposition import OPENMETRICS, TEXT, process_exposition
 from cluster.telemetry.observations import HttpObservations
 from cluster.telemetry.process_figures import EVERY_S, LoopLag, ProcessFigures
 from cluster.version import VERSION
+from serve_app.a2a.making import serve_a2a
 from serve_app.application import add_middleware, make_app
 from serve_app.auth.clients import Clients
 from serve_app.auth.making import (
@@ -416,8 +417,8 @@ def make_ingress(
     in. ``replaced`` is the mark of the HAProxy of this node, ``hard_stop_s`` the bound on the calls that it cuts, and
     ``front_proof`` what it shows to be believed.
 
-    Raises: `AuthenticationOff` if authentication is off where others than this machine can call, `McpMissing` if /mcp is to be
-    served and cannot be."""
+    Raises: `AuthenticationOff` if authentication is off where others than this machine can call, `McpMissing` or
+    `A2AMissing` if /mcp or /a2a is to be served and cannot be."""
     leave_forwarding_to_us()
     observations = HttpObservations()
     clients = Clients(settings.trusted_proxies, front_proof, serves_tls=settings.tls_enabled)
@@ -492,6 +493,7 @@ def make_ingress(
             )
         )
     serve_mcp(app, settings)
+    serve_a2a(app, settings)
     add_middleware(
         app,
         max_body_bytes=settings.max_body_bytes,

@@ -1,7 +1,7 @@
 """The layer that serves /mcp: who calls is asked here, by the resolver of all doors, before anything of the call is read.
 
-What a caller may do is decided for each tool where the API decides it (`serve_app.mcp.calls`). Each call is complete in itself,
-so any replica answers it and no session is kept.
+What a caller may do is decided for each tool where the API decides it (`serve_app.http.route_calls`). Each call is complete in
+itself, so any replica answers it and no session is kept.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ from cluster.domain.base.errors import NotFound
 from cluster.domain.base.json_values import shown_text
 from cluster.version import VERSION
 from serve_app.http.errors import response_to
-from serve_app.mcp.calls import Refused, Routes
+from serve_app.http.route_calls import Refused, Routes
 from serve_app.mcp.schemas import whole
 from serve_app.mcp.tools import TOOLS, OurTool, deliberation_path
 

@@ -17,7 +17,7 @@ from cluster.domain.base.json_values import shown_text
 from cluster.domain.base.names import check_key
 from cluster.domain.tasks.task import TaskStatus
 from cluster.process.waits import LONGEST_WAIT_S
-from serve_app.mcp.calls import Refused, Routes
+from serve_app.http.route_calls import Refused, Routes
 from serve_app.mcp.schemas import body_fields
 from serve_app.openapi.shapes import (
     ANYTHING,

@@ -140,7 +140,7 @@ PAYLOADS: Mapping[str, str] = {
     "POST /dead-letter/{task_id}/replay": "payload",
     "Decision": ("answer value reasoning evidence_used dissent dissenting_views tally pairwise debate_delta error"),
     "Decision.abstained": "reason",
-    "Deliberation": "question error",
+    "Deliberation": "question error context_id",
     "GET /deliberations/{request_id}/transcript": "contract",
     "GET /deliberations/{request_id}/transcript.events": "data",
     "POST /deliberations/{request_id}/outcome": "correct agents",

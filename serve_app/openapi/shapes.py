@@ -372,7 +372,7 @@ SHAPES["Decision"] = fields(
 SHAPES["Deliberation"] = fields(
     request_id=ID, task_id=ID, status=TEXT, deliberation_status=TEXT, state=TEXT, terminal=nullable(TEXT),
     question=nullable(TEXT), created_at=ISO, completed_at=nullable(ISO), result=nullable(ref("Decision")),
-    error=nullable(TEXT), contract_digest=DIGEST, redacted_opt=YES_OR_NO,
+    error=nullable(TEXT), contract_digest=DIGEST, context_id_opt=TEXT, redacted_opt=YES_OR_NO,
     metrics_opt=fields(duration_seconds=NUMBER, rounds_completed=COUNT, total_agent_responses=COUNT,
                        consensus_confidence=nullable(NUMBER), sla_compliance=TEXT),
 )  # fmt: skip

@@ -9,6 +9,7 @@ from fastapi import Request
 from actors.messages import AnswerRequest, AskRequest
 from aragora_worker.base.money import nanos_of
 from cluster.domain.access.permissions import Permission
+from cluster.domain.access.principal import Principal
 from cluster.domain.base.errors import Conflict, Forbidden
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import Origin
@@ -21,7 +22,7 @@ from serve_app.auth.agent_identity import acting_agent
 from serve_app.auth.routing import GuardedRouter
 from serve_app.auth.suspension import check_starts
 from serve_app.gateway import Gateway, gateway
-from serve_app.http.idempotency import Idempotency
+from serve_app.http.idempotency import Idempotency, answered_once
 from serve_app.http.paging import Cursor, Limit, decode_cursor, next_cursor, total_wire
 from serve_app.routes.task_reads import known_task
 from serve_app.schemas.questions import VERDICTS, AnswerQuestion, Ask, AskInReport, question_wire
@@ -96,6 +97,16 @@ async def answer(
     answer, 409 (`Conflict`) if the question has another answer (``already_answered``) or none is open (``no_open_question``)."""
     gate = gateway(request)
     check_starts(gate.access, asker.workspace)
+
+    async def change() -> dict[str, Any]:
+        return await _given(gate, asker, caller, task_id, body)
+
+    # By its key a repeat is known when the task has asked something else meanwhile.
+    given = {"task_id": task_id, **body.model_dump(mode="json", exclude_unset=True)}
+    return await answered_once(gate, asker, "tasks/answer", key, given, change)
+
+
+async def _given(gate: Gateway, asker: Origin, caller: Principal, task_id: str, body: AnswerQuestion) -> dict[str, Any]:
     task = await known_task(gate, asker, task_id)
     asked = task.question
     if asked is None or body.attempt not in (None, asked.attempt):

@@ -53,7 +53,7 @@ def _stream_filter(
     )
 
 
-def _cursor(text: str | None, default: int) -> int:
+def cursor_of(text: str | None, default: int) -> int:
     if text is None:
         return default
     if _CURSOR.fullmatch(text) is None:
@@ -80,7 +80,7 @@ async def stream(
     hub = gate.hub
     now = await hub.now()
     # An empty header is what a browser means by none; an empty ``after`` is a script whose variable is empty.
-    cursor = _cursor(request.headers.get("last-event-id") or after, now)
+    cursor = cursor_of(request.headers.get("last-event-id") or after, now)
     if "text/event-stream" not in request.headers.get("accept", ""):
         return JSONResponse(_description(now))
     stream_filter = _stream_filter(caller, task_id, agent_id, deliberation_id)
@@ -126,7 +126,7 @@ async def _serve(socket: WebSocket, caller: Principal) -> None:
     query = socket.query_params
     try:
         check_query_names(socket, _SOCKET_NAMES)
-        cursor = _cursor(query.get("after"), await hub.now())
+        cursor = cursor_of(query.get("after"), await hub.now())
         stream_filter = _stream_filter(
             caller, query.get("task_id"), query.get("agent_id"), query.get("deliberation_id")
         )

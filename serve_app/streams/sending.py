@@ -63,8 +63,10 @@ async def watched_events(
     events: Callable[[], AsyncGenerator[SseEvent, None]],
     *,
     slow_s: float | None = None,
+    closed: Callable[[OpenCall, float], bytes] = _closed,
 ) -> AsyncIterator[bytes]:
-    """The events until there are no more, the caller has no access to them any more, or the stream has to end."""
+    """The events until there are no more, the caller has no access to them any more, or the stream has to end. ``closed``: the
+    last event if the caller was refused."""
     gate = gateway(request)
     with gate.open_calls.of(request, permission, exact=True) as call:
         endings = (gate.endings.now(), call.ended)
@@ -72,7 +74,7 @@ async def watched_events(
             async for event in sent:
                 yield event
         if call.refusal is not None:
-            yield _closed(call, gate.clock.now())
+            yield closed(call, gate.clock.now())
 
 
 async def _until(

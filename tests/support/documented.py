@@ -132,6 +132,10 @@ def documented() -> Documented:
     return Documented()
 
 
+#: Of protocols of their own, whose clients check what they get.
+_OTHER_PROTOCOLS = ("/mcp", "/a2a", "/a2a/keys", "/.well-known/agent-card.json")
+
+
 @dataclass(slots=True)
 class Witness:
     """Wraps the application and keeps what it sends beyond its document."""
@@ -161,8 +165,7 @@ class Witness:
         try:
             await self.app(scope, receive, witnessed)
         finally:
-            # /mcp has a protocol of its own, whose client checks what it gets by the schemas of the tools.
-            if start and scope["method"] not in ("HEAD", "OPTIONS") and scope["path"] != "/mcp":
+            if start and scope["method"] not in ("HEAD", "OPTIONS") and scope["path"] not in _OTHER_PROTOCOLS:
                 self._compare(scope, start, b"".join(body))
 
     def _compare(self, scope: Scope, start: dict[str, Any], body: bytes) -> None:

@@ -170,7 +170,7 @@ export type Decision = { request_id: string; task_id: string; status: string; te
  */
 export type Deliberate = { content: string; decision_type?: string; config?: Record<string, Json>; context?: Record<string, Json>; documents?: Array<string>; attachments?: Array<Record<string, Json>>; evidence?: Array<Record<string, Json>>; request_id?: string | null; async?: boolean; mode?: "sync" | "async" | null; priority?: string; required_capabilities?: Array<string>; timeout_seconds?: number | null };
 
-export type Deliberation = { request_id: string; task_id: string; status: string; deliberation_status: string; state: string; terminal: string | null; question?: string | null; created_at: IsoTime; completed_at: IsoTime | null; result: Decision | null; error?: string | null; contract_digest: string; redacted?: boolean; metrics?: { duration_seconds: number; rounds_completed: number; total_agent_responses: number; consensus_confidence: number | null; sla_compliance: string } };
+export type Deliberation = { request_id: string; task_id: string; status: string; deliberation_status: string; state: string; terminal: string | null; question?: string | null; created_at: IsoTime; completed_at: IsoTime | null; result: Decision | null; error?: string | null; contract_digest: string; context_id?: string; redacted?: boolean; metrics?: { duration_seconds: number; rounds_completed: number; total_agent_responses: number; consensus_confidence: number | null; sla_compliance: string } };
 
 /**
  * `correct` is the right answer in the form of the agents' answers; null means that no answer was right.

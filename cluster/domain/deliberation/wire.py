@@ -101,6 +101,17 @@ def result_wire(deliberation: Deliberation) -> dict[str, Any]:
     }
 
 
+#: In the context of a deliberation, and the metadata of a task: the conversation of A2A that its client has named.
+A2A_CONTEXT = "a2a_context_id"
+
+
+def _conversation(deliberation: Deliberation) -> dict[str, Any]:
+    """The conversation that an A2A client has named, if one has."""
+    context = deliberation.contract.get("context")
+    named = context.get(A2A_CONTEXT) if isinstance(context, Mapping) else None
+    return {"context_id": named} if isinstance(named, str) and named else {}
+
+
 def _redacted(deliberation: Deliberation) -> dict[str, Any]:
     """Says that words were erased, so that nobody takes what is empty for what was said."""
     return {} if deliberation.erased_at is None else {"redacted": True}
@@ -131,6 +142,7 @@ def record_wire(deliberation: Deliberation) -> dict[str, Any]:
         "result": result_wire(deliberation) if deliberation.terminal is not None else None,
         "error": None,
         "contract_digest": deliberation.contract_digest.hex(),
+        **_conversation(deliberation),
         **_redacted(deliberation),
     }
     if duration is not None:

@@ -13,8 +13,8 @@ sys.addaudithook(lambda event, args: seen.append(event) if event == "socket.conn
 import serve_app.app
 
 assert "serve_app.replica" in sys.modules
-# Whoever does not serve tools for language models loads nothing of what they are made of.
-assert not {name.partition(".")[0] for name in sys.modules} & {"mcp", "mcp_types", "httpx2", "sse_starlette"}
+# Whoever does not serve tools for language models, or agents of others, loads nothing of what they are made of.
+assert not {name.partition(".")[0] for name in sys.modules} & {"a2a", "mcp", "mcp_types", "httpx2", "sse_starlette"}
 print("did", *seen)
 import socket
 server = socket.create_server(("127.0.0.1", 0))

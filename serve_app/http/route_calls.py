@@ -1,7 +1,7 @@
-"""Calls of the API's own routes for whoever made a call of the MCP server.
+"""Calls of the API's own routes for whoever made a call of another protocol (MCP, A2A).
 
-A tool goes the way that a client's call goes, in this process: through the door, the route with its checks, and the place where
-words are withheld. To call the routes' functions was rejected, since each of these three would have to be repeated here.
+Such a call goes the way that a client's call goes, in this process: through the door, the route with its checks, and the place
+where words are withheld. To call the routes' functions was rejected, since each of these three would have to be repeated here.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from starlette.types import ASGIApp, Message
 from serve_app.application import PREFIXES
 from serve_app.http.body_bounds import replayed
 
-#: What says how the body of a call of the MCP server comes, and what is of that protocol alone.
-_OF_THE_OUTER: Final = (b"content-", b"transfer-encoding", b"accept", b"expect", b"mcp-", b"idempotency-key")
+#: What says how the body of the outer call comes, and what is of its protocol alone.
+_OF_THE_OUTER: Final = (
+    *(b"content-", b"transfer-encoding", b"accept", b"expect", b"idempotency-key"),
+    *(b"mcp-", b"a2a-", b"last-event-id"),
+)
 
 
 class Refused(Exception):
@@ -33,7 +36,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """The routes, as the caller of ``request`` may call them. ``app``: what is inside of the layer of the MCP server."""
+    """The routes, as the caller of ``request`` may call them. ``app``: what is inside of the layer of that protocol."""
 
     app: ASGIApp
     request: Request
