@@ -27,6 +27,7 @@ from serve_app.routes import (
     api_keys,
     audit,
     budgets,
+    caller,
     children,
     chunks,
     credentials,
@@ -55,6 +56,7 @@ from serve_app.routes import (
     violations,
     workflows,
 )
+from serve_app.ui.pages import add_pages
 
 PREFIXES = ("/api/control-plane", "/api/v1/control-plane")
 #: FastAPI tries routes in this order, one after the other, so the routes that workers call all the time come first.
@@ -91,6 +93,7 @@ _ROUTERS = (
     access.router,
     api_keys.router,
     login.router,
+    caller.router,
 )
 
 
@@ -113,6 +116,7 @@ def make_app(public_url: str | None = None) -> DirectApp:
     app.state.denials = app.state.tickets = app.state.mcp = None
     _declare_pages(app)
     app.share_routes(_routes())
+    add_pages(app)
     errors.install(app)
     check_routes(app.routes)
     app.complete = lambda document: completed(document, PREFIXES[0], _permissions(app))

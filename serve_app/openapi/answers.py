@@ -336,6 +336,16 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
             csrf_token=nullable(TEXT),
         )
     },
+    ("GET", "/auth/caller"): {
+        200: fields(
+            principal=TEXT,
+            workspace=nullable(TEXT),
+            roles=listed(TEXT),
+            permissions=listed(TEXT),
+            suspended=YES_OR_NO,
+            workspaces=listed(TEXT),
+        )
+    },
     ("POST", "/auth/logout"): {200: fields(ended=YES_OR_NO)},
     ("POST", "/auth/device"): {
         200: fields(
@@ -544,6 +554,7 @@ KNOW_CALLERS = frozenset(
         ("GET", "/auth/callback"),
         ("POST", "/hooks/{hook_name}"),
         ("GET", "/auth/session"),
+        ("GET", "/auth/caller"),
         ("POST", "/auth/logout"),
         ("POST", "/auth/device"),
         ("POST", "/auth/device/token"),

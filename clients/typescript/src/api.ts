@@ -1708,6 +1708,15 @@ export class Api {
     return this.#caller.call("POST", "/api/control-plane/notifications/rules", [], args);
   }
 
+  /**
+   * Who calls, the workspace that the call acts in, the caller's roles and permissions there, and the workspaces that it can name in
+   * `X-Aragora-Workspace` (at most 1,000). `workspace` is null for a caller that has several and names none. 401
+   * (`Unauthenticated`) if the caller proves no identity, 403 (`Forbidden`) if it has nothing in the workspace that it names.
+   */
+  showCaller(args: CallOptions = {}): Promise<{ principal: string; workspace: string | null; roles: Array<string>; permissions: Array<string>; suspended: boolean; workspaces: Array<string> }> {
+    return this.#caller.call("GET", "/api/control-plane/auth/caller", [], args);
+  }
+
   /** What the workspace keeps, and when this region went through it last. `is_default`: it has set nothing itself. */
   showRetention(args: CallOptions = {}): Promise<{ workspace: string; task_days: number; task_count: number; deliberation_days: number; deliberation_count: number; workflow_run_days: number; workflow_run_count: number; is_default: boolean; run_requested: boolean; last_run: { ended_at: EpochSeconds; tasks: number; deliberations: number; workflow_runs: number } | null }> {
     return this.#caller.call("GET", "/api/control-plane/retention", [], args);
