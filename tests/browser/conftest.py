@@ -27,11 +27,13 @@ _ANSWERED = re.compile(r"Failed to load resource: (the server responded with a s
 
 
 class Viewer:
-    """A tab. ``said`` is what the console complained about; ``asked`` are the addresses of all requests."""
+    """A tab. ``url`` is where it opens the page. ``said`` is what the console complained about; ``asked`` are the addresses of
+    all requests."""
 
     def __init__(self, tab: Page, api: Api) -> None:
         self.tab = tab
         self.api = api
+        self.url = api.url
         self.said: list[str] = []
         self.asked: list[str] = []
         tab.on("console", self._note)
@@ -43,7 +45,7 @@ class Viewer:
             self.said.append(message.text)
 
     async def open(self, path: str) -> None:
-        await self.tab.goto(self.api.url + path)
+        await self.tab.goto(self.url + path)
 
     async def picture(self, name: str) -> None:
         if PICTURES:
@@ -66,7 +68,7 @@ class Viewer:
         wide = await self.tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0, f"{name} is {wide} pixels wider than its window"
         assert self.said == [], name
-        assert [url for url in self.asked if not url.startswith((self.api.url, "blob:"))] == [], name
+        assert [url for url in self.asked if not url.startswith((self.url, "blob:"))] == [], name
 
 
 @pytest.fixture

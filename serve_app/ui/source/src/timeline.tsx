@@ -25,7 +25,7 @@ export function Timeline({ events, about }: { events: readonly StoryEvent[]; abo
               <Time at={event.timestamp} form="clock" />
               <strong>{words(event.type.slice(event.type.indexOf(".") + 1))}</strong>
               {event.entity !== about && <Entity event={event} />}
-              {who && <Link className="id" href={`/agents/${encodeURIComponent(who)}`}>{who}</Link>}
+              {who && who !== about && <Link className="id" href={`/agents/${encodeURIComponent(who)}`}>{who}</Link>}
               {event.attempt !== null && event.attempt > 0 && <span className="faint">attempt {event.attempt}</span>}
               {before && event.timestamp - before.timestamp >= 0.0005 && <span className="faint">+{duration(event.timestamp - before.timestamp)}</span>}
             </div>

@@ -116,6 +116,7 @@ const TURNS: Record<string, string> = {
 
 interface Turn {
   agent?: string;
+  agents?: string[];
   round?: number;
   phase?: string;
   choice?: string;
@@ -127,7 +128,13 @@ interface Turn {
 }
 
 function Votes({ events }: { events: readonly StoryEvent[] }) {
-  const turns = events.filter((event) => event.type in TURNS).map((event) => ({ type: event.type, turn: event.data as Turn }));
+  const turns = events
+    .filter((event) => event.type in TURNS)
+    .flatMap(({ type, data }) => {
+      const turn = data as Turn;
+      // One row says of several agents that they are not waited for any more.
+      return (turn.agents ?? [turn.agent]).map((agent) => ({ type, turn: { ...turn, agent } }));
+    });
   const columns = [...new Set(turns.map(({ turn }) => columnOf(turn)))];
   const agents = [...new Set(turns.map(({ turn }) => turn.agent ?? ""))].filter(Boolean);
   if (agents.length === 0) return <Empty>Nobody has answered yet.</Empty>;
