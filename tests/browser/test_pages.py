@@ -65,7 +65,8 @@ async def test_an_operator_finds_out_why_a_task_waits_and_acts(viewer: Viewer) -
     await expect(refused).to_have_accessible_description("It has ended.")
     await tab.get_by_role("button", name="Pause the queue default").click()
     await tab.get_by_role("dialog").get_by_role("button", name="Pause the queue default").click()
-    await expect(tab.get_by_text("Paused.")).to_be_visible()
+    paused = tab.get_by_role("button", name="Pause the queue default")
+    await expect(paused).to_have_accessible_description("It is paused.")
     assert (await tasks.get("/queue/controls"))["controls"][0]["paused"]
 
 

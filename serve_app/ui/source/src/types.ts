@@ -8,6 +8,7 @@ export type Health = Answer<"apiDetailed">;
 export type QueueNumbers = Answer<"queueMetrics">;
 export type TaskNumbers = Answer<"taskMetrics">;
 export type TaskPage = Answer<"listTasks">;
+export type Controls = Answer<"queueControls">;
 export type Queue = Answer<"queue">;
 export type AgentPage = Answer<"listAgents">;
 export type Breakers = Answer<"breakers">;

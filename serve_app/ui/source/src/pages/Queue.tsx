@@ -59,7 +59,7 @@ export function QueuePage() {
       actions={may("tasks.write") ? <Link className="button primary" href="/submit">Submit a task</Link> : null}
     >
       <Filters key={search} asked={asked} dead={dead} set={set} />
-      {dead && <ReplayAll type={asked.get("type")} queue={asked.get("queue")} />}
+      {dead && <ReplayAll key={search} type={asked.get("type")} queue={asked.get("queue")} />}
       <Loaded of={tasks}>
         {(page) => (
           <>

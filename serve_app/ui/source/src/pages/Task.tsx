@@ -6,7 +6,7 @@ import { change, read } from "../api.ts";
 import { lacks, useMay } from "../caller.ts";
 import { Act, Badge, Card, duration, Fact, Id, Loaded, Page, PRIORITIES, Since, Time, Value } from "../parts.tsx";
 import { Timeline } from "../timeline.tsx";
-import type { Explanation, Story, Task } from "../types.ts";
+import type { Controls, Explanation, Story, Task } from "../types.ts";
 
 const OPEN = ["pending", "running"];
 const STORY = 1_000;
@@ -100,6 +100,12 @@ function Actions({ task }: { task: Task }) {
   const path = encodeURIComponent(task.id);
   const isOpen = OPEN.includes(task.status);
   const isDead = task.status_detail === "dead_lettered" || task.status === "timeout";
+  const controls = useQuery({
+    queryKey: ["controls"],
+    queryFn: ({ signal }) => read<Controls>("queue/controls", {}, signal),
+    enabled: may("queue.read"),
+  });
+  const isPaused = controls.data?.controls.some((control) => control.kind === "queue" && control.name === task.queue && control.paused);
   const [edited, setEdited] = useState<string | null>(null);
   let payload: unknown;
   let fits = true;
@@ -149,11 +155,10 @@ function Actions({ task }: { task: Task }) {
         <Act
           label={`Pause the queue ${task.queue}`}
           confirm={`Pause the queue ${task.queue}? None of its tasks starts until it is resumed.`}
-          refused={lacks(may, "queue.write")}
-          done="Paused."
+          refused={lacks(may, "queue.write") ?? (isPaused ? "It is paused." : null)}
           run={() => change("POST", "queue/pause", { kind: "queue", name: task.queue })}
         />
-        <Act label={`Resume the queue ${task.queue}`} refused={lacks(may, "queue.write")} done="Resumed." run={() => change("POST", "queue/resume", { kind: "queue", name: task.queue })} />
+        <Act label={`Resume the queue ${task.queue}`} refused={lacks(may, "queue.write") ?? (isPaused === false ? "It is not paused." : null)} run={() => change("POST", "queue/resume", { kind: "queue", name: task.queue })} />
         <Link className="button" href={`/submit?like=${path}`}>Submit another one like it</Link>
       </div>
     </Card>
@@ -163,7 +168,7 @@ function Actions({ task }: { task: Task }) {
 function Why({ why }: { why: Explanation }) {
   return (
     <>
-      <p className="strong">{why.summary}</p>
+      {!why.reasons.some((reason) => reason.message === why.summary) && <p className="strong">{why.summary}</p>}
       <ul className="reasons">
         {why.reasons.map((reason) => (
           <li key={reason.code + reason.message}>
