@@ -48,7 +48,8 @@ def build(source: Path, target: Path) -> None:
 def types(source: Path) -> str:
     """What the compiler finds in a checkout; empty if that is nothing."""
     tsc = source / "node_modules" / "typescript" / "bin" / "tsc"
-    return subprocess.run([NODE, tsc], cwd=source, check=False, capture_output=True, text=True).stdout
+    done = subprocess.run([NODE, tsc], cwd=source, check=False, capture_output=True, text=True)
+    return done.stdout + done.stderr if done.returncode else ""
 
 
 def main(arguments: list[str]) -> int:

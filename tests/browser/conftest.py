@@ -52,19 +52,22 @@ class Viewer:
             await self.tab.screenshot(path=str(Path(PICTURES) / f"{name}.png"), full_page=True)
 
     async def check(self, name: str) -> None:
-        """Fails if axe finds something serious, the page is wider than its window, the console complains, or a request has left
-        the origin."""
+        """Fails if axe finds something serious, and as `check_fits`."""
         # Evaluated by the debugger, which the policy of the page does not concern.
         axe = installed("axe", SOURCE, MANIFEST) / "node_modules" / "axe-core" / "axe.min.js"
         await self.tab.evaluate(axe.read_text())
         found = await self.tab.evaluate("axe.run({resultTypes: ['violations']})")
-        await self.picture(name)
         serious = [
             (each["id"], [node["html"][:200] for node in each["nodes"]][:3])
             for each in found["violations"]
             if each["impact"] in ("serious", "critical")
         ]
+        await self.check_fits(name)
         assert serious == [], f"{name}: {serious}"
+
+    async def check_fits(self, name: str) -> None:
+        """Fails if the page is wider than its window, the console complains, or a request has left the origin."""
+        await self.picture(name)
         wide = await self.tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0, f"{name} is {wide} pixels wider than its window"
         assert self.said == [], name

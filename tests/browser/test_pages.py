@@ -169,7 +169,8 @@ async def test_pages_fit_narrow_and_wide_windows_in_dark(viewer: Viewer) -> None
             await viewer.open(path)
             await expect(tab.locator("#main h2, #main table, #main [role=table]").first).to_be_visible()
             await expect(tab.get_by_text("Loading…")).to_have_count(0)
-            await viewer.check(f"{name}-dark-{width}")
+            # Colours are the same at each width, and axe takes longer than all else here.
+            await (viewer.check if width == 360 else viewer.check_fits)(f"{name}-dark-{width}")
 
 
 async def test_what_happens_while_the_stream_is_down_is_shown_after(viewer: Viewer) -> None:
