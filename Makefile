@@ -84,6 +84,9 @@ docs: setup ## Write the generated pages
 	@$(BIN)/python -m scripts.docs.metrics_page > docs/metrics.md
 	@$(BIN)/python -m scripts.docs.typescript_client > clients/typescript/src/api.ts
 
+page: setup ## Build the web page into serve_app/ui/bundle, which is committed
+	@$(BIN)/python -m scripts.web_page
+
 site: setup ## The docs as a site in .site/html; a broken link or a page outside of its menu fails it
 	@[ "$$(cat .site/installed 2>/dev/null)" = "$$(sha256sum < $(SITE)/requirements.txt)" ] || { \
 	    $(BIN)/python -m venv --clear --without-pip .site/venv && \
@@ -97,4 +100,4 @@ lock: setup ## Write requirements.lock anew
 clean: ## Remove the environment and caches
 	@rm -rf .venv .site .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo up down reset test verify bench chaos chaos-regions regions fuzz soak lint types audit-dependencies check docs site lock clean
+.PHONY: help setup demo up down reset test verify bench chaos chaos-regions regions fuzz soak lint types audit-dependencies check docs page site lock clean

@@ -27,6 +27,7 @@ from serve_app.routes import (
     api_keys,
     audit,
     budgets,
+    caller,
     child_submits,
     children,
     chunks,
@@ -57,6 +58,7 @@ from serve_app.routes import (
     violations,
     workflows,
 )
+from serve_app.ui.pages import add_pages
 
 PREFIXES = ("/api/control-plane", "/api/v1/control-plane")
 #: FastAPI tries routes in this order, one after the other, so the routes that workers call all the time come first.
@@ -95,6 +97,7 @@ _ROUTERS = (
     access.router,
     api_keys.router,
     login.router,
+    caller.router,
 )
 
 
@@ -117,6 +120,7 @@ def make_app(public_url: str | None = None) -> DirectApp:
     app.state.denials = app.state.tickets = app.state.mcp = None
     _declare_pages(app)
     app.share_routes(_routes())
+    add_pages(app)
     errors.install(app)
     check_routes(app.routes)
     app.complete = lambda document: completed(document, PREFIXES[0], _permissions(app))

@@ -29,6 +29,7 @@ _ORDER = (
     "tests/actors",
     "tests/stores",
     "tests/regions",
+    "tests/browser",
     "tests/bench",
     "tests/conformance",
     "tests/carry_over",

@@ -95,6 +95,7 @@ class AgentCertificates:
             ends_at=lambda: certificate.ends_at,
             principal=lambda: self._principals.of(self._identity(certificate), asked),
             generation=self._view.generation,
+            may_act_in=lambda workspace: self._principals.may_act(self._identity(certificate), workspace),
         )
         state["proof"] = proof
         return proof.principal()

@@ -19,7 +19,7 @@ from cluster.domain.access.principal import Principal
 from cluster.domain.access.sessions import MARK as SESSION_MARK
 from cluster.domain.access.sessions import SessionKind
 from cluster.domain.access.tickets import Ticketed
-from cluster.domain.base.errors import Unauthenticated
+from cluster.domain.base.errors import Forbidden, Unauthenticated
 from cluster.ports.clock import Clock
 from serve_app.auth.access_view import AccessView
 from serve_app.auth.key_uses import KeyUses
@@ -50,7 +50,7 @@ MAX_KEPT = 10_000
 class Proof:
     """How a caller proved who it is, for calls that stay open. ``holds``: whether that still counts. ``ends_at``: when it ends by
     itself (epoch seconds), if nothing about access changes. ``principal``: who the caller of this call is now. ``generation``: of
-    access, when it was proven.
+    access, when it was proven. ``may_act_in``: whether it has anything in a workspace, now.
 
     ``principal`` raises: `Forbidden` if it has nothing there any more, `InvalidRequest` as `principal_for`."""
 
@@ -59,6 +59,7 @@ class Proof:
     ends_at: Callable[[], float]
     principal: Callable[[], Principal]
     generation: int
+    may_act_in: Callable[[str], bool]
 
 
 class Principals:
@@ -82,6 +83,14 @@ class Principals:
             principal = principal_for(identity, asked, self._view, self._policy)
             self._kept[identity, asked] = principal
         return principal
+
+    def may_act(self, identity: Identity, workspace: str) -> bool:
+        """Whether the identity has anything in a workspace. It is not kept, as it is asked of every workspace at once."""
+        try:
+            principal_for(identity, workspace, self._view, self._policy)
+        except Forbidden:
+            return False
+        return True
 
 
 class BearerTokens:
@@ -183,7 +192,14 @@ class BearerTokens:
         ticketed = _ticketed(connection)
         # Not before: who proves nothing is told that first.
         asked = asked_workspace(connection) if ticketed is None else ticketed.workspace
-        proof = Proof(identity, holds, ends, lambda: self._principals.of(identity, asked), self._view.generation)
+        proof = Proof(
+            identity,
+            holds,
+            ends,
+            lambda: self._principals.of(identity, asked),
+            self._view.generation,
+            lambda workspace: self._principals.may_act(identity, workspace),
+        )
         connection.scope.setdefault("state", {})["proof"] = proof
         return proof
 

@@ -45,13 +45,15 @@ def page_policy(page: bytes) -> bytes:
 
 
 def securing(send: Send, uses_tls: bool) -> Send:
-    """``send`` that completes the headers. The head of a page waits for its body, of which its policy is made."""
+    """``send`` that completes the headers. The head of a page without a policy of its own waits for its body, of which the policy
+    is made."""
     waiting: list[Message] = []
 
     async def secured(message: Message) -> None:
         if message["type"] in _STARTS:
-            message["headers"] = with_security_headers(message.get("headers", ()), uses_tls)
-            if _is_page(message["headers"]):
+            given = list(message.get("headers", ()))
+            message["headers"] = with_security_headers(given, uses_tls)
+            if _is_page(given) and not any(name == _POLICY for name, _ in given):
                 waiting.append(message)
                 return
         elif waiting:

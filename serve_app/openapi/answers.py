@@ -341,6 +341,16 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
             csrf_token=nullable(TEXT),
         )
     },
+    ("GET", "/auth/caller"): {
+        200: fields(
+            principal=TEXT,
+            workspace=nullable(TEXT),
+            roles=listed(TEXT),
+            permissions=listed(TEXT),
+            suspended=YES_OR_NO,
+            workspaces=listed(TEXT),
+        )
+    },
     ("POST", "/auth/logout"): {200: fields(ended=YES_OR_NO)},
     ("POST", "/auth/device"): {
         200: fields(
@@ -552,6 +562,7 @@ KNOW_CALLERS = frozenset(
         ("GET", "/auth/callback"),
         ("POST", "/hooks/{hook_name}"),
         ("GET", "/auth/session"),
+        ("GET", "/auth/caller"),
         ("POST", "/auth/logout"),
         ("POST", "/auth/device"),
         ("POST", "/auth/device/token"),

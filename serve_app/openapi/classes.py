@@ -109,6 +109,7 @@ SHOWN: Mapping[str, str] = {
     "POST /keys/{key_id}/rotate": "name state_detail workspaces grants created_by token notice",
     # To whoever has the session, or has just logged in.
     "GET /auth/session": "principal groups csrf_token",
+    "GET /auth/caller": "principal workspace roles permissions workspaces",
     "POST /auth/device": "device_code user_code verification_uri verification_uri_complete",
     "POST /auth/device/token": "token principal",
     "POST /auth/ticket": "ticket",

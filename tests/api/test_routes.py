@@ -28,7 +28,7 @@ def test_every_route_declares_a_permission() -> None:
 
 def test_only_health_public_keys_logins_and_hooks_are_public() -> None:
     public = {route.path for route in http_routes() if route.endpoint.permission is Permission.PUBLIC}
-    names = ("login", "callback", "session", "logout", "device", "device/token")
+    names = ("login", "callback", "session", "caller", "logout", "device", "device/token")
     # The signature of a webhook says whose it is (tests/api/test_hooks.py).
     under = {"/receipts/keys", "/hooks/{hook_name}", *(f"/auth/{name}" for name in names)}
     assert public == {"/health", "/health/live"} | {prefix + path for prefix in PREFIXES for path in under}

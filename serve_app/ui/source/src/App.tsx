@@ -1,0 +1,356 @@
+/** The shell: who calls, where one is, whether the page is connected. */
+import { QueryCache, QueryClient, QueryClientProvider, useQuery, useQueryClient } from "@tanstack/react-query";
+import { Component, type FormEvent, type ReactNode, useEffect, useState } from "react";
+import { Link, Route, Switch, useLocation } from "wouter";
+import { ApiError, change, CP, read } from "./api.ts";
+import { CallerContext } from "./caller.ts";
+import { live, useLiveState } from "./live.ts";
+import { AgentPage } from "./pages/Agent.tsx";
+import { DeliberationPage } from "./pages/Deliberation.tsx";
+import { AskPage, DeliberationsPage } from "./pages/Deliberations.tsx";
+import { FleetPage } from "./pages/Fleet.tsx";
+import { forgetActivity, OverviewPage } from "./pages/Overview.tsx";
+import { QueuePage } from "./pages/Queue.tsx";
+import { SubmitPage } from "./pages/Submit.tsx";
+import { TaskPage } from "./pages/Task.tsx";
+import { Page, Problem } from "./parts.tsx";
+import { setCredentials, useCredentials } from "./session.ts";
+import { nextTheme, theme } from "./theme.ts";
+import type { Caller, Session } from "./types.ts";
+
+const client = new QueryClient({
+  queryCache: new QueryCache({
+    onError: (error, query) => {
+      // The question who calls is asked again if another call was refused, and not for its own refusal.
+      if (query.queryKey[0] !== "caller" && error instanceof ApiError && error.status === 401) void client.invalidateQueries({ queryKey: ["caller"] });
+    },
+  }),
+  defaultOptions: {
+    queries: {
+      staleTime: 1_000,
+      refetchOnWindowFocus: true,
+      retry: (failures, error) => failures < 2 && error instanceof ApiError && error.mayRepeat,
+    },
+  },
+});
+
+export function App() {
+  return (
+    <QueryClientProvider client={client}>
+      <Door />
+    </QueryClientProvider>
+  );
+}
+
+/** Lets in who is known, and asks the others who they are. */
+function Door() {
+  const { key, workspace } = useCredentials();
+  const caller = useQuery({
+    queryKey: ["caller", key, workspace],
+    queryFn: async ({ signal }) => {
+      const session = await read<Session>("auth/session", {}, signal).catch((error: unknown) => {
+        if (error instanceof ApiError && error.status === 401) return null; // it has ended
+        throw error;
+      });
+      setCredentials({ csrf: session?.csrf_token ?? "" });
+      const found = await read<Caller>("auth/caller", {}, signal).catch((error: unknown) => {
+        // A workspace that was chosen before and is none of the caller's any more.
+        if (error instanceof ApiError && error.status === 403 && workspace) {
+          setCredentials({ workspace: "" });
+        }
+        throw error;
+      });
+      return found;
+    },
+    staleTime: 60_000,
+    refetchInterval: 300_000,
+  });
+  const { data, error } = caller;
+  if (error instanceof ApiError && (error.status === 401 || (error.status === 403 && !data))) return <Login error={error} />;
+  if (data === undefined) {
+    return (
+      <main className="door">
+        <h1>Aragora</h1>
+        {error ? (
+          <>
+            <Problem error={error} />
+            <button type="button" onClick={() => void caller.refetch()}>Try again</button>
+          </>
+        ) : (
+          <p role="status">Connecting…</p>
+        )}
+      </main>
+    );
+  }
+  if (data.workspace === null) return <Choose caller={data} />;
+  return (
+    <CallerContext value={data}>
+      <Shell key={`${data.principal} ${data.workspace}`} caller={data} />
+    </CallerContext>
+  );
+}
+
+function Login({ error }: { error: ApiError }) {
+  const { key } = useCredentials();
+  const [typed, setTyped] = useState("");
+  const logins = useQuery({
+    queryKey: ["logins"],
+    queryFn: async () => {
+      const answer = await fetch(`${CP}/auth/session`, { credentials: "omit" });
+      return answer.ok ? ((await answer.json()) as Session).enabled : false;
+    },
+    staleTime: Infinity,
+  });
+  const submit = (event: FormEvent) => {
+    event.preventDefault();
+    if (typed.trim() === key) void client.invalidateQueries({ queryKey: ["caller"] });
+    setCredentials({ key: typed.trim() });
+  };
+  const back = location.pathname + location.search;
+  return (
+    <main className="door">
+      <Mark />
+      <h1>Log in to Aragora</h1>
+      {(key || error.status === 403) && <Problem error={error} />}
+      {logins.data && (
+        <a className="button primary" href={`${CP}/auth/login?next=${encodeURIComponent(back)}`}>
+          Log in with your organisation
+        </a>
+      )}
+      <form onSubmit={submit}>
+        <label>
+          API key or token
+          <input
+            type="password"
+            autoComplete="off"
+            spellCheck={false}
+            required
+            value={typed}
+            onChange={(event) => setTyped(event.target.value)}
+          />
+        </label>
+        <button className={logins.data ? "" : "primary"}>Use it in this tab</button>
+      </form>
+      <p className="faint">
+        The key stays in this tab and is forgotten with it. An administrator makes one with <code>aragora-cp keys create</code>.
+      </p>
+    </main>
+  );
+}
+
+function Choose({ caller }: { caller: Caller }) {
+  return (
+    <main className="door">
+      <Mark />
+      <h1>Choose a workspace</h1>
+      <p>You have a role in several.</p>
+      <ul className="plain">
+        {caller.workspaces.map((workspace) => (
+          <li key={workspace}>
+            <button type="button" onClick={() => setCredentials({ workspace })}>{workspace}</button>
+          </li>
+        ))}
+      </ul>
+    </main>
+  );
+}
+
+/** A fault of one page leaves the others. */
+class Guard extends Component<{ children: ReactNode }, { error: Error | null }> {
+  override state: { error: Error | null } = { error: null };
+
+  static getDerivedStateFromError(error: Error) {
+    return { error };
+  }
+
+  override render() {
+    if (this.state.error === null) return this.props.children;
+    return <Page title="This page failed"><Problem error={this.state.error} /><p>It is a fault of the page, and the control plane goes on. <a href={location.href}>Load it again</a></p></Page>;
+  }
+}
+
+const NAVIGATION = [
+  ["/", "Overview"],
+  ["/queue", "Queue"],
+  ["/fleet", "Fleet"],
+  ["/deliberations", "Deliberations"],
+] as const;
+
+/** Which of the things that are shown an event is about. */
+function touched(type: string, data: Record<string, unknown>): string[][] {
+  const of = (name: string) => (typeof data[name] === "string" ? (data[name] as string) : "");
+  if (type === "progress_stored") return ((data.task_ids as string[] | undefined) ?? []).map((id) => ["task", id]);
+  if (type.startsWith("task_")) return [["tasks"], ["task", of("task_id")], ["numbers"]];
+  if (type.startsWith("agent_")) return [["agents"], ["agent", of("agent_id")], ["numbers"]];
+  if (type.startsWith("deliberation_")) return [["deliberations"], ["deliberation", of("request_id")], ["deliberation", of("task_id")]];
+  return [];
+}
+
+/** Reads anew what events were about, each at most once a second. */
+function useLiveQueries(): void {
+  const queries = useQueryClient();
+  useEffect(() => {
+    const stale = new Map<string, string[]>();
+    let timer: number | undefined;
+    const flush = () => {
+      timer = undefined;
+      for (const queryKey of stale.values()) void queries.invalidateQueries({ queryKey }, { cancelRefetch: false });
+      stale.clear();
+    };
+    const stop = live.listen((events) => {
+      for (const { type, data, seq } of events) {
+        if (seq <= live.opened) continue;
+        for (const key of touched(type, data)) stale.set(key.join(" "), key);
+      }
+      if (stale.size) timer ??= window.setTimeout(flush, 750);
+    });
+    return () => {
+      stop();
+      clearTimeout(timer);
+    };
+  }, [queries]);
+}
+
+function Shell({ caller }: { caller: Caller }) {
+  const queries = useQueryClient();
+  const [location] = useLocation();
+  const mayStream = caller.permissions.includes("controlplane:stream.read");
+  useLiveQueries();
+  useEffect(() => {
+    if (!mayStream) return;
+    forgetActivity();
+    live.start(
+      () => void queries.invalidateQueries({ queryKey: ["caller"] }),
+      () => void queries.invalidateQueries(),
+    );
+    return () => live.stop();
+  }, [queries, mayStream]);
+  useEffect(() => {
+    // A screen reader is told of the new page, and the keyboard goes on from its beginning.
+    window.scrollTo(0, 0);
+    document.querySelector<HTMLElement>("main h1")?.focus({ preventScroll: true });
+  }, [location]);
+  return (
+    <>
+      <a className="skip" href="#main">Skip to the content</a>
+      <div className="shell">
+        <div className="bar">
+          <Link href="/" className="brand" aria-label="Aragora, overview"><Mark /> <span>Aragora</span></Link>
+          <nav aria-label="Pages">
+            {NAVIGATION.map(([href, name]) => (
+              <Link key={href} href={href} aria-current={isIn(location, href) ? "page" : undefined}>{name}</Link>
+            ))}
+          </nav>
+          <div className="who">
+            {mayStream && <Connection />}
+            <Workspaces caller={caller} />
+            <ThemeButton />
+            <Leave caller={caller} />
+          </div>
+        </div>
+        <main id="main" tabIndex={-1}>
+          <Guard key={location}>
+          <Switch>
+            <Route path="/"><OverviewPage /></Route>
+            <Route path="/queue"><QueuePage /></Route>
+            <Route path="/submit"><SubmitPage /></Route>
+            <Route path="/tasks/:id">{({ id }) => <TaskPage key={id} id={decoded(id)} />}</Route>
+            <Route path="/fleet"><FleetPage /></Route>
+            <Route path="/agents/:id">{({ id }) => <AgentPage key={id} id={decoded(id)} />}</Route>
+            <Route path="/deliberations"><DeliberationsPage /></Route>
+            <Route path="/ask"><AskPage /></Route>
+            <Route path="/deliberations/:id">{({ id }) => <DeliberationPage key={id} id={decoded(id)} />}</Route>
+            <Route><Page title="There is no such page"><p><Link href="/">Go to the overview</Link></p></Page></Route>
+          </Switch>
+          </Guard>
+        </main>
+      </div>
+    </>
+  );
+}
+
+/** An address that was typed may have a lone percent sign. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
+function isIn(location: string, href: string): boolean {
+  if (href === "/queue" && (location.startsWith("/tasks/") || location === "/submit")) return true;
+  if (href === "/fleet" && location.startsWith("/agents/")) return true;
+  if (href === "/deliberations" && location === "/ask") return true;
+  return href === "/" ? location === "/" : location.startsWith(href);
+}
+
+const CONNECTION = {
+  connecting: ["wait", "Connecting"],
+  live: ["good", "Live"],
+  lost: ["bad", "Connection lost, trying again"],
+  off: ["bad", "Not connected"],
+} as const;
+
+function Connection() {
+  const [tone, text] = CONNECTION[useLiveState()];
+  return <span className={`badge ${tone}`} role="status">{text}</span>;
+}
+
+function Workspaces({ caller }: { caller: Caller }) {
+  if (caller.workspaces.length < 2) return <span className="faint">{caller.workspace}</span>;
+  return (
+    <label className="compact">
+      <span className="hidden">Workspace</span>
+      <select
+        value={caller.workspace ?? ""}
+        onChange={(event) => {
+          client.removeQueries({ predicate: (query) => query.queryKey[0] !== "caller" });
+          setCredentials({ workspace: event.target.value });
+        }}
+      >
+        {caller.workspaces.map((workspace) => <option key={workspace}>{workspace}</option>)}
+      </select>
+    </label>
+  );
+}
+
+function ThemeButton() {
+  const [chosen, setChosen] = useState(theme);
+  return (
+    <button type="button" className="quiet" aria-label={`Colours: ${chosen}`} title={`Colours: ${chosen}`} onClick={() => setChosen(nextTheme())}>
+      {chosen === "system" ? "◐" : chosen === "light" ? "☀" : "☾"}
+    </button>
+  );
+}
+
+function Leave({ caller }: { caller: Caller }) {
+  const { key, csrf } = useCredentials();
+  let leave: ReactNode = null;
+  if (key || csrf) {
+    const end = async () => {
+      live.stop();
+      if (!key) await change("POST", "auth/logout");
+      client.removeQueries({ predicate: (query) => query.queryKey[0] !== "caller" });
+      setCredentials({ key: "", csrf: "", workspace: "" });
+      await client.resetQueries({ queryKey: ["caller"] });
+      client.removeQueries({ queryKey: ["caller"], type: "inactive" });
+    };
+    leave = <button type="button" className="quiet" onClick={() => void end()}>Log out</button>;
+  }
+  return (
+    <>
+      <span className="faint principal" title={caller.principal}>{caller.principal.replace(/^user:/, "")}</span>
+      {leave}
+    </>
+  );
+}
+
+function Mark() {
+  return (
+    <svg className="mark" viewBox="0 0 32 32" width="26" height="26" aria-hidden="true">
+      <rect width="32" height="32" rx="8" fill="#4f46e5" />
+      <path d="M9 23 16 8l7 15M12 17h8" fill="none" stroke="#fff" strokeWidth="2.6" strokeLinecap="round" strokeLinejoin="round" />
+    </svg>
+  );
+}

@@ -1,0 +1,215 @@
+/** Tasks by filters that live in the address, so that a view can be shared and kept. */
+import { useQuery } from "@tanstack/react-query";
+import { type FormEvent, useState } from "react";
+import { Link, useLocation, useSearch } from "wouter";
+import { change, read } from "../api.ts";
+import { lacks, useMay } from "../caller.ts";
+import { Act, Badge, Card, count, Empty, Id, Loaded, Page, plural, Problem, PRIORITIES, Since, Time } from "../parts.tsx";
+import type { DeadPage, Task, TaskPage } from "../types.ts";
+
+const PAGE = 50;
+const STATES = ["pending", "running", "completed", "failed", "cancelled", "timeout"];
+const DETAILS = ["queued", "delayed", "retrying", "blocked", "input_required", "waiting_children", "cancelling", "dead_lettered"];
+/** Names of the address, and the calls' names for them. */
+const FILTERS = { status: "status", detail: "status_detail", type: "task_type", queue: "queue", agent: "agent_id" } as const;
+
+interface Shown {
+  tasks: Task[];
+  total: number;
+  total_exact: boolean;
+  next_cursor: string | null;
+}
+
+export function QueuePage() {
+  const search = useSearch();
+  const [, go] = useLocation();
+  const may = useMay();
+  const asked = new URLSearchParams(search);
+  const dead = asked.get("view") === "dead";
+  const cursor = asked.get("cursor") ?? undefined;
+  const query: Record<string, string | string[]> = { where: asked.getAll("where") };
+  for (const [name, parameter] of Object.entries(FILTERS)) {
+    const value = asked.get(name);
+    if (value && (!dead || name === "type" || name === "queue")) query[parameter] = value;
+  }
+  if (dead) delete query.where;
+  const tasks = useQuery({
+    queryKey: ["tasks", dead, query, cursor],
+    queryFn: ({ signal }): Promise<Shown> =>
+      dead
+        ? read<DeadPage>("dead-letter", { ...query, cursor, limit: PAGE }, signal)
+        : read<TaskPage>("tasks", { ...query, cursor, limit: PAGE }, signal),
+    placeholderData: (before) => before,
+    refetchInterval: 30_000,
+  });
+  const set = (changes: Record<string, string>) => {
+    const next = new URLSearchParams(search);
+    next.delete("cursor");
+    for (const [name, value] of Object.entries(changes)) {
+      if (value) next.set(name, value);
+      else next.delete(name);
+    }
+    const text = next.toString();
+    go(text ? `/queue?${text}` : "/queue");
+  };
+  return (
+    <Page
+      title={dead ? "Dead letter" : "Queue"}
+      lead={dead ? "Tasks that are out of retries or out of time, newest first." : "Tasks of this workspace, newest first."}
+      actions={may("tasks.write") ? <Link className="button primary" href="/submit">Submit a task</Link> : null}
+    >
+      <Filters key={search} asked={asked} dead={dead} set={set} />
+      {dead && <ReplayAll key={search} type={asked.get("type")} queue={asked.get("queue")} />}
+      <Loaded of={tasks}>
+        {(page) => (
+          <>
+            <p className="faint tally" role="status">
+              {page.total_exact ? plural(page.total, "task") : query.where?.length ? `${plural(page.tasks.length, "task")} on this page` : `more than ${count(page.total)} tasks`}
+              {tasks.isPlaceholderData && " …"}
+            </p>
+            {page.tasks.length === 0 ? (
+              <Empty>{search ? "No task matches." : "There are no tasks yet."}</Empty>
+            ) : (
+              <Tasks tasks={page.tasks} />
+            )}
+            <nav className="pages" aria-label="Pages of the list">
+              {cursor && <button type="button" onClick={() => set({})}>Newest</button>}
+              {cursor && <button type="button" onClick={() => history.back()}>Back</button>}
+              {page.next_cursor && <button type="button" onClick={() => set({ cursor: page.next_cursor ?? "" })}>Older</button>}
+            </nav>
+          </>
+        )}
+      </Loaded>
+    </Page>
+  );
+}
+
+function Filters({ asked, dead, set }: { asked: URLSearchParams; dead: boolean; set: (changes: Record<string, string>) => void }) {
+  const submit = (event: FormEvent<HTMLFormElement>) => {
+    event.preventDefault();
+    const form = new FormData(event.currentTarget);
+    set(Object.fromEntries([...form.entries()].map(([name, value]) => [name, String(value).trim()])));
+  };
+  const text = (name: string, label: string, hint: string) => (
+    <label>
+      {label}
+      <input name={name} defaultValue={asked.get(name) ?? ""} placeholder={hint} spellCheck={false} autoComplete="off" />
+    </label>
+  );
+  const choice = (name: string, label: string, values: readonly string[]) => (
+    <label>
+      {label}
+      <select name={name} defaultValue={asked.get(name) ?? ""} onChange={(event) => set({ [name]: event.target.value })}>
+        <option value="">all</option>
+        {values.map((value) => <option key={value} value={value}>{value.replaceAll("_", " ")}</option>)}
+      </select>
+    </label>
+  );
+  return (
+    <form className="filters" role="search" aria-label="Filters" onSubmit={submit}>
+      <label>
+        List
+        <select value={dead ? "dead" : ""} onChange={(event) => set({ view: event.target.value, status: "", detail: "", where: "", agent: "" })}>
+          <option value="">all tasks</option>
+          <option value="dead">dead letter</option>
+        </select>
+      </label>
+      {!dead && choice("status", "Status", STATES)}
+      {!dead && choice("detail", "In detail", DETAILS)}
+      {text("type", "Type", "review")}
+      {text("queue", "Queue", "default")}
+      {!dead && text("agent", "Agent", "agent id")}
+      {!dead && (
+        <label className="grow">
+          Where
+          <input name="where" defaultValue={asked.get("where") ?? ""} placeholder="metadata.pr=17, tag=nightly, id~…, created>=2026-11-01" spellCheck={false} autoComplete="off" />
+        </label>
+      )}
+      <div className="actions">
+        <button className="primary">Show</button>
+        <Link className="button" href="/queue">Clear</Link>
+      </div>
+    </form>
+  );
+}
+
+function Tasks({ tasks }: { tasks: readonly Task[] }) {
+  return (
+    <div className="scroll" tabIndex={0} role="region" aria-label="Tasks">
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">Task</th>
+            <th scope="col">Type</th>
+            <th scope="col">State</th>
+            <th scope="col">Priority</th>
+            <th scope="col">Queue</th>
+            <th scope="col">Needs</th>
+            <th scope="col">Agent</th>
+            <th scope="col">Submitted</th>
+            <th scope="col">Waited</th>
+            <th scope="col">Ran</th>
+          </tr>
+        </thead>
+        <tbody>
+          {tasks.map((task) => (
+            <tr key={task.id}>
+              <td><Id to={`/tasks/${encodeURIComponent(task.id)}`} id={task.id} /></td>
+              <td>{task.task_type}</td>
+              <td><Badge state={task.status_detail} /></td>
+              <td className={task.priority >= 75 ? "strong" : ""}>{PRIORITIES[task.priority] ?? task.priority}</td>
+              <td>{task.queue}</td>
+              <td className="faint">{task.required_capabilities.join(", ") || "–"}</td>
+              <td>{task.assigned_agent ? <Id to={`/agents/${encodeURIComponent(task.assigned_agent)}`} id={task.assigned_agent} /> : <span className="faint">–</span>}</td>
+              <td><Time at={task.created_at} /></td>
+              <td><Since from={task.created_at} to={task.started_at ?? task.completed_at} /></td>
+              <td>{task.started_at ? <Since from={task.started_at} to={task.status === "pending" ? task.started_at : task.completed_at} /> : <span className="faint">–</span>}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+/** Replays what the filter finds, after a dry run has said how many that are. */
+function ReplayAll({ type, queue }: { type: string | null; queue: string | null }) {
+  const may = useMay();
+  const [found, setFound] = useState<number | null>(null);
+  const [error, setError] = useState<Error | null>(null);
+  const filter = { ...(type ? { task_type: type } : {}), ...(queue ? { queue } : {}) };
+  const count_ = async () => {
+    setError(null);
+    try {
+      const answer = await change<{ would_replay: unknown[] }>("POST", "dead-letter/replay", { filter, dry_run: true });
+      setFound(answer.would_replay.length);
+    } catch (problem) {
+      setError(problem as Error);
+    }
+  };
+  const refused = lacks(may, "tasks.write");
+  return (
+    <Card title="Replay all that the filter finds">
+      <p className="faint">Each is submitted again as a new task, once, however often this is done; at most 1,000 at a time.</p>
+      {error && <Problem error={error} />}
+      <div className="actions">
+        {found === null ? (
+          <button type="button" aria-disabled={refused !== null} title={refused ?? undefined} onClick={() => refused === null && void count_()}>Count them</button>
+        ) : (
+          <Act
+            label={`Replay ${plural(found, "task")}`}
+            refused={found === 0 ? "The filter finds none." : null}
+            tone="primary"
+            done="Replayed."
+            confirm={`Submit ${plural(found, "task")} again?`}
+            run={async () => {
+              await change("POST", "dead-letter/replay", { filter, limit: found });
+              setFound(null);
+            }}
+          />
+        )}
+        {refused !== null && <span className="why">{refused}</span>}
+      </div>
+    </Card>
+  );
+}
