@@ -115,6 +115,7 @@ async def test_an_export_verifies_offline_and_says_what_is_not_covered(stores: S
         "valid": True,
         "first_bad_seq": None,
         "reason": None,
+        "checked_from": 1,
         "checked_through": 21,
         "covered_from": 1,
         "uncovered_from": 16,

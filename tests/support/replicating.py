@@ -11,6 +11,7 @@ from actors.schedules import change_of
 from cluster.domain.access.roles import CustomRole
 from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.agents.agent import Health, Intent
+from cluster.domain.audit import log_retention
 from cluster.domain.audit.erasure import OF_RULES, OF_VIOLATIONS
 from cluster.domain.audit.retention import DELIBERATIONS_REMOVED, RULE_SET, RUNS_REMOVED, TASKS_REMOVED, removal
 from cluster.domain.base.errors import Conflict, NotFound
@@ -45,10 +46,12 @@ from cluster.ports.access import Revocation
 from cluster.ports.agents import AgentChange, RegisterItem
 from cluster.ports.operations import Replay
 from cluster.ports.tasks import ShardFence, SubmitItem
+from cluster.postgres.log import log_rows
 from cluster.postgres.stores import Stores
 from tests.support.access import a_binding, a_key, a_workspace
 from tests.support.budgets import a_budget
 from tests.support.hooks import a_hook
+from tests.support.log_segments import an_archive
 from tests.support.notifications import KEY, SEALING, new_channel, new_rule, put_channel, put_rule
 from tests.support.outcomes import AGENTS as OUTCOME_AGENTS
 from tests.support.outcomes import history
@@ -120,7 +123,7 @@ class RandomChanges:
             *(self.outcome, self.workspace, self.bind, self.unbind, self.role, self.key, self.revoke, self.publish),
             *(self.schedule, self.schedule, self.workflow, self.workflow, self.retain, self.retain),
             *(self.policy, self.violate, self.budget),
-            *(self.notification, self.notification, self.hook, self.erase_rules),
+            *(self.notification, self.notification, self.hook, self.erase_rules, self.archive),
         )
 
     async def begin(self) -> None:
@@ -491,6 +494,23 @@ class RandomChanges:
         await self.stores.outcomes.record(items)
         stored = [StoredOutcome(n=self._n + n, outcome=item.outcome) for n, item in enumerate(items)]
         await self.stores.outcomes.save([fit("w", self._now, OUTCOME_AGENTS, stored, {}, None)])
+
+    async def archive(self) -> None:
+        """What the commit that removes a segment writes, without the removal: the other region keeps its rows."""
+        archive = an_archive(self._n, self._n + 1)
+        await self.stores.pool.execute(
+            "with stored as (insert into log_archives values ($1, $2, $3, $4, '\\x01', '\\x02', '[[1, 2]]', false)) "
+            "select log_append($5, $6, array[true], $7)",
+            *(
+                archive.first_seq,
+                archive.last_seq,
+                self._now,
+                archive.name,
+                self.stores.epoch.region,
+                self.stores.epoch.value,
+            ),
+            log_rows([log_retention.removal(archive, self._now)], self.stores.epoch),
+        )
 
     async def workspace(self) -> None:
         found = a_workspace(self._chance.choice(WORKSPACES), changed_at=self._now)
