@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 from typing import Any, Final
 
+from cluster.domain.audit.checkpoint import DamagedCheckpoint
 from cluster.domain.audit.log_retention import Segment, archive_deletion, holder, removal
 from cluster.domain.audit.retention import DAY_S
 from cluster.domain.base.errors import Fenced, TryLater
@@ -83,7 +84,7 @@ class LogKeeper:
             await self._forget_archives(self._directory)
         except Fenced:
             pass  # another region is the primary
-        except (OSError, NotAsSealed) as error:
+        except (OSError, NotAsSealed, DamagedCheckpoint) as error:
             self._say(f"The log cannot be archived, and grows: {error}")
         return removed
 

@@ -194,3 +194,9 @@ begin
         from unnest(p_ok) with ordinality as o (ok, ord) order by o.ord
     );
 end $$;
+
+-- It joins the log to rows of it, by entity or range. Autovacuum analyzes segments, not the log as a whole, so that joins are planned
+-- without statistics, and would read all of it.
+alter function follow_erasures(bigint) set enable_seqscan = off;
+alter function follow_erasures(bigint) set enable_hashjoin = off;
+alter function follow_erasures(bigint) set enable_mergejoin = off;
