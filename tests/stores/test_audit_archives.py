@@ -91,7 +91,7 @@ async def test_an_archive_that_was_changed_is_named(
     assert _archives(archives)[1].name in report["reason"]
 
 
-async def test_an_archive_that_agrees_with_a_forged_digest_is_found_by_the_chain(
+async def test_an_archive_with_a_forged_digest_is_found_by_the_chain(
     stores: Stores, command: Command, archives: Path
 ) -> None:
     path = _archives(archives)[1]

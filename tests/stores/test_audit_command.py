@@ -54,6 +54,12 @@ class Command:
         environment = dict.fromkeys(self._environment) if offline else self._environment
         return await asyncio.to_thread(CliRunner().invoke, app, ["audit", *words], env=environment)
 
+    async def said(self, *words: str) -> str:
+        """What another command than ``audit`` says."""
+        result = await asyncio.to_thread(CliRunner().invoke, app, list(words), env=self._environment)
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result.output
+
     async def done(self, *words: str) -> str:
         result = await self.run(*words)
         assert result.exit_code == 0, (result.output, result.exception)
