@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from cluster.domain.audit.log_retention import LOG_REMOVED
+from cluster.domain.audit.log_retention import LOG_REMOVED, removal
 from cluster.domain.audit.retention import DAY_S
 from cluster.domain.base.log import LogRow
 from cluster.log.audit import verify_part
 from cluster.postgres.stores import Stores, open_stores
 from cluster.process.clock import ManualClock
 from tests.actors.test_sealer import seal_all, sealer
-from tests.support.log_segments import LATER, all_read, log_keeper, short_segments
+from tests.support.log_segments import LATER, all_read, an_archive, log_keeper, short_segments
 from tests.support.log_segments import segments as segments_of
 from tests.support.retention import open_task
 from tests.support.samples import NOW, system_event
@@ -141,6 +141,14 @@ async def test_a_long_read_keeps_a_segment_and_holds_up_no_commit(stores: Stores
     assert await keeper.look() == 3
 
 
+async def test_a_vacuum_of_another_segment_does_not_hold_it(stores: Stores, tmp_path: Path) -> None:
+    await _written(stores)
+    async with stores.pool.transaction() as connection:
+        await connection.execute("lock table log_4 in share update exclusive mode")
+        assert await log_keeper(stores, tmp_path).look() == 3
+    assert await stores.log.first() == 31
+
+
 async def test_words_are_not_archived(stores: Stores, tmp_path: Path) -> None:
     await short_segments(stores)
     await stores.log.append([replace(system_event("worded"), private={"note": "SECRETWORD"})])
@@ -167,6 +175,39 @@ async def test_a_kill_at_a_commit_loses_no_row(
     assert await log_keeper(stores, tmp_path).look() == (2 if point == "before" else 1)
     assert [row.digest.hex() in text_of(tmp_path) for row in rows[:30]] == [True] * 30
     assert len(_files(tmp_path)) == 3
+
+
+async def test_a_segment_that_still_gets_rows_stays(stores: Stores, tmp_path: Path) -> None:
+    """A commit may make the next one before the last is full, since not all of its rows need be written."""
+    await short_segments(stores)
+    await stores.log.append([system_event(f"e{n}") for n in range(8)])
+    await stores.pool.execute("select log_make_room(11)")
+    await seal_all(sealer(stores))
+    await all_read(stores)
+    assert await log_keeper(stores, tmp_path).look() == 0
+    assert (await stores.log.first(), await stores.log.head()) == (1, 8)
+
+
+@pytest.mark.parametrize(("first", "last", "removed"), [(1, 10, True), (1, 9, False), (2, 10, False)])
+async def test_a_segment_goes_only_if_the_archive_has_its_rows(
+    stores: Stores, first: int, last: int, removed: bool
+) -> None:
+    await _written(stores)
+    segment, archive = await stores.log_segments.oldest(), an_archive(first, last)
+    assert segment is not None
+    assert await stores.log_segments.remove(segment, archive, removal(archive, NOW)) is removed
+    assert await stores.log.first() == (11 if removed else 1)
+    assert len(await stores.log_segments.archives()) == removed
+
+
+async def test_the_newest_segment_is_never_removed(stores: Stores) -> None:
+    await short_segments(stores)
+    await stores.log.append([system_event(f"e{n}") for n in range(10)])
+    await stores.pool.execute("select log_make_room(11)")
+    segment, archive = await stores.log_segments.oldest(), an_archive(1, 10)
+    assert segment is not None
+    assert not await stores.log_segments.remove(segment, archive, removal(archive, NOW))
+    assert await stores.log.head() == 10, "numbers go on from the last row"
 
 
 async def test_two_keepers_at_once_remove_each_segment_once(

@@ -120,6 +120,8 @@ async def _log() -> dict[str, Any]:
         directory, segment, oldest = ours.log_archive_dir, await segments.oldest(), None
         if segment is not None:
             held = holder(segment, await segments.holds(), time.time(), ours.log_retention_days)
+            if not held and directory is None:
+                held = "has no archive to go to"
             oldest = {
                 "first_seq": segment.first_seq,
                 "last_seq": segment.last_seq,

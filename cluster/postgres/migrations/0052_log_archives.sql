@@ -59,10 +59,14 @@ begin
        or (select max(seq) from log where seq < v_end) <> v_new.last_seq then
         return false;
     end if;
-    -- Commits wait behind this lock. Who changes the log has taken the table before the region's lock, and waits for us then.
+    -- Commits wait behind this lock. Who changes the log has taken the table before the region's lock, and waits for us then. Of the
+    -- segments only those that go are locked: autovacuum is often in the newest, and gives way after a second only.
     perform set_config('lock_timeout', '50ms', true);
     begin
-        lock table log in access exclusive mode;
+        lock table only log in access exclusive mode;
+        for v_number in select number from log_segments where number <= p_number order by number loop
+            execute format('lock table %I in access exclusive mode', 'log_' || v_number);
+        end loop;
     exception when lock_not_available then
         return false;
     end;
