@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cluster.domain.audit.chain import GENESIS, entry_hash, row_leaf, rows_of_one_epoch
+from cluster.domain.audit.chain import entry_hash, row_leaf, rows_of_one_epoch
 from cluster.domain.audit.checkpoint import NO_PREDECESSOR, Checkpoint, make_checkpoint
 from cluster.domain.base.errors import Fenced, InvalidRequest, TryLater
 from cluster.domain.base.signing import Signer
-from cluster.ports.audit import RowToSeal, Seals
+from cluster.ports.audit import LogBase, RowToSeal, Seals
 from cluster.ports.clock import Clock
 from cluster.ports.log import Region
 from cluster.process.loops import Loops, OnFatal, unwatched
@@ -113,21 +113,24 @@ class Sealer:
         if self._key is None:
             self._key = await self._make_key()
         last = self._last
-        after = 0 if last is None else last.last_seq
+        # Without a checkpoint, what is in archives was sealed by another region, which this log was copied from.
+        base = await self._seals.base() if last is None else LogBase(seq=last.last_seq, entry=last.chain)
+        after = base.seq
         # The last sealed row is read once more, so that a tail that was cut or replaced is noticed by the next checkpoint.
-        rows = await self._seals.rows_to_seal(max(after, 1), self._batch + (after > 0))
-        self._say(_problem(last, rows))
+        rows = await self._seals.rows_to_seal(after + (last is None), self._batch + (last is not None))
+        self._say(_problem(last, after, rows))
         found = rows if last is None else rows[1:]
         if self._broken or not found:
             return False
-        count, begins = rows_of_one_epoch(0 if last is None else rows[0].epoch, [row.epoch for row in found])
+        before = rows[0].epoch if last is not None else found[0].epoch if after else 0
+        count, begins = rows_of_one_epoch(before, [row.epoch for row in found])
         checkpoint = make_checkpoint(
             self._key.signer,
             zone=self._zone,
             epoch=self._epoch,
             first_seq=after + 1,
             leaves=[_leaf(row) for row in found[:count]],
-            previous=GENESIS if last is None else last.chain,
+            previous=base.entry,
             predecessor=NO_PREDECESSOR if last is None else last.digest,
             at=self._clock.now(),
             self_signed=self._key.self_signed,
@@ -162,10 +165,10 @@ def _leaf(row: RowToSeal) -> bytes:
     return row_leaf(row.seq, row.at, row.v, row.digest)
 
 
-def _problem(last: Checkpoint | None, rows: Sequence[RowToSeal]) -> str:
+def _problem(last: Checkpoint | None, after: int, rows: Sequence[RowToSeal]) -> str:
     """Why rows cannot be sealed, of which the first is the last sealed one: sealing them would hide that the log was changed."""
     advice = "nothing is sealed until the log is restored; see `aragora-cp audit verify`."
-    first = 1
+    first = after + 1
     if last is not None:
         first = last.last_seq
         if not last.is_signed():

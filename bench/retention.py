@@ -70,6 +70,7 @@ async def _measured(stand: Stand, total: int) -> tuple[float, float, float]:
     await migrate(stand.database_url, schema)
     stores = await open_stores(stand.database_url, schema, "bench")
     try:
+        await stores.pool.execute("select log_make_room($1)", 3 * total + 3)
         for first in range(1, total + 1, STEP):
             await stores.pool.execute(_FILL, first, min(first + STEP - 1, total))
         await stores.pool.execute("vacuum analyze tasks, log")

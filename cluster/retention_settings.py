@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic_settings import BaseSettings
 
 from cluster.domain.audit.retention import MOST_COUNT, MOST_DAYS, RetentionRule
@@ -22,6 +24,9 @@ class RetentionSettings(BaseSettings):
     workflow_run_retention_count: int = variable(100_000, "Of the runs of workflows of a workspace, so many are kept, the newest by their start; ended ones beyond are removed. 0: any number.", group=GROUP, unit="runs", ge=0, le=MOST_COUNT)
     spending_retention_days: float = variable(800, "What attempts of days longer ago have cost is removed. 0: none for its age.", group=GROUP, unit="days", ge=0, le=MOST_DAYS)
     violation_retention_days: float = variable(365, "Violations of policies that are older are removed, whatever their status. 0: none for its age.", group=GROUP, unit="days", ge=0, le=MOST_DAYS)
+    log_retention_days: float = variable(90, "Rows of the log stay in the database so long at least, and for as long as a task, deliberation or run that they tell of; older ones go into archives. 0: none goes.", group=GROUP, unit="days", ge=0, le=MOST_DAYS)
+    log_archive_dir: Path | None = variable(None, "Directory of the archives of the log, which outlives the node. Unset: nothing of the log goes. `aragora-cp up` sets it if the embedded PostgreSQL is used.", group=GROUP)
+    audit_retention_days: float = variable(90, "Archives of the log are deleted so long after their rows went. 0: never.", group=GROUP, unit="days", ge=0, le=MOST_DAYS)
     # fmt: on
 
     def retention_rule(self) -> RetentionRule:

@@ -308,7 +308,7 @@ class Settings(RegionSettings):
             ipaddress.ip_network(network)
         return value
 
-    @field_validator("tls_cert_file", "tls_key_file", "tls_ca_file")
+    @field_validator("tls_cert_file", "tls_key_file", "tls_ca_file", "log_archive_dir")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         """Ray's processes have another working directory than `up`."""

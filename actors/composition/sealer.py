@@ -1,6 +1,6 @@
 """The maker of the sealer's process, which also starts the runs of schedules, advances those of workflows, removes what ended
-long ago and sends notifications: all write only where the zone's primary is, and wait most of the time
-([decision 26](../../docs/adr/0026-schedules.md))."""
+long ago, archives the oldest rows of the log, and sends notifications: all write only where the zone's primary is, and wait most
+of the time ([decision 26](../../docs/adr/0026-schedules.md))."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from actors.composition.resources import Context, Resources, allowed_networks, exchange_with
 from actors.keeper import Keeper
+from actors.log_keeper import LogKeeper
 from actors.notifications import NotificationKeeper
 from actors.retention import RetentionKeeper
 from actors.roles import SCHEDULER, Role
@@ -78,6 +79,18 @@ def make(it: Context) -> Any:
         clock=resources.clock,
         on_fatal=it.on_fatal,
     )
+    log = LogKeeper(
+        zone=resources.settings.zone,
+        log=resources.stores.log,
+        trail=resources.stores.seals,
+        segments=resources.stores.log_segments,
+        region=resources.stores.region,
+        days=resources.settings.log_retention_days,
+        directory=resources.settings.log_archive_dir,
+        archive_days=resources.settings.audit_retention_days,
+        clock=resources.clock,
+        on_fatal=it.on_fatal,
+    )
     notifications = NotificationKeeper(
         notifications=resources.stores.notifications,
         region=resources.stores.region,
@@ -89,7 +102,7 @@ def make(it: Context) -> Any:
         clock=resources.clock,
         on_fatal=it.on_fatal,
     )
-    return Keeper(sealer, schedules, workflows, retention, settling, notifications)
+    return Keeper(sealer, schedules, workflows, retention, settling, log, notifications)
 
 
 async def _key(resources: Resources) -> SealingKey:

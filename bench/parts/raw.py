@@ -59,6 +59,7 @@ async def make() -> Handlers:
         os.environ["BENCH_DATABASE_URL"], min_size=4, max_size=4, server_settings={"search_path": schema, **_PLANS}
     )
     await pool.execute("create sequence raw_log cache 100")
+    await pool.execute("select log_make_room($1)", 10**8)
     task = NewTask(id="task", origin=Origin(workspace="bench"), task_type="noop", created_at=time.time())
     steps = [
         (_INSERT, *_record("task.submitted", task.head().to_log())),

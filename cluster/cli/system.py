@@ -213,6 +213,8 @@ class System:
             )
             self._start_store("postgres", postgres)
             changes["database_url"] = SecretStr(postgres.url)
+            if self.settings.log_archive_dir is None:
+                changes["log_archive_dir"] = self.layout.log_archive
         if self.settings.redis_url is None:
             redis = EmbeddedRedis(
                 data=self.layout.redis, sockets=sockets, log=self.log("redis"), password=secrets.redis

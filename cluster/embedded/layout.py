@@ -56,6 +56,11 @@ class Layout:
         return self.data_dir / "logs"
 
     @property
+    def log_archive(self) -> Path:
+        """Where the oldest rows of the audit's log go."""
+        return self.data_dir / "log-archive"
+
+    @property
     def region_socket(self) -> Path:
         """Where operators reach the region's leader, if the region has peers."""
         return self.sockets / "region-leader.sock"

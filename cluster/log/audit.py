@@ -11,7 +11,7 @@ from cluster.domain.audit.chain import GENESIS
 from cluster.domain.audit.checkpoint import Checkpoint, Coverage, DamagedCheckpoint
 from cluster.domain.audit.verify import AuditReport, AuditVerifier, Fault, first_fault
 from cluster.domain.base.log import LogRow
-from cluster.ports.audit import AuditTrail
+from cluster.ports.audit import AuditTrail, LogBase
 from cluster.ports.log import Log
 
 #: Of one call: what a replica can verify within a second.
@@ -29,18 +29,20 @@ class AuditPart:
 
 
 async def verify_part(log: Log, trail: AuditTrail, start_seq: int, end_seq: int | None) -> AuditPart:
-    """Verifies rows from ``start_seq`` up to ``end_seq``, or to the end of the checkpoint that covers that, or as many as one
-    call may take. The report says which row was the last. A checkpoint of rows after the last one tells that the log was cut.
+    """Verifies rows from ``start_seq`` (or, if that has gone, the first row that is there) up to ``end_seq``, or to the end of
+    the checkpoint that covers that, or as many as one call may take. The report says which row was the last. A checkpoint of rows
+    after the last one tells that the log was cut.
 
     Raises: `StoreUnavailable`."""
-    after, head = max(0, start_seq - 1), await log.head()
+    base, head = await trail.base(), await log.head()
+    after = max(base.seq, start_seq - 1)
     last = after + ROWS_MAX if end_seq is None else min(end_seq, after + ROWS_MAX)
     checkpoints, damage = await stored_checkpoints(trail, after, last, CHECKPOINTS_MAX)
     needed = [checkpoint for checkpoint in checkpoints if checkpoint.first_seq <= last]
     covered = needed[-1].last_seq if needed else after
     # Rows after the last checkpoint are checked too, unless there are more checkpoints than were read.
     through = covered if covered >= last or len(needed) == CHECKPOINTS_MAX else last
-    verifier = await asyncio.to_thread(_verifier, needed, after)
+    verifier = await asyncio.to_thread(_verifier, needed, after, base)
     while after < through and (rows := await log.read(after, min(PAGE, through - after))):
         await asyncio.to_thread(_add, verifier, rows)
         after = rows[-1].seq
@@ -69,8 +71,9 @@ async def stored_checkpoints(
     return found, None
 
 
-def _verifier(checkpoints: Sequence[Checkpoint], after: int) -> AuditVerifier:
-    return AuditVerifier(checkpoints, after=after, previous=Coverage(checkpoints).entry(after) or GENESIS)
+def _verifier(checkpoints: Sequence[Checkpoint], after: int, base: LogBase) -> AuditVerifier:
+    known = Coverage(checkpoints).entry(after) or (base.entry if after == base.seq else GENESIS)
+    return AuditVerifier(checkpoints, after=after, previous=known)
 
 
 def _add(verifier: AuditVerifier, rows: Sequence[LogRow]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from cluster.domain.audit.chain import GENESIS
 from cluster.domain.audit.checkpoint import Checkpoint
 from cluster.domain.base.log import LogRow
 from cluster.ports.totals import Total
@@ -72,8 +73,19 @@ class WorkspaceAudit(Protocol):
         """An entry of the workspace; None if it has none of this number. Raises: `StoreUnavailable`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogBase:
+    """The last row that has gone into an archive before the first that is there, and its entry hash."""
+
+    seq: int = 0
+    entry: bytes = GENESIS
+
+
 class AuditTrail(Protocol):
     """What verifies the whole log."""
+
+    async def base(self) -> LogBase:
+        """After which row the log begins. Raises: `StoreUnavailable`."""
 
     async def checkpoints(self, after: int, limit: int) -> list[Checkpoint]:
         """At most ``limit`` checkpoints that cover a row after ``after``, in order, up to the first that has lost its form.

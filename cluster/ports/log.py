@@ -53,6 +53,9 @@ class Log(WorkspaceLog, Protocol):
     async def head(self) -> int:
         """The last committed ``seq``, 0 for an empty log."""
 
+    async def first(self) -> int:
+        """The first ``seq`` that has not gone into an archive, 1 for an empty log."""
+
     async def append(self, records: Sequence[LogRecord]) -> list[int]:
         """Writes rows that belong to no other change (system events), and returns their numbers."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from cluster.domain.audit.checkpoint import Checkpoint, DamagedCheckpoint, checked
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import InvalidRequest
-from cluster.ports.audit import AuditEntry, AuditFilter, RowToSeal, Unsealed
+from cluster.ports.audit import AuditEntry, AuditFilter, LogBase, RowToSeal, Unsealed
 from cluster.ports.totals import Total
 from cluster.postgres.log import log_row
 from cluster.postgres.pool import Pool
@@ -57,6 +57,10 @@ def _entry(row: Any) -> AuditEntry:
 class PostgresSeals:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+
+    async def base(self) -> LogBase:
+        rows = await self._pool.rows(_SQL["log_base"])
+        return LogBase(seq=rows[0]["seq"], entry=rows[0]["entry"]) if rows else LogBase()
 
     async def last(self) -> Checkpoint | None:
         rows = await self._pool.rows(_SQL["last_checkpoint"])

@@ -30,7 +30,7 @@ COMMITS: Final = (
     ),
     *("put_workspace", "put_binding", "remove_binding", "put_role", "remove_role", "create_key", "change_key"),
     *("erase_tasks", "erase_deliberation", "erase_outcomes", "erase_log_words", "erase_rules", "erase_violations"),
-    *("remove_tasks", "remove_deliberations", "remove_runs", "put_retention"),
+    *("remove_tasks", "remove_deliberations", "remove_runs", "put_retention", "remove_log_segment"),
     *("create_schedule", "change_schedules", "remove_schedules"),
     *("put_credential", "remove_credential", "put_hook", "remove_hooks"),
     *("create_budget", "change_budget", "remove_budget", "tell_budget_levels"),

@@ -156,6 +156,9 @@ class PostgresLog:
     async def head(self) -> int:
         return int(await self._pool.value(_SQL["log_head"]))
 
+    async def first(self) -> int:
+        return int(await self._pool.value(_SQL["log_first"]))
+
     async def append(self, records: Sequence[LogRecord]) -> list[int]:
         rows = log_rows(records, self._epoch)
         all_of_them = [True] * len(records)

@@ -81,7 +81,7 @@ class PostgresReplica:
                 return state
             for images in batch.images:
                 await _replace(connection, images)
-            await _upsert(connection, LOG, rows)
+            await _take_log(connection, rows)
             if any(is_erasure(named_row(row).kind) for row in rows):
                 await connection.execute(_SQL["follow_erasures"], state.head.seq)
             state = replace(state, head=batch.last, images_at=max(state.images_at, batch.images_at))
@@ -110,7 +110,10 @@ class PostgresReplica:
             if refusal is not None:
                 raise ReplicationRefused(refusal)
             following = piece.following()
-            await _upsert(connection, TABLES[piece.progress.table], piece.rows)
+            if TABLES[piece.progress.table] is LOG:
+                await _take_log(connection, piece.rows)
+            else:
+                await _upsert(connection, TABLES[piece.progress.table], piece.rows)
             stored = None if following is None else _progress_json(following)
             await connection.execute(_SQL["replica_copying"], self._zone, piece.images_at, stored)
             return following
@@ -130,6 +133,13 @@ def _progress(text: str) -> CopyProgress:
     epoch, seq, digest = found["tail"]
     key = None if found["key"] is None else tuple(found["key"])
     return CopyProgress(tail=LogPosition(epoch=epoch, seq=seq, digest=digest), table=found["table"], key=key)
+
+
+async def _take_log(connection: Any, rows: Sequence[TextRow]) -> None:
+    """Rows of the log in their order. Their segments are this database's own: a copy may begin with any row."""
+    if rows:
+        await connection.execute(_SQL["replica_room"], position_of(rows[-1]).seq)
+        await _upsert(connection, LOG, rows)
 
 
 async def _replace(connection: Any, images: TableImages) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cluster.postgres.erasure import PostgresErasures
     from cluster.postgres.hooks import PostgresHooks
     from cluster.postgres.keys import PostgresSigningKeys
+    from cluster.postgres.log_segments import PostgresLogSegments
     from cluster.postgres.notifications import PostgresNotifications
     from cluster.postgres.outcomes import PostgresOutcomes
     from cluster.postgres.policies import PostgresPolicies
@@ -118,6 +119,12 @@ class Stores:
         from cluster.postgres.retention import PostgresRetention
 
         return PostgresRetention(self.pool, self.epoch)
+
+    @cached_property
+    def log_segments(self) -> PostgresLogSegments:
+        from cluster.postgres.log_segments import PostgresLogSegments
+
+        return PostgresLogSegments(self.pool, self.epoch)
 
     @cached_property
     def budgets(self) -> PostgresBudgets:

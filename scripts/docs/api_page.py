@@ -69,7 +69,7 @@ counts as the integer 5.
 | 405 | the path does not have this method | no |
 | 408 | the body did not arrive within 30 s (`body_too_slow`) | yes |
 | 409 | its state does not allow this call (`Conflict`: `lease_lost`, `already_terminal`, `idempotency_conflict`) | no |
-| 410 | [retention](retention.md) has removed it (`Removed`: `task_removed`, `deliberation_removed`) | no |
+| 410 | [retention](retention.md) has removed it (`Removed`: `task_removed`, `deliberation_removed`, `cursor_lost`, …) | no |
 | 413 | the body is too large | no |
 | 415 | the body is not sent as JSON (`unsupported_media_type`) | with `Content-Type: application/json` |
 | 429 | too much waits (`overloaded`), too many calls (`rate_limited`) or wrong keys (`too_many_failures`) | after `Retry-After` |

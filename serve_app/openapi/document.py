@@ -117,7 +117,7 @@ def _errors(operation: Mapping[str, Any], method: str, path: str, permission: Pe
         yield 415
     if "{" in path or (method, path) in MAY_MISS:
         yield 404
-    if path.startswith(_MAY_BE_REMOVED) and ("{" in path or method == "POST"):
+    if (path.startswith(_MAY_BE_REMOVED) and ("{" in path or method == "POST")) or path.endswith("/stream"):
         yield 410
     # A deliberation that has not ended has no receipt yet; what was sealed with another key cannot be shown.
     if path.endswith("/receipt") or (method == "GET" and path.startswith("/credentials")):

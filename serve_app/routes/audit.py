@@ -223,8 +223,8 @@ def _line(entry: AuditEntry, format: ExportFormat, words: bool) -> str:
 @router.get("/audit/stats")
 @requires(Permission.AUDIT_READ)
 async def stats(request: Request, caller: Caller) -> dict[str, Any]:
-    """How many entries the workspace has, and the last sealed row of the log with its hash. ``retention_days`` is null: nothing
-    removes entries."""
+    """How many entries the workspace has, and the last sealed row of the log with its hash. ``retention_days`` is null: the
+    workspace has no rule for entries, the oldest go with the log's segments."""
     gate = gateway(request)
     of = AuditFilter(workspace=caller.workspace, hidden=hidden_kinds(caller))
     _, total = await gate.audit.entries(of, 0, 0)

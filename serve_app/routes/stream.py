@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from cluster.domain.access.permissions import Permission
 from cluster.domain.access.principal import Principal
-from cluster.domain.base.errors import InvalidRequest, StoreUnavailable
+from cluster.domain.base.errors import CursorLost, InvalidRequest, StoreUnavailable
 from cluster.domain.base.ids import check_id
 from serve_app.auth.admission import Caller, requires
 from serve_app.auth.routing import GuardedRouter
@@ -75,14 +75,18 @@ async def stream(
     after: Annotated[str | None, Query(max_length=20)] = None,
 ) -> Response:
     """Events as they are committed, if the call sends ``Accept: text/event-stream``; else a description of the stream. Resume
-    with ``Last-Event-ID`` or ``after``. 400 (`InvalidRequest`) if that is not the id of an event."""
+    with ``Last-Event-ID`` or ``after``. 400 (`InvalidRequest`) if that is not the id of an event, 410 (`CursorLost`)
+    if the events after it are not kept any more."""
     gate = gateway(request)
     hub = gate.hub
     now = await hub.now()
     # An empty header is what a browser means by none; an empty ``after`` is a script whose variable is empty.
-    cursor = cursor_of(request.headers.get("last-event-id") or after, now)
+    asked = request.headers.get("last-event-id") or after
+    cursor = cursor_of(asked, now)
     if "text/event-stream" not in request.headers.get("accept", ""):
         return JSONResponse(_description(now))
+    if asked:
+        await hub.check_cursor(cursor)
     stream_filter = _stream_filter(caller, task_id, agent_id, deliberation_id)
     events = partial(_rows, hub, cursor, stream_filter)
     return sse_response(watched_events(request, Permission.STREAM_READ, str(cursor), events))
@@ -127,10 +131,12 @@ async def _serve(socket: WebSocket, caller: Principal) -> None:
     try:
         check_query_names(socket, _SOCKET_NAMES)
         cursor = cursor_of(query.get("after"), await hub.now())
+        if query.get("after"):
+            await hub.check_cursor(cursor)
         stream_filter = _stream_filter(
             caller, query.get("task_id"), query.get("agent_id"), query.get("deliberation_id")
         )
-    except InvalidRequest as error:
+    except (InvalidRequest, CursorLost) as error:
         await socket.close(code=1008, reason=error.message)
         return
     except StoreUnavailable as error:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cluster.domain.audit.erasure import erases, is_erasure
-from cluster.domain.base.errors import StoreUnavailable
+from cluster.domain.base.errors import CursorLost, StoreUnavailable
 from cluster.domain.base.log import LogRow
 from cluster.domain.tasks.tally import ENDS
 from cluster.log.follower import LogFollower
@@ -124,6 +124,16 @@ class StreamHub:
         Raises: `StoreUnavailable` if there is no subscriber yet and the store is away.
         """
         return self._cursor or await self._log.head()
+
+    async def check_cursor(self, cursor: int) -> None:
+        """Raises: `CursorLost` if rows after the cursor are not kept any more; `StoreUnavailable`."""
+        if self._rows and self._rows[0].seq <= cursor + 1:
+            return
+        first = await self._log.first()
+        if cursor < first - 1:
+            raise CursorLost(
+                f"The events after {cursor} are not kept any more; read the state anew and resume after {first - 1}."
+            )
 
     async def run(self) -> None:
         while True:

@@ -26,6 +26,7 @@ from cluster.domain.agents.breaker import Breaker, BreakerState
 from cluster.domain.agents.credential_use import CredentialUse, Sending
 from cluster.domain.agents.credentials import Credential
 from cluster.domain.audit.checkpoint import Checkpoint
+from cluster.domain.audit.log_retention import Segment
 from cluster.domain.base.errors import ControlPlaneError
 from cluster.domain.base.log import SYSTEM, LogRecord, Origin, private_digest
 from cluster.domain.budgets.budget import MOST_BUDGETS
@@ -68,6 +69,7 @@ from cluster.ports.telemetry import AgentCounters
 from cluster.postgres.access import PostgresAccessStore
 from cluster.postgres.chunks import PostgresChunks
 from cluster.postgres.deliberations import SOFT_KEY_S
+from cluster.postgres.log_segments import stored_archive
 from cluster.postgres.replica import PostgresReplica
 from cluster.postgres.stores import Stores
 from cluster.postgres.tasks import partition
@@ -77,6 +79,7 @@ from tests.support.budgets import a_budget
 from tests.support.docs import ROOT
 from tests.support.function_calls import CallRecorder, Functions, Given, is_that, swappable, swapped
 from tests.support.hooks import a_hook
+from tests.support.log_segments import an_archive
 from tests.support.notifications import new_channel, new_rule
 from tests.support.outcomes import AGENTS, history, new_outcome
 from tests.support.policies import a_policy, a_violation
@@ -823,6 +826,12 @@ CALLS: dict[str, Call] = {
     "erase_log_words": Call(lambda s: s.erasures.erase_log_words("w-1", 3, 4, ROW), {"p_after": 3, "p_through": 4}),
     "put_retention": Call(
         lambda s: s.retention.set_rule("w-1", {"rule": 1}, ROW), {"p_rule": '{"rule":1}', "p_requested_at": None}
+    ),
+    "remove_log_segment": Call(
+        lambda s: s.log_segments.remove(
+            Segment(number=3, first_seq=1, last_seq=9, last_at=T1, is_newest=False), an_archive(1, 9), ROW
+        ),
+        {"p_number": 3, "p_archive": stored_archive(an_archive(1, 9), ROW.at)},
     ),
     # --- credentials and hooks
     "put_credential": Call(

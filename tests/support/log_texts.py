@@ -10,7 +10,7 @@ from typing import Any
 
 from cluster.domain.access import rows as access_rows
 from cluster.domain.agents import agent, breaker, credentials
-from cluster.domain.audit import erasure, retention
+from cluster.domain.audit import erasure, log_retention, retention
 from cluster.domain.base.log import IDENTITY, LogTexts
 from cluster.domain.budgets import budget
 from cluster.domain.consensus import learning
@@ -46,7 +46,7 @@ LOG_TEXTS: Mapping[str, LogTexts] = {
     "hook": hook.LOG_TEXTS,
     "notification": channel.LOG_TEXTS,
     "erasure": erasure.LOG_TEXTS,
-    "retention": retention.LOG_TEXTS,
+    "retention": {**retention.LOG_TEXTS, **log_retention.LOG_TEXTS},
     "region": {"leader": IDENTITY, "heir": IDENTITY, "region": IDENTITY, "mode": frozenset(ReplicationMode)},
 }
 

@@ -11,6 +11,7 @@ from actors.schedules import change_of
 from cluster.domain.access.roles import CustomRole
 from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.agents.agent import Health, Intent
+from cluster.domain.audit import log_retention
 from cluster.domain.audit.erasure import OF_RULES, OF_VIOLATIONS
 from cluster.domain.audit.retention import DELIBERATIONS_REMOVED, RULE_SET, RUNS_REMOVED, TASKS_REMOVED, removal
 from cluster.domain.base.errors import Conflict, NotFound
@@ -47,10 +48,12 @@ from cluster.ports.access import Revocation
 from cluster.ports.agents import AgentChange, RegisterItem
 from cluster.ports.operations import Replay
 from cluster.ports.tasks import ShardFence, SubmitItem
+from cluster.postgres.log import log_rows
 from cluster.postgres.stores import Stores
 from tests.support.access import a_binding, a_key, a_workspace
 from tests.support.budgets import a_budget
 from tests.support.hooks import a_hook
+from tests.support.log_segments import an_archive
 from tests.support.notifications import KEY, SEALING, new_channel, new_rule, put_channel, put_rule
 from tests.support.outcomes import AGENTS as OUTCOME_AGENTS
 from tests.support.outcomes import history
@@ -123,7 +126,7 @@ class RandomChanges:
             *(self.outcome, self.workspace, self.bind, self.unbind, self.role, self.key, self.revoke, self.publish),
             *(self.schedule, self.schedule, self.workflow, self.workflow, self.retain, self.retain),
             *(self.policy, self.violate, self.budget, self.quota),
-            *(self.notification, self.notification, self.hook, self.erase_rules),
+            *(self.notification, self.notification, self.hook, self.erase_rules, self.archive),
         )
 
     async def begin(self) -> None:
@@ -140,6 +143,11 @@ class RandomChanges:
     @property
     def _now(self) -> float:
         return NOW + self._n / 8 + 0.1
+
+    @property
+    def _epoch(self) -> int:
+        """In ids, since another region's calls have the same numbers."""
+        return self.stores.epoch.value
 
     def _origin(self) -> Origin:
         return Origin(workspace=self._chance.choice(WORKSPACES), principal="user:tester", cause=f"trace-{self._n}")
@@ -365,7 +373,9 @@ class RandomChanges:
         origin, store = self._origin(), self.stores.budgets
         found = await store.list(origin.workspace)
         if not found or self._chance.random() < 0.3:
-            made = a_budget(id=f"budget_{self._n}", workspace=origin.workspace, name=secret_of(origin.workspace))
+            made = a_budget(
+                id=f"budget_{self._epoch}_{self._n}", workspace=origin.workspace, name=secret_of(origin.workspace)
+            )
             await store.create(made, made.record(origin, self._now, BUDGET_CREATED), self._key("budgets/create"))
         elif self._chance.random() < 0.3:
             after = found[0].changed({"limit_nanos": 10 + self._n}, origin.principal, self._now)
@@ -515,6 +525,23 @@ class RandomChanges:
         await self.stores.outcomes.record(items)
         stored = [StoredOutcome(n=self._n + n, outcome=item.outcome) for n, item in enumerate(items)]
         await self.stores.outcomes.save([fit("w", self._now, OUTCOME_AGENTS, stored, {}, None)])
+
+    async def archive(self) -> None:
+        """What the commit that removes a segment writes, without the removal: the other region keeps its rows."""
+        archive = an_archive(1000 * self._epoch + self._n, 1000 * self._epoch + self._n)
+        await self.stores.pool.execute(
+            "with stored as (insert into log_archives values ($1, $2, $3, $4, '\\x01', '\\x02', '[[1, 2]]', false)) "
+            "select log_append($5, $6, array[true], $7)",
+            *(
+                archive.first_seq,
+                archive.last_seq,
+                self._now,
+                archive.name,
+                self.stores.epoch.region,
+                self.stores.epoch.value,
+            ),
+            log_rows([log_retention.removal(archive, self._now)], self.stores.epoch),
+        )
 
     async def workspace(self) -> None:
         found = a_workspace(self._chance.choice(WORKSPACES), changed_at=self._now)

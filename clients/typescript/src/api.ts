@@ -686,8 +686,8 @@ export class Api {
   }
 
   /**
-   * How many entries the workspace has, and the last sealed row of the log with its hash. `retention_days` is null: nothing
-   * removes entries.
+   * How many entries the workspace has, and the last sealed row of the log with its hash. `retention_days` is null: the
+   * workspace has no rule for entries, the oldest go with the log's segments.
    */
   auditStats(args: CallOptions = {}): Promise<{ total_entries: number; total_exact: boolean; last_hash: string | null; sealed_through: number; storage_backend: "postgresql"; retention_days: null }> {
     return this.#caller.call("GET", "/api/control-plane/audit/stats", [], args);
@@ -1810,7 +1810,8 @@ export class Api {
 
   /**
    * Events as they are committed, if the call sends `Accept: text/event-stream`; else a description of the stream. Resume
-   * with `Last-Event-ID` or `after`. 400 (`InvalidRequest`) if that is not the id of an event.
+   * with `Last-Event-ID` or `after`. 400 (`InvalidRequest`) if that is not the id of an event, 410 (`CursorLost`)
+   * if the events after it are not kept any more.
    */
   streamInfo(args: { task_id?: string | null; agent_id?: string | null; deliberation_id?: string | null; after?: string | null } & CallOptions = {}): Promise<{ sse: Record<string, Json>; websocket: Record<string, Json>; filters: Array<string>; frame: Record<string, Json>; last_event_id: number }> {
     return this.#caller.call("GET", "/api/control-plane/stream", ["task_id", "agent_id", "deliberation_id", "after"], args);

@@ -26,8 +26,8 @@ DEAD_ROWS: Final = 100_000
 LARGEST: Final = 4
 
 _RETENTION = (
-    "Ended tasks, deliberations and runs go by the rules of retention (aragora-cp retention show); nothing removes the log by "
-    "itself yet"
+    "Ended tasks, deliberations and runs go by the rules of retention (aragora-cp retention show), old rows of the log go "
+    "into archives (aragora-cp retention log)"
 )
 
 

@@ -11,9 +11,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
@@ -21,20 +21,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
 import typer
 
 from cluster.cli.calls import Json, call, print_json
-from cluster.cli.checks.stores import stores_settings
 from cluster.cli.commands.receipts import trusted_keys
-from cluster.cli.connection import settings
+from cluster.cli.database import opened
 from cluster.cli.exit_codes import REFUSED
 from cluster.cli.output import console, counted, errors, listing, plain
 from cluster.domain.base.errors import InvalidRequest, PeerError
-from cluster.settings import SettingsError
 
 if TYPE_CHECKING:  # the libraries of signatures and of the database are loaded by the commands that need them
     from cluster.domain.audit.checkpoint import Checkpoint
     from cluster.domain.audit.verify import AuditReport, Fault
     from cluster.domain.base.log import LogRow
-    from cluster.postgres.audit import PostgresSeals
-    from cluster.postgres.log import PostgresLog
 
 app = typer.Typer(no_args_is_help=True, help="The audit: a sealed log, verified without trusting its database.")
 checkpoint_app = typer.Typer(
@@ -42,8 +38,6 @@ checkpoint_app = typer.Typer(
 )
 app.add_typer(checkpoint_app, name="checkpoint")
 
-#: Of one read of the database.
-PAGE = 1000
 PUSH_TIMEOUT_S = 60.0
 #: No row has a greater number, so there are no more checkpoints either.
 _LAST_SEQ: Final = 2**63 - 1
@@ -56,44 +50,6 @@ class Format(StrEnum):
     JSON = "json"
     CSV = "csv"
     SYSLOG = "syslog"
-
-
-@dataclass(frozen=True, slots=True)
-class _Database:
-    zone: str
-    log: PostgresLog
-    seals: PostgresSeals
-
-    async def rows(self, after: int, through: int) -> AsyncIterator[LogRow]:
-        while after < through and (page := await self.log.read(after, min(PAGE, through - after))):
-            for row in page:
-                if row.seq <= through:
-                    yield row
-            after = page[-1].seq
-
-    async def checkpoints(self, after: int) -> list[Checkpoint]:
-        found: list[Checkpoint] = []
-        while page := await self.seals.checkpoints(found[-1].last_seq if found else after, PAGE):
-            found += page
-        return found
-
-
-@asynccontextmanager
-async def _database() -> AsyncIterator[_Database]:
-    from cluster.postgres.audit import PostgresSeals
-    from cluster.postgres.log import Epoch, PostgresLog
-    from cluster.postgres.pool import connect
-
-    ours = stores_settings(settings())
-    if ours.database_url is None:
-        raise SettingsError("ARAGORA_DATABASE_URL must be set; run this where the control plane's settings are.")
-    pool = await connect(
-        ours.database_url.get_secret_value(), ours.database_schema, max_size=1, application="aragora-cp"
-    )
-    try:
-        yield _Database(ours.region, PostgresLog(pool, Epoch(region=ours.region)), PostgresSeals(pool))
-    finally:
-        await pool.close()
 
 
 # --- list -------------------------------------------------------------------------------------------------------------
@@ -164,6 +120,7 @@ def verify(
         "valid": fault is None,
         "first_bad_seq": None if fault is None else fault.seq,
         "reason": None if fault is None else fault.reason,
+        "checked_from": report.checked_from,
         "checked_through": reports[-1].checked_through,
         "covered_from": report.covered_from,
         "uncovered_from": report.uncovered_from,
@@ -194,6 +151,11 @@ def _print(shown: dict[str, Any], *, external: bool) -> None:
             "failovers that you know of."
         )
     console.print(f"Rows from {shown['uncovered_from']} on are not covered by these checkpoints.")
+    if shown["checked_from"] > 1:
+        console.print(
+            f"Rows before {shown['checked_from']} have gone from the database or are no part of what was given, and were not "
+            "checked: ARAGORA_LOG_ARCHIVE_DIR names the directory of their archives."
+        )
     if shown["covered_from"] > 1:
         console.print(f"Rows before {shown['covered_from']} are not covered either.")
     if shown["self_signed"]:
@@ -238,15 +200,25 @@ async def _verify_database(
     kept: list[Checkpoint] | None, trusted: frozenset[bytes] | None
 ) -> tuple[list[AuditReport], Fault | None]:
     """The reports, and where a checkpoint of the database has lost its form."""
-    from cluster.domain.audit.verify import verifiers
+    from cluster.domain.audit.verify import Fault, first_fault, verifiers
+    from cluster.log.archives import archived_rows, joined
     from cluster.log.audit import stored_checkpoints
 
-    async with _database() as database:
+    async with opened() as database:
         own, damage = await stored_checkpoints(database.seals, 0, _LAST_SEQ, _LAST_SEQ)
-        checking = verifiers(kept, own, trusted, 0)
-        async for row in database.rows(0, await database.log.head()):
+        base, directory = await database.seals.base(), database.settings.log_archive_dir
+        archives = joined(await database.segments.archives(), directory, base.seq)
+        checking = verifiers(kept, own, trusted, archives[0].first_seq - 1 if archives else base.seq)
+        for found in archived_rows(directory or Path(), archives, base.seq):
+            if isinstance(found, Fault):
+                damage = first_fault(damage, found)
+                break
             for verifier in checking:
-                verifier.add(row)
+                verifier.add(found)
+        else:
+            async for row in database.rows(base.seq, await database.log.head()):
+                for verifier in checking:
+                    verifier.add(row)
         return [verifier.report() for verifier in checking], damage
 
 
@@ -304,7 +276,7 @@ def _append(file: Path) -> tuple[list[Checkpoint], int]:
 
 
 async def _new_checkpoints(after: int) -> list[Checkpoint]:
-    async with _database() as database:
+    async with opened() as database:
         return await database.checkpoints(after)
 
 
@@ -312,7 +284,7 @@ async def _continuation(before: Sequence[Checkpoint]) -> list[Checkpoint]:
     """The database's checkpoints that follow those of the file, whichever region they are of."""
     from cluster.domain.audit.verify import continuation
 
-    async with _database() as database:
+    async with opened() as database:
         last = await database.seals.checkpoints(before[-1].last_seq - 1, 1) if before else []
         if last and last[0].digest == before[-1].digest:
             return await database.checkpoints(before[-1].last_seq)
@@ -394,7 +366,8 @@ async def _export(out: TextIO, format: Format, after: int, words: bool) -> int:
     from cluster.domain.audit.checkpoint import Coverage
 
     count = 0
-    async with _database() as database:
+    async with opened() as database:
+        after = max(after, (await database.seals.base()).seq)
         through = await database.log.head()
         checkpoints = [found for found in await database.checkpoints(after) if found.last_seq <= through]
         sealed = Coverage(checkpoints)

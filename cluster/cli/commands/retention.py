@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
 from cluster.cli.calls import Json, call, given, print_json
+from cluster.cli.database import opened
 from cluster.cli.numbers import amount
-from cluster.cli.output import console, counted
+from cluster.cli.output import console, counted, listing, plain
 
 app = typer.Typer(
     no_args_is_help=True, help="Retention: for how long tasks, deliberations and runs that have ended are kept."
@@ -82,6 +85,72 @@ def run(
         console.print("The pass begins within seconds; `aragora-cp retention show` tells when it has ended.")
 
 
+@app.command("log")
+def show_log(as_json: Json = False) -> None:
+    """Show the oldest rows of the log, what holds them, and the archives. It reads the database: run it where the settings are.
+
+    \f
+    Raises: `StoreUnavailable` if the database does not answer.
+    """
+    shown = asyncio.run(_log())
+    if as_json:
+        print_json(shown)
+        return
+    directory = shown["archive_dir"]
+    console.print(
+        f"Archives go to {plain(directory)}."
+        if directory
+        else "ARAGORA_LOG_ARCHIVE_DIR is not set: nothing of the log goes."
+    )
+    oldest = shown["oldest"]
+    if oldest is None:
+        console.print("The log is empty.")
+    else:
+        why = f"stays: it {oldest['held']}" if oldest["held"] else "goes within a quarter of an hour"
+        console.print(f"The oldest segment, rows {oldest['first_seq']} to {oldest['last_seq']}, {why}.")
+    listing(
+        ("rows", "went", "file", "is there"),
+        (
+            (f"{a['first_seq']}-{a['last_seq']}", _utc(a["removed_at"]), a["name"], "yes" if a["present"] else "no")
+            for a in shown["archives"]
+        ),
+    )
+
+
+async def _log() -> dict[str, Any]:
+    from cluster.domain.audit.log_retention import holder
+
+    async with opened() as database:
+        ours, segments = database.settings, database.segments
+        directory, segment, oldest = ours.log_archive_dir, await segments.oldest(), None
+        if segment is not None:
+            held = holder(segment, await segments.holds(), time.time(), ours.log_retention_days)
+            if not held and directory is None:
+                held = "has no archive to go to"
+            oldest = {
+                "first_seq": segment.first_seq,
+                "last_seq": segment.last_seq,
+                "last_at": segment.last_at,
+                "held": held,
+            }
+        archives = [
+            {
+                "first_seq": found.archive.first_seq,
+                "last_seq": found.archive.last_seq,
+                "removed_at": found.at,
+                "name": found.archive.name,
+                "sha256": found.archive.digest.hex(),
+                "present": directory is not None and (directory / found.archive.name).is_file(),
+            }
+            for found in await segments.archives()
+        ]
+    return {"archive_dir": None if directory is None else str(directory), "oldest": oldest, "archives": archives}
+
+
+def _utc(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+
+
 def _print(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(found)
@@ -100,7 +169,7 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
     if last is None:
         console.print("There was no pass in this region yet.")
     else:
-        ended = datetime.fromtimestamp(last["ended_at"], UTC).isoformat(timespec="seconds")
+        ended = _utc(last["ended_at"])
         console.print(
             f"The last pass ended at {ended} and removed {counted(last['tasks'], 'task')}, "
             f"{counted(last['deliberations'], 'deliberation')}, {counted(last['workflow_runs'], 'run')} of workflows."

@@ -40,12 +40,13 @@ class Fork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditReport:
-    """``checked_through``: the last row that was given in order. ``covered_from``: the first row that a checkpoint covers.
-    ``uncovered_from``: from which row on none does. ``forks``: where the log left rows that checkpoints cover, as others declare.
-    ``erased``: rows whose words were deleted. ``self_signed``: whether a checkpoint's key is in the database of the rows;
-    ``key_ids``: whose keys signed."""
+    """``checked_from``, ``checked_through``: the first and the last row that was given in order. ``covered_from``: the first
+    row that a checkpoint covers. ``uncovered_from``: from which row on none does. ``forks``: where the log left rows that
+    checkpoints cover, as others declare. ``erased``: rows whose words were deleted. ``self_signed``: whether a checkpoint's
+    key is in the database of the rows; ``key_ids``: whose keys signed."""
 
     fault: Fault | None
+    checked_from: int
     checked_through: int
     covered_from: int
     uncovered_from: int
@@ -183,6 +184,7 @@ class AuditVerifier:
         for checkpoint in declaring:
             joined.declare(checkpoint)
         self._coverage, self._forks, self._fault = joined.coverage, tuple(joined.forks), joined.fault
+        self._after = after
         #: The last row that was in order, its entry hash and its epoch. ``add`` moves them.
         self._seq = after
         self._chain = previous
@@ -235,6 +237,7 @@ class AuditVerifier:
             self._fail(self._seq + 1, "the row is missing: what was given ends before it")
         return AuditReport(
             fault=self._fault,
+            checked_from=self._after + 1,
             checked_through=self._seq,
             covered_from=self._checkpoints[0].first_seq if self._checkpoints else 1,
             uncovered_from=self._coverage.through + 1,

@@ -61,6 +61,12 @@ class Removed(NotFound):
     default_code = "removed"
 
 
+class CursorLost(Removed):
+    """The rows of the log after a cursor are not kept any more."""
+
+    default_code = "cursor_lost"
+
+
 class Conflict(CallerError):
     status = 409
     default_code = "conflict"

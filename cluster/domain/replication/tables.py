@@ -526,6 +526,16 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         ),
         why="Contracts and receipts name them.",
     ),
+    ReplicatedTable(
+        name="log_archives",
+        key=("first_seq", "last_seq"),
+        naming=Naming(kinds=("retention.log_removed",), values={"first_seq": "data.first_seq"}),
+        columns=_columns(
+            "first_seq bigint, last_seq bigint, at double precision, name text, digest bytea, entry bytea, epochs json, "
+            "first_form boolean"
+        ),
+        why="A log that is copied after its first rows have gone verifies from the entry hash on that is kept here.",
+    ),
 )
 
 LOCAL: Final[tuple[LocalTable, ...]] = (
@@ -547,6 +557,9 @@ LOCAL: Final[tuple[LocalTable, ...]] = (
     LocalTable(name="notification_cursors", why="How far this region has read the log for notifications."),
     LocalTable(name="breakers", why="What this region's calls of its own stores have met."),
     LocalTable(name="agent_probes", why="What this region's probes have met; another path may do."),
+    LocalTable(
+        name="log_segments", why="Where this database's segments of the log begin and end; a copy of it has others."
+    ),
     LocalTable(name="leases", why="Leases of the region's own processes, which heartbeats renew."),
     LocalTable(name="telemetry", why="Folds of the log with a cursor; each region makes its own."),
     LocalTable(

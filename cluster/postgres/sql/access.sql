@@ -1,6 +1,6 @@
 -- name: read_access
 -- What decides access, of one snapshot of the database: all of it (null), or what is named.
-select (select coalesce(max(seq), 0) from log) as cursor,
+select log_last() as cursor,
        (select json_agg(w) from workspaces w where $1::text[] is null or w.id = any ($1))::text as workspaces,
        (select json_agg(b order by b.workspace, b.role) from role_bindings b
         where $2::text[] is null or b.subject = any ($2))::text as bindings,

@@ -72,3 +72,8 @@ select (select max(seq) from log) - s.seq as count, l.at
 from (select coalesce(max(last_seq), 0) as seq from audit_checkpoints) s
 join lateral (select at from log where seq > s.seq order by seq limit 1) l on true
 where exists (select from region_state where region = $1 and role = 'primary')
+
+-- name: log_base
+-- The last row that went before the first one that is there, and its entry hash.
+select last_seq as seq, entry from log_archives
+where last_seq < coalesce((select min(seq) from log), 0) order by last_seq desc limit 1

@@ -54,8 +54,10 @@ select id from outcomes where workspace = $1 and id > $2 order by id limit $3
 select count(*) from log where seq > $2 and seq <= $3 and workspace = $1 and private is not null
 
 -- name: last_row
--- The number of the log's last row, and whether its first one is of the first form, whose words are part of its data.
-select coalesce(max(seq), 0) as seq, coalesce((select v = 1 from log order by seq limit 1), false) as first_form from log
+-- The number of the log's last row, and whether its first one, or one in an archive, is of the first form, whose words are part of its
+-- data.
+select log_last() as seq,
+       coalesce((select v = 1 from log order by seq limit 1), false) or exists (select from log_archives where first_form) as first_form
 
 -- name: erase_tasks
 -- One commit that erases tasks.

@@ -3,11 +3,16 @@
 select extract(epoch from clock_timestamp())::double precision
 
 -- name: table_sizes
--- Bytes of each table with its indexes, and its rows by estimate: living, and dead ones whose place is not free yet.
-select c.relname::text as name, pg_total_relation_size(c.oid) as bytes, coalesce(s.n_live_tup, 0) as living,
-       coalesce(s.n_dead_tup, 0) as dead
-from pg_class c left join pg_stat_all_tables s on s.relid = c.oid
+-- Bytes of each table with its indexes, and its rows by estimate: living, and dead ones whose place is not free yet. The segments of
+-- the log are parts of one table.
+select coalesce(p.relname, c.relname)::text as name, sum(pg_total_relation_size(c.oid))::bigint as bytes,
+       coalesce(sum(s.n_live_tup), 0)::bigint as living, coalesce(sum(s.n_dead_tup), 0)::bigint as dead
+from pg_class c
+left join pg_stat_all_tables s on s.relid = c.oid
+left join pg_inherits i on i.inhrelid = c.oid
+left join pg_class p on p.oid = i.inhparent
 where c.relnamespace = current_schema()::regnamespace and c.relkind = 'r'
+group by 1
 order by 2 desc
 
 -- name: log_ends

@@ -16,7 +16,7 @@ select * from log where seq > $1 order by seq limit $2
 -- Matching rows after a cursor, in order; then a row without a kind that has the last number of the same snapshot.
 -- Names its columns, as the two parts of a union must have the same ones, also after a migration has added some.
 with head as (
-    select coalesce(max(seq), 0) as seq from log
+    select log_last() as seq
 ), page as (
     select seq, at, workspace, kind, entity, attempt, principal, data::text as data, digest, epoch, cause, zone, private,
            private_digest, v
@@ -34,7 +34,11 @@ select seq, null, null, null, null, null, null, null, null, null, null, null, nu
 
 -- name: log_head
 -- The last committed number.
-select coalesce(max(seq), 0) from log
+select log_last()
+
+-- name: log_first
+-- The first number that is there; 1 for an empty log.
+select coalesce(min(seq), 1) from log
 
 -- name: append_log
 -- Writes rows that belong to no other change.

@@ -65,7 +65,7 @@ select begin_notifying($1, $2)
 -- Rows of some kinds after a cursor, of workspaces with rules, among the next $4; then a row without a kind that has the number up to
 -- which the log was searched. Names its columns, as the two parts of a union must have the same ones.
 with head as (
-    select least(coalesce(max(seq), 0), $1::bigint + $4::bigint) as seq from log
+    select least(log_last(), $1::bigint + $4::bigint) as seq
 ), page as (
     select seq, at, workspace, kind, entity, attempt, principal, data::text as data, digest, epoch, cause, zone, private,
            private_digest, v

@@ -9,8 +9,17 @@ from (values ($1::text)) as z (zone) left join region_state s on s.region = z.zo
 select epoch, seq, digest::text as digest from log where seq = any ($1::bigint[]) or seq = (select max(seq) from log)
 
 -- name: log_history
--- The log's epochs, each with its last row. It reads the whole log, as the copy does that follows.
-select epoch, max(seq) as seq from log group by epoch order by epoch
+-- The log's epochs, each with its last row. It reads the whole log, as the copy does that follows. Those of rows that went are in the
+-- archives' rows.
+select epoch, max(seq) as seq
+from (
+    select epoch, seq from log
+    union all
+    select (e.pair ->> 0)::bigint, (e.pair ->> 1)::bigint
+    from log_archives a cross join json_array_elements(a.epochs) as e (pair)
+    where a.last_seq < (select min(seq) from log)
+) as rows
+group by epoch order by epoch
 
 -- name: log_sums
 -- How many rows a range of the log has, and a sum over their numbers and digests, which needs no order.
@@ -26,6 +35,10 @@ from (values ($1::text)) as z (zone) left join region_state s on s.region = z.zo
 -- name: replica_lock
 -- The lock of the zone's commits.
 select region_lock($1)
+
+-- name: replica_room
+-- Makes a segment of the log for rows up to a number.
+select log_make_room($1)
 
 -- name: replica_epoch
 -- A later epoch of the sender's is this database's too.
@@ -113,7 +126,7 @@ select case when s.role = 'primary' and (s.trusted_until <= clock_timestamp() or
        t.epoch as told_epoch, t.watermark, t.primary_region, t.refusal,
        extract(epoch from clock_timestamp() - t.heard_at)::double precision as silent_s
 from region_state s
-cross join (select coalesce(max(seq), 0) as head from log) l
+cross join (select log_last() as head) l
 left join replicas r on r.zone = s.region
 left join replication_status t on t.zone = s.region
 where s.region = $1

@@ -15,7 +15,7 @@ with page as (
 )
 select seq, at, workspace, kind, data::text as text, null::smallint as priority, null::bigint as tasks from page
 union all
-select coalesce(max(seq), 0), null, null, null, null, null, null from log
+select log_last(), null, null, null, null, null, null
 union all
 select null, null, null, status, task_type, priority, sum(tasks)::bigint from named
 group by status, task_type, priority

@@ -143,7 +143,7 @@ order by name limit $3
 -- Rows about runs after a cursor: their own, the ends of their tasks, and deletions of workflows; then a row without a kind that has the last number of
 -- the same snapshot.
 with head as (
-    select coalesce(max(seq), 0) as seq from log
+    select log_last() as seq
 ), page as (
     select seq, kind, entity, workspace, data::text as data from log
     where seq > $1 and (kind like 'workflow.run\_%' or kind = 'workflow.deleted' or (kind = any ($3) and starts_with(entity, $4)))
