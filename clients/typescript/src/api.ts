@@ -797,11 +797,12 @@ export class Api {
 
   /**
    * Submits up to 1,000 children of a task for the holder of its lease, in one transaction; all or none. It takes no permission
-   * to submit, and submits nothing else: each is a child of this task, and comes after other children of it at most. Policies
-   * and budgets apply as to any submit. An `Idempotency-Key` covers the whole call, and that of the same tasks at
+   * to submit, and submits nothing else: each is a child of this task, and comes after other children of it at most. Policies,
+   * budgets and quotas apply as to any submit. An `Idempotency-Key` covers the whole call, and that of the same tasks at
    * `/tasks/batch`. 400 (`InvalidRequest`) if a task is not valid, names another parent, or comes `after` what is no child of
-   * this task (`not_a_child`), 403 (`PolicyDenied`, `BudgetExhausted`) if a policy or a budget refuses one, 409 (`Conflict`,
-   * `lease_lost`) if the caller does not hold the lease.
+   * this task (`not_a_child`), 403 (`PolicyDenied`, `BudgetExhausted`) if a policy or a budget refuses one, 429 (`QuotaFull`)
+   * if a quota has no room for all, 403 (`QuotaExceeded`) if it never has for so many, 409 (`Conflict`, `lease_lost`) if the
+   * caller does not hold the lease.
    */
   createChildren(args: { task_id: string; body: CreateChildren } & Repeatable): Promise<{ task_ids: Array<string>; total: number }> {
     return this.#caller.call("POST", "/api/control-plane/tasks/{task_id}/children", [], args);
@@ -1740,6 +1741,15 @@ export class Api {
    */
   setRule(args: { body: RuleFields } & Repeatable): Promise<NotificationRule> {
     return this.#caller.call("POST", "/api/control-plane/notifications/rules", [], args);
+  }
+
+  /**
+   * Who calls, the workspace that the call acts in, the caller's roles and permissions there, and the workspaces that it can
+   * name in `X-Aragora-Workspace` (at most 1,000). `workspace` is null for a caller that has several and names none. 401
+   * (`Unauthenticated`) if the caller proves no identity, 403 (`Forbidden`) if it has nothing in the workspace that it names.
+   */
+  showCaller(args: CallOptions = {}): Promise<{ principal: string; workspace: string | null; roles: Array<string>; permissions: Array<string>; suspended: boolean; workspaces: Array<string> }> {
+    return this.#caller.call("GET", "/api/control-plane/auth/caller", [], args);
   }
 
   /**
