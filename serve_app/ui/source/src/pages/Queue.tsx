@@ -122,7 +122,7 @@ function Filters({ asked, dead, set }: { asked: URLSearchParams; dead: boolean; 
       {!dead && (
         <label className="grow">
           Where
-          <input name="where" defaultValue={asked.get("where") ?? ""} placeholder="metadata.pr=17, tag=nightly, id~…, created>=2026-11-01" spellCheck={false} autoComplete="off" />
+          <input name="where" defaultValue={asked.get("where") ?? ""} placeholder="one condition, such as tag=nightly" spellCheck={false} autoComplete="off" />
         </label>
       )}
       <div className="actions">
