@@ -7,7 +7,14 @@ from dataclasses import replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from cluster.domain.base.log import LogRow
 from cluster.domain.quotas.quotas import QuotaKind, Quotas
@@ -67,14 +74,18 @@ class Life(RuleBasedStateMachine):
         for answer in answered:
             self.granted(self.polls.pop(answer.ticket), answer.grants)
 
-    @rule(workspace=st.sampled_from(WORKSPACES))
-    def submit(self, workspace: str) -> None:
-        head = _head(f"t{next(self.numbers):04}", workspace)
-        self.waiting[workspace].append(head.id)
-        self.core.load([head], NOW)
+    @initialize(first=st.integers(1, 3))
+    def begin(self, first: int) -> None:
+        self.change(workspace=WORKSPACES[0], limit=first, is_late=False)
+
+    @rule(workspace=st.sampled_from(WORKSPACES), tasks=st.integers(1, 3))
+    def submit(self, workspace: str, tasks: int) -> None:
+        heads = [_head(f"t{next(self.numbers):04}", workspace) for _ in range(tasks)]
+        self.waiting[workspace] += [head.id for head in heads]
+        self.core.load(heads, NOW)
         self.settle()
 
-    @rule(workspace=st.sampled_from(WORKSPACES), slots=st.integers(1, 4), polls=st.booleans())
+    @rule(workspace=st.sampled_from(WORKSPACES), slots=st.integers(1, 3), polls=st.sampled_from([True, True, False]))
     def claim(self, workspace: str, slots: int, polls: bool) -> None:
         n = next(self.numbers)
         request = ClaimRequest(
@@ -137,4 +148,4 @@ class Life(RuleBasedStateMachine):
 
 
 def test_as_many_run_as_may_and_no_more() -> None:
-    run_state_machine_as_test(Life, settings=settings(max_examples=100, stateful_step_count=40, deadline=None))
+    run_state_machine_as_test(Life, settings=settings(max_examples=200, stateful_step_count=40, deadline=None))
