@@ -144,11 +144,6 @@ class RandomChanges:
     def _now(self) -> float:
         return NOW + self._n / 8 + 0.1
 
-    @property
-    def _epoch(self) -> int:
-        """In ids, since another region's calls have the same numbers."""
-        return self.stores.epoch.value
-
     def _origin(self) -> Origin:
         return Origin(workspace=self._chance.choice(WORKSPACES), principal="user:tester", cause=f"trace-{self._n}")
 
@@ -373,9 +368,7 @@ class RandomChanges:
         origin, store = self._origin(), self.stores.budgets
         found = await store.list(origin.workspace)
         if not found or self._chance.random() < 0.3:
-            made = a_budget(
-                id=f"budget_{self._epoch}_{self._n}", workspace=origin.workspace, name=secret_of(origin.workspace)
-            )
+            made = a_budget(id=f"budget_{self._n}", workspace=origin.workspace, name=secret_of(origin.workspace))
             await store.create(made, made.record(origin, self._now, BUDGET_CREATED), self._key("budgets/create"))
         elif self._chance.random() < 0.3:
             after = found[0].changed({"limit_nanos": 10 + self._n}, origin.principal, self._now)
@@ -528,7 +521,7 @@ class RandomChanges:
 
     async def archive(self) -> None:
         """What the commit that removes a segment writes, without the removal: the other region keeps its rows."""
-        archive = an_archive(1000 * self._epoch + self._n, 1000 * self._epoch + self._n)
+        archive = an_archive(1000 + self._n, 1000 + self._n)
         await self.stores.pool.execute(
             "with stored as (insert into log_archives values ($1, $2, $3, $4, '\\x01', '\\x02', '[[1, 2]]', false)) "
             "select log_append($5, $6, array[true], $7)",
