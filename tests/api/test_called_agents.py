@@ -15,6 +15,7 @@ from actors.messages import AgentCall, AgentReply
 from actors.roles import AGENT_HOST, SCHEDULER
 from cluster.agent_transports import chat
 from cluster.domain.base.errors import AgentNotCalled, AgentTimeout, AgentUnavailable
+from cluster.domain.tasks.task import LeaseToken
 from cluster.process.clock import ManualClock, SystemClock
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from tests.support.agents import a_call
@@ -192,7 +193,9 @@ async def test_a_called_agent_is_given_tasks_by_its_host(api: Api) -> None:
             "payload": {"terms": [1, 2]},
             "metadata": {},
             "attempt": 1,
+            "lease_token": LeaseToken(task_id=created["task_id"], attempt=1, agent_id="a1").encode(),
         }
+        assert given["contract"] == 2
         assert given["idempotency_key"] == f"{created['task_id']}:1"
 
 
