@@ -1709,8 +1709,8 @@ export class Api {
   }
 
   /**
-   * Who calls, the workspace that the call acts in, the caller's roles and permissions there, and the workspaces that it can name in
-   * `X-Aragora-Workspace` (at most 1,000). `workspace` is null for a caller that has several and names none. 401
+   * Who calls, the workspace that the call acts in, the caller's roles and permissions there, and the workspaces that it can
+   * name in `X-Aragora-Workspace` (at most 1,000). `workspace` is null for a caller that has several and names none. 401
    * (`Unauthenticated`) if the caller proves no identity, 403 (`Forbidden`) if it has nothing in the workspace that it names.
    */
   showCaller(args: CallOptions = {}): Promise<{ principal: string; workspace: string | null; roles: Array<string>; permissions: Array<string>; suspended: boolean; workspaces: Array<string> }> {
