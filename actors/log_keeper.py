@@ -13,7 +13,7 @@ from typing import Any, Final
 from cluster.domain.audit.checkpoint import DamagedCheckpoint
 from cluster.domain.audit.log_retention import Segment, archive_deletion, holder, removal
 from cluster.domain.audit.retention import DAY_S
-from cluster.domain.base.errors import Fenced, TryLater
+from cluster.domain.base.errors import Conflict, Fenced, TryLater
 from cluster.log.archives import NotAsSealed, write_archive
 from cluster.ports.audit import AuditTrail
 from cluster.ports.clock import Clock
@@ -84,7 +84,7 @@ class LogKeeper:
             await self._forget_archives(self._directory)
         except Fenced:
             pass  # another region is the primary
-        except (OSError, NotAsSealed, DamagedCheckpoint) as error:
+        except (OSError, NotAsSealed, DamagedCheckpoint, Conflict) as error:
             self._say(f"The log cannot be archived, and grows: {error}")
         return removed
 

@@ -131,6 +131,16 @@ async def test_a_directory_that_cannot_be_written_is_told(stores: Stores, tmp_pa
     assert "cannot be archived" in (await keeper.status())["warnings"][0]
 
 
+async def test_a_view_on_a_segment_keeps_it_and_is_told(stores: Stores, tmp_path: Path) -> None:
+    await _written(stores)
+    await stores.pool.execute("create view of_an_operator as select * from log_1")
+    keeper = log_keeper(stores, tmp_path)
+    assert await keeper.look() == 0
+    assert "make it read log" in (await keeper.status())["warnings"][0]
+    await stores.pool.execute("drop view of_an_operator")
+    assert await keeper.look() == 3
+
+
 async def test_a_long_read_keeps_a_segment_and_holds_up_no_commit(stores: Stores, tmp_path: Path) -> None:
     await _written(stores)
     keeper = log_keeper(stores, tmp_path)

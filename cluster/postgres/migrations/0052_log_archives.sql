@@ -70,9 +70,13 @@ begin
     exception when lock_not_available then
         return false;
     end;
-    for v_number in select number from log_segments where number <= p_number loop
-        execute format('drop table %I', 'log_' || v_number);
-    end loop;
+    begin
+        for v_number in select number from log_segments where number <= p_number loop
+            execute format('drop table %I', 'log_' || v_number);
+        end loop;
+    exception when dependent_objects_still_exist then
+        raise exception 'log_% is used by others: %', v_number, sqlerrm using errcode = 'AG011';
+    end;
     delete from log_segments where number <= p_number;
     insert into log_archives select v_new.* on conflict (first_seq, last_seq) do update set
         at = excluded.at, name = excluded.name, digest = excluded.digest, entry = excluded.entry, epochs = excluded.epochs,
