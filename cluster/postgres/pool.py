@@ -45,7 +45,10 @@ _CONFLICTS = {
     "AG007": ("The schedule was changed or ran meanwhile; read it and try again.", "schedule_changed"),
     "AG008": ("The workspace has as many workflows as it may have; delete one first.", "too_many_workflows"),
     "AG010": ("The webhook has started its task before.", "already_started"),
-    "AG011": ("A view or something else of yours reads the oldest segment of the log; make it read log.", "segment_used"),
+    "AG011": (
+        "A view or something else of yours reads the oldest segment of the log; make it read log.",
+        "segment_used",
+    ),
     "AG009": ("The run was deleted or signalled meanwhile.", "run_changed"),
 }
 #: What asyncpg and the network raise. InternalClientError: the server ended an idle connection before it was used.

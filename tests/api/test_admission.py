@@ -122,7 +122,7 @@ async def test_an_unreachable_resolver_is_answered_503(api: Api, tokens: TokenTa
 
 async def test_public_routes_need_no_token(api: Api, tokens: TokenTable) -> None:
     routes = [route for route in http_routes() if route.endpoint.permission is Permission.PUBLIC]
-    public = [route.path for route in routes if route.method == "GET"]
+    public = [route.path for route in routes if route.method == "GET" and not route.path.endswith("/auth/caller")]
     for path in [*public, "/openapi.json", "/docs"]:
         answer = await api.client.get(path, headers={"Authorization": ""})
         is_off = answer.status_code == 404 and answer.json()["code"] == "login_off"

@@ -67,6 +67,9 @@ CALLS: dict[str, Any] = {
     ],
     "POST /tasks/{task_id}/ask": lambda a, t, k: [(f"/tasks/{t}/ask", {"lease_token": k, "question": "Which one?"})],
     "POST /tasks/{task_id}/park": lambda a, t, k: [(f"/tasks/{t}/park", {"lease_token": k, "children": ["task_0"]})],
+    "POST /tasks/{task_id}/children": lambda a, t, k: [
+        (f"/tasks/{t}/children", {"lease_token": k, "tasks": [{"task_type": "of a child"}]})
+    ],
     "POST /tasks/complete": lambda a, t, k: [
         ("/tasks/complete", one_report(t, lease_token=k)),
         ("/tasks/complete", one_report(t, lease_token=k, ask={"question": "Which one?"})),

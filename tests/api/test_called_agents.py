@@ -81,7 +81,7 @@ async def test_a_call_leaves_when_its_region_lets_it_leave(api: Api) -> None:
 
     async with serving(endpoint) as url:
         await api.post("/agents", {"agent_id": "a1", "endpoint": url})
-        api.actor(AGENT_HOST)._may_leave = may_leave
+        api.actor(AGENT_HOST).bounds._may_leave = may_leave
         task_id = (await api.post("/tasks", {"task_type": "echo", "target_agent": "a1"}))["task_id"]
         await waits.wait()
         assert endpoint.asked == []

@@ -56,7 +56,7 @@ async def _hosted(api: Api, agent: Agent) -> tuple[Any, ManualClock]:
     clock = ManualClock(time.time())
     await api.kill(AGENT_HOST)
     host = await api.start(AGENT_HOST, clock=clock)
-    host._ask = agent
+    host.bounds._ask = agent
     return host, clock
 
 
@@ -180,7 +180,7 @@ async def test_a_group_goes_on_while_some_of_it_are_behind_breakers(api: Api) ->
     async def ask(ask: Ask) -> Reply:
         return await (away if ask.agent_id.startswith("a") else well)(ask)
 
-    host._ask = ask
+    host.bounds._ask = ask
     for name in ("a1", "a2", "b1"):
         await _register(api, agent_id=name)
     created, began = await _submitted(api, max_retries=5), clock.now()
@@ -335,7 +335,7 @@ async def test_a_chats_result_says_why_the_model_stopped(api: Api, reason: str, 
     async def ask(ask: Ask) -> Reply:
         return Reply(text="Paris", input_tokens=3, output_tokens=4, finish_reason=reason)
 
-    host._ask = ask
+    host.bounds._ask = ask
     await _register(api, transport="openai", model="m")
     (created,) = await _submitted(api, 1, payload={"prompt": "Where?"})
     usage = {"input_tokens": 3, "output_tokens": 4, "estimated": False}

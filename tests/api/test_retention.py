@@ -98,7 +98,7 @@ async def test_the_command_shows_sets_counts_and_asks(api: Api) -> None:
     assert (await said("set"))[0] == 2
     await api.stores.pool.execute("update tasks set created_at = created_at - 1e6, completed_at = completed_at - 1e6")
     code, shown = await said("run", "--dry-run")
-    assert (code, "1 tasks, 0 deliberations" in shown) == (0, True), shown
+    assert (code, "1 task, 0 deliberations" in shown) == (0, True), shown
     assert (await said("run", stdin="n\n"))[0] == 1
     assert not (await api.get("/retention"))["run_requested"]
     assert (await said("run", "--yes"))[0] == 0

@@ -114,4 +114,4 @@ async def test_the_command_sets_and_counts_runs(api: Api) -> None:
     shown = await command(api, "retention", "set", "--workflow-run-days", "0.5", "--workflow-run-count", "7")
     assert "Keeps runs of workflows for 0.5 days after their end, at most 7 of them." in shown
     await api.stores.pool.execute("update workflow_runs set created_at = created_at - 1e6, ended_at = ended_at - 1e6")
-    assert "1 runs of workflows" in await command(api, "retention", "run", "--dry-run")
+    assert "1 run of workflows" in await command(api, "retention", "run", "--dry-run")

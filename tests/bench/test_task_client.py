@@ -44,6 +44,7 @@ class Inside:
             workspaces=self.stores.access,
             agents=self.stores.agents,
             budgets=self.stores.budgets,
+            quotas=self.stores.quotas,
             log=self.stores.log,
             region=self.stores.region,
             doorbell=self.bell,

@@ -170,7 +170,8 @@ change = st.one_of(
 def test_every_copy_becomes_what_the_database_holds(ground: Ground, steps: list[tuple[Any, ...]]) -> None:
     async def live() -> None:
         await ground.stores.pool.execute(
-            "truncate workspaces, role_bindings, custom_roles, api_keys, api_key_agents, revocations restart identity"
+            "truncate workspaces, workspace_deletions, role_bindings, custom_roles, api_keys, api_key_agents, revocations "
+            "restart identity"
         )
         replicas = Replicas(ground.stores)
         for name in WORKSPACES:

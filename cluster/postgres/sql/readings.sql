@@ -12,9 +12,13 @@ select case when state = 'open' and changed_at + reset_s <= $1::float8 then 'hal
 from breakers group by 1
 
 -- name: bytes_by_table
--- Bytes of each table with its indexes.
-select c.relname::text as name, pg_total_relation_size(c.oid) as bytes
-from pg_class c where c.relnamespace = current_schema()::regnamespace and c.relkind = 'r'
+-- Bytes of each table with its indexes, those of all segments as the log's.
+select coalesce(p.relname, c.relname)::text as name, sum(pg_total_relation_size(c.oid))::bigint as bytes
+from pg_class c
+left join pg_inherits i on i.inhrelid = c.oid
+left join pg_class p on p.oid = i.inhparent
+where c.relnamespace = current_schema()::regnamespace and c.relkind = 'r'
+group by 1
 
 -- name: open_runs
 -- Runs of workflows that have not ended, and how long ago the one that waits longest has moved, or should have: one that waits for a
