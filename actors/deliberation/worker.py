@@ -37,6 +37,7 @@ from cluster.domain.deliberation.person import agents_time
 from cluster.domain.deliberation.state import Phase, State, TurnKey, fold
 from cluster.domain.deliberation.stored import Deliberation, JournalAppend, JournalEvent, TakenDeliberation
 from cluster.domain.deliberation.wire import ended_row, log_rows
+from cluster.domain.tasks.task import TaskStatus
 from cluster.domain.workflows.stored import is_of_run
 from cluster.log.follower import LogFollower
 from cluster.ports.access import WorkspaceStates
@@ -270,6 +271,18 @@ class DeliberationWorker:
                 await run.close()
         return False
 
+    async def answered(self, record: Deliberation, state: State) -> Event | None:
+        """What has come of the question to a person; None while it is open. With a workspace its questions are cancelled, which
+        is no answer.
+
+        Raises: `TryLater` if it cannot be read now."""
+        given = await self.people.answer(record, state)
+        if given is not None and given.detail == TaskStatus.CANCELLED:
+            change = (await self._states.closed()).get(record.workspace)
+            if change is not None and change.state is WorkspaceState.DELETED:
+                return CancelAsked()
+        return given
+
     async def write(self, append: JournalAppend) -> None:
         """Journals events and returns when they are durable. Raises: ``_Lost`` if another worker took the deliberation."""
         if not await self._commit_queue.put(append):
@@ -354,7 +367,7 @@ class _Run:
         if self._inbox.empty() and state.phase is Phase.SCHEDULED:
             return await self._panel()
         if self._inbox.empty() and state.phase is Phase.INPUT_REQUIRED:
-            answered = await self._worker.people.answer(self._record, state)
+            answered = await self._worker.answered(self._record, state)
             if answered is None:
                 raise _Waits
             return [answered]
