@@ -1,4 +1,4 @@
-"""Deliberations that ask a person, through the API and the command: answers, time, permissions, erasure, and the page's examples."""
+"""Deliberations that ask a person, through the API and the command: answers, time, erasure, and the page's examples."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_a_person_decides_what_the_agents_could_not(api: Api, split: Agent
     listed = await api.get("/deliberations?status=in_progress")
     assert [each["request_id"] for each in listed["deliberations"]] == [record["request_id"]]
     refused = await api.call(
-        "POST", f"/tasks/{record['question_task_id']}/answer", json={"verdict": "answer", "answer": "maybe"}
+        "POST", f"/tasks/{record['question_task_id']}/answer", {"verdict": "answer", "answer": "maybe"}
     )
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid_answer")
     calls = len(split.calls)
@@ -155,7 +155,7 @@ async def test_the_question_is_erased_with_its_deliberation(api: Api, split: Age
     record = await _waiting(api, _body())
     await _answer(api, record, "reject", reason="zanzibar")
     await _ended(api, record["request_id"])
-    await api.post("/erasures", {"scope": "task", "task_id": record["request_id"]})
+    await api.post("/erasures", {"task_id": record["request_id"]})
     task = await api.get(f"/tasks/{record['question_task_id']}")
     shown = json.dumps([task, await api.get(f"/deliberations/{record['request_id']}")])
     assert "zanzibar" not in shown
@@ -169,7 +169,7 @@ async def test_what_cannot_be_asked_is_a_400(api: Api, split: Agents) -> None:
         ({"default": "no"}, "invalid_question"),
         ({"confidence": 0.5}, "invalid_ask_person"),
     ):
-        response = await api.call("POST", "/deliberations", json=_body(**ask))
+        response = await api.call("POST", "/deliberations", _body(**ask))
         assert (response.status_code, response.json()["code"]) == (400, code), ask
 
 
@@ -184,7 +184,7 @@ async def test_the_examples_of_the_page_run(api: Api, split: Agents) -> None:
     (body,) = re.findall(r"```json person\n(.*?)```", PAGE, re.DOTALL)
     record = await _waiting(api, json.loads(body))
     assert record["request_id"] in await command(api, "deliberations", "show", record["request_id"])
-    await command(api, "questions", "approve", record["question_task_id"])
+    await command(api, "questions", "answer", record["question_task_id"], '"yes"')
     result = (await _ended(api, record["request_id"]))["result"]
     assert (result["terminal"], result["decided_by"]) == ("DECIDED", "person")
 
