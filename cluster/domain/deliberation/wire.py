@@ -58,7 +58,7 @@ def _duration(deliberation: Deliberation) -> float | None:
     return None if deliberation.completed_at is None else max(0.0, deliberation.completed_at - deliberation.admitted_at)
 
 
-def _worked(deliberation: Deliberation) -> float:
+def _counted(deliberation: Deliberation) -> float:
     """Seconds that count for the service level."""
     ended_at = deliberation.completed_at or deliberation.admitted_at
     return agents_time(deliberation.result, deliberation.admitted_at, ended_at)
@@ -188,7 +188,7 @@ def record_wire(deliberation: Deliberation) -> dict[str, Any]:
             "rounds_completed": outcome.get("rounds", 0),
             "total_agent_responses": outcome.get("calls", 0),
             "consensus_confidence": outcome.get("confidence", 0.0),
-            "sla_compliance": level_at(_worked(deliberation), float(deliberation.contract["timeout_s"])),
+            "sla_compliance": level_at(_counted(deliberation), float(deliberation.contract["timeout_s"])),
         }
     return wire
 
@@ -389,8 +389,10 @@ _ROWS: Mapping[str, Callable[[Mapping[str, Any], State], LogEntry | None]] = {
 }
 
 
-def ended_row(ended: Mapping[str, Any], duration_s: float, timeout_s: float, worked_s: float | None = None) -> LogEntry:
-    """The log row of the ``ended`` event, whose data is ``ended``. ``worked_s``: seconds of the duration that the service level
+def ended_row(
+    ended: Mapping[str, Any], duration_s: float, timeout_s: float, counted_s: float | None = None
+) -> LogEntry:
+    """The log row of the ``ended`` event, whose data is ``ended``. ``counted_s``: seconds of the duration that the service level
     counts; None: all."""
     terminal, result = ended["terminal"], ended["outcome"]
     kind = {"CANCELLED": "deliberation.cancelled", "FAILED": "deliberation.failed"}.get(
@@ -405,6 +407,6 @@ def ended_row(ended: Mapping[str, Any], duration_s: float, timeout_s: float, wor
         "duration_seconds": round(duration_s, 6),
         "rounds_completed": result["rounds"],
         "tokens": result.get("tokens", 0),
-        "sla_level": level_at(duration_s if worked_s is None else worked_s, timeout_s),
+        "sla_level": level_at(duration_s if counted_s is None else counted_s, timeout_s),
     }
     return kind, row, {"winner": (result["answer"] or "")[:200] or None, "error": ended["reason"] or None}
