@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -140,10 +141,9 @@ def person_config(
     when: str, answerers: Sequence[str], time_limit_s: float | None, default: str | None
 ) -> dict[str, Any]:
     """``config.ask_person``. ``when``: as there, or the confidence below which a person is asked."""
-    try:
-        asked: dict[str, Any] = {"when": "below_confidence", "confidence": float(when)}
-    except ValueError:
-        asked = {"when": when}
+    asked: dict[str, Any] = {"when": when}
+    if re.fullmatch(r"[01]?\.?[0-9]+", when):
+        asked = {"when": "below_confidence", "confidence": float(when)}
     more = {"answerers": list(answerers), "time_limit_seconds": time_limit_s, "default": default}
     return asked | {name: value for name, value in more.items() if value not in (None, [])}
 
