@@ -36,5 +36,6 @@ def make(it: Context) -> Any:
         clock=it.resources.clock,
         call_agent=HostCalls(live_hosts(it), exchange, it.resources.clock).call,
         shard=exchange(Role(kind=SCHEDULER)).request,
+        region=it.resources.settings.region,
         on_fatal=it.on_fatal,
     )

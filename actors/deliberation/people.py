@@ -46,11 +46,12 @@ AskShard = Callable[[Any], Awaitable[Any]]
 class People:
     """The questions of one worker."""
 
-    def __init__(self, *, tasks: TaskStore, doorbell: Doorbell, clock: Clock, shard: AskShard) -> None:
+    def __init__(self, *, tasks: TaskStore, doorbell: Doorbell, clock: Clock, shard: AskShard, region: str) -> None:
         self._tasks = tasks
         self._doorbell = doorbell
         self._clock = clock
         self._shard = shard
+        self._region = region
         #: By task id, while a deliberation waits: its workspace, and what wakes its run. `awaited` adds and removes.
         self._waiting: dict[str, tuple[str, Callable[[], None]]] = {}
 
@@ -121,7 +122,7 @@ class People:
         task = await self._tasks.get(record.workspace, task_id)
         if task is None:
             origin = Origin(workspace=record.workspace, principal=PRINCIPAL, cause=record.cause)
-            new = question_task(state, origin, self._clock.now())
+            new = question_task(state, origin, self._clock.now(), self._region)
             key = call_key(record.request_id)
             idempotency = IdempotencyKey(route=ROUTE, key=key, body_digest=hashlib.sha256(key.encode()).digest())
             await self._tasks.submit([SubmitItem(task=new, idempotency=idempotency)])

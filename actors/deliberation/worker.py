@@ -97,6 +97,7 @@ class DeliberationWorker:
         clock: Clock,
         call_agent: CallAgent,
         shard: AskShard,
+        region: str,
         on_fatal: OnFatal = unwatched,
     ) -> None:
         # Names this process as the owner of what it takes.
@@ -137,7 +138,7 @@ class DeliberationWorker:
         self.clock = clock
         self.panels = PanelChooser(agents, weights)
         # Asks people, and learns of their answers.
-        self.people = People(tasks=tasks, doorbell=doorbell, clock=clock, shard=shard)
+        self.people = People(tasks=tasks, doorbell=doorbell, clock=clock, shard=shard, region=region)
 
     async def start(self) -> None:
         # The cursor is read before the open deliberations are, so that none is admitted unseen between the two.

@@ -97,8 +97,8 @@ def question_text(contract: Contract, terminal: Terminal, outcome: Mapping[str, 
     return text[:MAX_QUESTION_CHARS]
 
 
-def question_task(state: State, origin: Origin, now: float) -> NewTask:
-    """The task that asks, of a deliberation that waits for a person."""
+def question_task(state: State, origin: Origin, now: float, region: str) -> NewTask:
+    """The task that asks, of a deliberation that waits for a person. ``region``: where it is asked."""
     asked, contract = state.asked, state.contract
     assert asked is not None, "only a deliberation that has asked has a question"
     assert contract.ask_person is not None, "nor one without these settings"
@@ -119,6 +119,7 @@ def question_task(state: State, origin: Origin, now: float) -> NewTask:
             "idempotency_key": call_key(state.request_id),
         },
         metadata={DELIBERATION: state.request_id},
+        origin_region=region,
         question=asked_question(
             contract.ask_person,
             contract.answer_type,

@@ -155,7 +155,7 @@ def test_a_successor_asks_the_same_question() -> None:
     again = made.resumed(len(made.journal))
     again.happens(Taken(again=True))
     assert again.journal == made.journal
-    first, second = (question_task(each.state, origin, NOW) for each in (made, again))
+    first, second = (question_task(each.state, origin, NOW, "r1") for each in (made, again))
     assert first == second
     assert first.id == question_task_id("r")
     assert first.question is not None
@@ -189,7 +189,7 @@ def test_the_question_takes_what_agents_may_answer(config: Any, has_answer: bool
     agents = (given, given) if has_answer else ("A", "B")
     made = to_the_question(world(agents, {"when": "always"}, **({"options": None} | config)))
     made.run() if made.calls() else None
-    question = question_task(made.state, Origin(workspace="w", principal="p"), NOW).question
+    question = question_task(made.state, Origin(workspace="w", principal="p"), NOW, "r1").question
     assert question is not None
     assert question.schema is not None
     for value in good:
