@@ -88,7 +88,7 @@ class Engine:
             clock=SystemClock(),
             call_agent=self.call,
             shard=_nobody_asked,
-            region=stores.region,
+            region="default",
         )
 
     async def start(self) -> None:

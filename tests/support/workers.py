@@ -81,7 +81,7 @@ class Workshop:
             clock=self.clock,
             call_agent=self.call_agent,
             shard=self.shard,
-            region=self.stores.region,
+            region="default",
         )
 
     def admission(self, request_id: str, timeout_s: float = 60.0, **config: Any) -> NewDeliberation:
