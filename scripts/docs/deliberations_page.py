@@ -152,8 +152,8 @@ options, a number, a value of `schema`. `decided_by` of the result is `person` o
 `value` are the person's; confidence, tally, supporters and dissent are still those of the vote.
 
 A cancelled deliberation takes its question back. It waits as well in a [schedule](schedules.md), in a [step of a
-workflow](workflows.md) and in a [batch](batch.md), which goes on with its other items. While a workspace is suspended nobody can
-answer, and the time of the question goes on; with a deleted workspace the deliberation is cancelled.
+workflow](workflows.md) and in a [batch](batch.md), where it stays among the items that are asked at a time. While a workspace is
+suspended nobody can answer, and the time of the question goes on; with a deleted workspace the deliberation is cancelled.
 """
 
 CONFIDENCE = """
