@@ -13,7 +13,9 @@ import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from actors.deliberation.inbox import Inbox
 from actors.deliberation.panel import PanelChooser
+from actors.deliberation.people import AskShard, People
 from actors.messages import AgentCall, AgentReply
 from cluster.domain.access.workspaces import StateChange, WorkspaceState
 from cluster.domain.base.errors import ControlPlaneError, PeerError, TryLater
@@ -31,9 +33,11 @@ from cluster.domain.deliberation.machine import (
     Taken,
     Tick,
 )
+from cluster.domain.deliberation.person import agents_time
 from cluster.domain.deliberation.state import Phase, State, TurnKey, fold
 from cluster.domain.deliberation.stored import Deliberation, JournalAppend, JournalEvent, TakenDeliberation
 from cluster.domain.deliberation.wire import ended_row, log_rows
+from cluster.domain.tasks.task import TaskStatus
 from cluster.domain.workflows.stored import is_of_run
 from cluster.log.follower import LogFollower
 from cluster.ports.access import WorkspaceStates
@@ -42,6 +46,7 @@ from cluster.ports.clock import Clock
 from cluster.ports.deliberations import DeliberationStore
 from cluster.ports.log import Log, LogFilter
 from cluster.ports.outcomes import WeightSource
+from cluster.ports.tasks import TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.group_commit import GroupCommit
 from cluster.process.loops import Loops, OnFatal, ended, unwatched
@@ -49,7 +54,8 @@ from cluster.process.traces import traced
 
 _logger = logging.getLogger(__name__)
 
-#: Deliberations that run at a time. The others wait, each as a task that holds nothing yet.
+#: Deliberations that run at a time. The others wait, each as a task that holds nothing yet. One that waits for a person does not
+#: run: it is taken again when it is answered.
 AT_ONCE = 4096
 #: Until a deliberation is tried again after a store failed, and until an incomplete panel is chosen again.
 LOOK_AGAIN_S = 1.0
@@ -68,54 +74,8 @@ class _Lost(Exception):
     """Another worker has taken this deliberation."""
 
 
-class _Inbox:
-    """Events of one deliberation that its run has not taken yet, and the alarm that wakes the run if none comes."""
-
-    def __init__(self, clock: Clock) -> None:
-        # For ``until`` in ``wait``; a test moves it.
-        self._clock = clock
-        # Events in order of arrival. Calls, the log follower and the worker put them; the run takes all of them at once.
-        self._items: list[Event] = []
-        # Set by every event and by the alarm; cleared when the run takes the events or wakes up.
-        self._there = asyncio.Event()
-        # The only task of the inbox: sets ``_there`` at ``_alarm``. It is replaced only if an earlier alarm is needed. An
-        # alarm that is left from before wakes the run for nothing, which costs less than a new task for each wait.
-        self._sleeper: asyncio.Task[None] | None = None
-        # When the sleeper wakes up, in epoch seconds; means nothing without a sleeper.
-        self._alarm = 0.0
-
-    def put(self, event: Event) -> None:
-        self._items.append(event)
-        self._there.set()
-
-    def empty(self) -> bool:
-        return not self._items
-
-    def take_all(self) -> list[Event]:
-        items, self._items = self._items, []
-        self._there.clear()
-        return items
-
-    async def wait(self, until: float) -> None:
-        """Waits for an event, or until a time. It may return earlier, if an alarm that was set before is due first."""
-        left_s = until - self._clock.now()
-        if left_s <= 0:
-            return
-        if self._sleeper is None or self._sleeper.done() or self._alarm > until:
-            self.close()
-            self._alarm = until
-            self._sleeper = asyncio.create_task(self._sleep(left_s))
-        await self._there.wait()
-        self._there.clear()
-
-    async def _sleep(self, seconds: float) -> None:
-        await self._clock.sleep(seconds)
-        self._there.set()
-
-    def close(self) -> None:
-        if self._sleeper is not None:
-            self._sleeper.cancel()
-            self._sleeper = None
+class _Waits(Exception):
+    """It waits for a person, and so for longer than a run is kept in memory."""
 
 
 class DeliberationWorker:
@@ -129,12 +89,15 @@ class DeliberationWorker:
         workers: int,
         store: DeliberationStore,
         agents: AgentStore,
+        tasks: TaskStore,
         workspaces: WorkspaceStates,
         weights: WeightSource,
         log: Log,
         doorbell: Doorbell,
         clock: Clock,
         call_agent: CallAgent,
+        shard: AskShard,
+        region: str,
         on_fatal: OnFatal = unwatched,
     ) -> None:
         # Names this process as the owner of what it takes.
@@ -159,7 +122,7 @@ class DeliberationWorker:
         self._runs: dict[str, asyncio.Task[None]] = {}
         # By request id, while a run tries. An inbox is there before the record is taken, so that a cancellation that the
         # record does not show yet finds it.
-        self._inboxes: dict[str, _Inbox] = {}
+        self._inboxes: dict[str, Inbox] = {}
         # Workspaces that are suspended or deleted, as the log has it. ``start`` reads them, ``_apply`` keeps them.
         self._states = workspaces
         self._closed: dict[str, StateChange] = {}
@@ -174,6 +137,8 @@ class DeliberationWorker:
         # The time of every journal event, and what chooses panels: the runs use both.
         self.clock = clock
         self.panels = PanelChooser(agents, weights)
+        # Asks people, and learns of their answers.
+        self.people = People(tasks=tasks, doorbell=doorbell, clock=clock, shard=shard, region=region)
 
     async def start(self) -> None:
         # The cursor is read before the open deliberations are, so that none is admitted unseen between the two.
@@ -192,6 +157,7 @@ class DeliberationWorker:
         for request_id, _ in await self._store.open():
             self._begin(request_id)
         self._loops.start(follower.run())
+        self._loops.start(self.people.run())
 
     async def stop(self) -> None:
         await self._loops.stop()
@@ -253,27 +219,33 @@ class DeliberationWorker:
         task.add_done_callback(lambda _: self._runs.pop(request_id, None))
 
     async def _run(self, request_id: str) -> None:
-        """Runs a deliberation to its end. If a store fails, it is taken again: the state is read back and tried again."""
-        async with self._gate:
-            while True:
-                try:
-                    await self._take_and_run(request_id)
+        """Runs a deliberation to its end. If a store fails, it is taken again: the state is read back and tried again. So it is
+        when a person, for whom it waited, has answered."""
+        while True:
+            try:
+                async with self._gate:
+                    waits = await self._take_and_run(request_id)
+                if not waits:
                     return
-                except _Lost:
-                    return
-                except TryLater as error:
-                    _logger.warning("deliberation %s will be tried again: %s", request_id, error)
-                    await self.clock.sleep(LOOK_AGAIN_S)
-                finally:
-                    self._inboxes.pop(request_id, None)
-                    self._records.pop(request_id, None)
+                inbox = self._inboxes[request_id]
+                async with self.people.awaited(self._records[request_id], inbox.wake):
+                    await inbox.woken()
+            except _Lost:
+                return
+            except TryLater as error:
+                _logger.warning("deliberation %s will be tried again: %s", request_id, error)
+                await self.clock.sleep(LOOK_AGAIN_S)
+            finally:
+                self._inboxes.pop(request_id, None)
+                self._records.pop(request_id, None)
 
-    async def _take_and_run(self, request_id: str) -> None:
-        inbox = _Inbox(self.clock)
+    async def _take_and_run(self, request_id: str) -> bool:
+        """Returns whether it waits for a person. Raises: `TryLater`, ``_Lost``."""
+        inbox = Inbox(self.clock)
         self._inboxes[request_id] = inbox
         taken = await self._takes.put(request_id)
         if taken is None:
-            return
+            return False
         record = self._records[request_id] = taken.deliberation
         try:
             contract = Contract.from_json(record.contract)
@@ -281,7 +253,7 @@ class DeliberationWorker:
         except Exception:
             # It is left as it is: what this version cannot read, another one may. An end would be for good.
             _logger.exception("deliberation %s cannot be read", request_id)
-            return
+            return False
         inbox.put(Taken(again=state.events > 0))
         if record.cancel_requested:
             inbox.put(CancelAsked())
@@ -293,8 +265,24 @@ class DeliberationWorker:
             try:
                 await run.to_the_end()
                 _logger.info("deliberation %s has ended", request_id)
+            except _Waits:
+                _logger.info("deliberation %s waits for a person", request_id)
+                return True
             finally:
                 await run.close()
+        return False
+
+    async def answered(self, record: Deliberation, state: State) -> Event | None:
+        """What has come of the question to a person; None while it is open. With a workspace its questions are cancelled, which
+        is no answer.
+
+        Raises: `TryLater` if it cannot be read now."""
+        given = await self.people.answer(record, state)
+        if given is not None and given.detail == TaskStatus.CANCELLED:
+            change = (await self._states.closed()).get(record.workspace)
+            if change is not None and change.state is WorkspaceState.DELETED:
+                return CancelAsked()
+        return given
 
     async def write(self, append: JournalAppend) -> None:
         """Journals events and returns when they are durable. Raises: ``_Lost`` if another worker took the deliberation."""
@@ -342,7 +330,7 @@ class DeliberationWorker:
 class _Run:
     """One deliberation in this worker, from when it was taken until it ends, is lost to another worker, or fails."""
 
-    def __init__(self, worker: DeliberationWorker, record: Deliberation, state: State, inbox: _Inbox) -> None:
+    def __init__(self, worker: DeliberationWorker, record: Deliberation, state: State, inbox: Inbox) -> None:
         # Gives it the clock, panels, calls to agents, and the commit queue.
         self._worker = worker
         # The record as it was taken: ids, cause, and the fence under which this run writes. Its state and result are of
@@ -360,11 +348,11 @@ class _Run:
     async def to_the_end(self) -> None:
         """Takes events until the deliberation has ended. An unexpected error, our own kinds included, ends it as failed,
         because a retry would meet it again. Raises: ``TryLater`` if a store fails, ``_Lost`` if another worker took the
-        deliberation."""
+        deliberation, ``_Waits`` if it waits for a person."""
         try:
             while self._state.phase is not Phase.ENDED:
                 await self._take_events(await self._next())
-        except (TryLater, _Lost, asyncio.CancelledError):
+        except (TryLater, _Lost, _Waits, asyncio.CancelledError):
             raise
         except Exception as error:
             _logger.exception("deliberation %s is broken", self._record.request_id)
@@ -379,6 +367,11 @@ class _Run:
         state = self._state
         if self._inbox.empty() and state.phase is Phase.SCHEDULED:
             return await self._panel()
+        if self._inbox.empty() and state.phase is Phase.INPUT_REQUIRED:
+            answered = await self._worker.answered(self._record, state)
+            if answered is None:
+                raise _Waits
+            return [answered]
         alarm = machine.next_alarm(state)
         if self._inbox.empty():
             await self._inbox.wait(alarm)
@@ -403,6 +396,9 @@ class _Run:
         """Journals what follows from the events, then makes the calls that it announces."""
         now = self._worker.clock.now()
         records, state = machine.step(self._state, events, now)
+        if self._state.phase is Phase.INPUT_REQUIRED and state.terminal is not None and state.answered is None:
+            # Before the end is journalled: whoever takes over after a kill in between finds what has asked for this end.
+            await self._worker.people.withdraw(self._record, self._state)
         if records:
             await self._worker.write(self._append(records, state, now))
         self._state = state
@@ -413,7 +409,12 @@ class _Run:
         for index, (kind, data) in enumerate(records):
             events.append(JournalEvent(n=self._state.events + 1 + index, at=now, kind=kind, data=data))
             row = (
-                ended_row(data, now - self._record.admitted_at, state.contract.timeout_s)
+                ended_row(
+                    data,
+                    now - self._record.admitted_at,
+                    state.contract.timeout_s,
+                    agents_time(data["outcome"], self._record.admitted_at, now),
+                )
                 if kind == "ended"
                 else log_rows(kind, data, state)
             )

@@ -16,7 +16,7 @@ from actors.scheduler.generations import REBUILD_RETRY_S, shard_away
 from actors.scheduler.state import ShardState, Write
 from actors.scheduler.unstorable import UnstorableReports, commit_up_to_culprit
 from cluster.domain.base.errors import ActorUnavailable, Unstorable
-from cluster.domain.tasks.task import PULL_CALL_TYPE, TaskDecision
+from cluster.domain.tasks.task import PERSON_TYPE, PULL_CALL_TYPE, TaskDecision
 from cluster.domain.workflows.stored import ends_task_of_run
 from cluster.ports.tasks import TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic
@@ -69,8 +69,9 @@ class Commits:
             if not outcome.applied:
                 raise ActorUnavailable(f"Task {decision.head.id} is not in the store as it is in memory.")
             state.reports.pop(decision.head.id, None)
-        if any(map(_ends_pull_call, decisions)):
-            self._work.start(self._doorbell.notify(WakeTopic.PULL_CALLS))
+        ended_types = {decision.head.task_type for decision in decisions if decision.head.status.terminal}
+        for topic in (topic for task_type, topic in _HEARD_OF.items() if task_type in ended_types):
+            self._work.start(self._doorbell.notify(topic))
         if any(map(ends_task_of_run, decisions)):
             self._work.start(self._doorbell.notify(WakeTopic.WORKFLOWS))
 
@@ -94,5 +95,5 @@ class Commits:
         raise shard_away()
 
 
-def _ends_pull_call(decision: TaskDecision) -> bool:
-    return decision.head.status.terminal and decision.head.task_type == PULL_CALL_TYPE
+#: Types of tasks whose ends somebody waits for → what tells of them.
+_HEARD_OF = {PULL_CALL_TYPE: WakeTopic.PULL_CALLS, PERSON_TYPE: WakeTopic.PEOPLE}

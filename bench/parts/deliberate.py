@@ -62,6 +62,10 @@ def _fault(call: AgentCall) -> str:
     return "hang" if roll < 0.10 else "nonsense" if roll < 0.20 else "error" if roll < 0.25 else ""
 
 
+async def _nobody_asked(request: Any) -> Any:
+    raise AssertionError("nobody is asked here")
+
+
 class Engine:
     def __init__(self, stores: Stores, bell: RedisDoorbell, index: int, workers: int) -> None:
         self.stores = stores
@@ -76,12 +80,15 @@ class Engine:
             workers=workers,
             store=stores.deliberations,
             agents=stores.agents,
+            tasks=stores.tasks,
             workspaces=stores.access,
             weights=Learner(stores.outcomes, owners_from(stores.agents), SystemClock()),
             log=stores.log,
             doorbell=bell,
             clock=SystemClock(),
             call_agent=self.call,
+            shard=_nobody_asked,
+            region="default",
         )
 
     async def start(self) -> None:

@@ -59,7 +59,7 @@ from cluster.cli.commands import (
     workflows,
     workspaces,
 )
-from cluster.cli.commands.deliberate import DEMO_OPTIONS, DEMO_QUESTION, register_personas, show_result
+from cluster.cli.commands.deliberate import DEMO_OPTIONS, DEMO_QUESTION, person_config, register_personas, show_result
 from cluster.cli.commands.deliberate import deliberate as _deliberate
 from cluster.cli.connection import api_tls, ray_variables, running_system
 from cluster.cli.connection import client as _client
@@ -255,6 +255,15 @@ def deliberate(
     budget_tokens: Annotated[int | None, typer.Option(min=0, help="Most tokens that the deliberation may use.")] = None,
     budget_usd: Annotated[float | None, amount("Most US dollars that the deliberation may cost.")] = None,
     timeout: Annotated[float | None, amount("Seconds until the deliberation must end.")] = None,
+    ask_person: Annotated[
+        str | None,
+        typer.Option(help="Ask a person at the end: no_consensus, always, or below which confidence (0.8)."),
+    ] = None,
+    answerers: Annotated[
+        str, typer.Option(help="Who may answer: role:NAME, group:NAME, user:EMAIL, with commas.")
+    ] = "",
+    answer_time: Annotated[float | None, amount("Seconds that the person has.")] = None,
+    default_answer: Annotated[str | None, typer.Option(help="The answer that applies after these seconds.")] = None,
     as_json: Json = False,
 ) -> None:
     """Put a question to several agents. Exits 0 with a decision, 3 without consensus.
@@ -263,6 +272,8 @@ def deliberate(
     Raises: `Exit` if no decision was reached.
     """
     budget = {name: value for name, value in (("tokens", budget_tokens), ("usd", budget_usd)) if value is not None}
+    more = (_split(answerers), answer_time, default_answer)
+    person = person_config(ask_person or "no_consensus", *more) if ask_person or any(more) else None
     config = {
         name: value
         for name, value in (
@@ -276,6 +287,7 @@ def deliberate(
             ("judge", judge),
             ("max_agents", max_agents),
             ("budget", budget),
+            ("ask_person", person),
         )
         if value not in (None, [], {})
     }

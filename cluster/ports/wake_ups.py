@@ -22,6 +22,8 @@ class WakeTopic(StrEnum):
     #: Chunks of a running task were written, which its followers read.
     CHUNKS = "chunks"
     DELIBERATIONS = "deliberations"
+    #: A task that asks a person for a deliberation has ended.
+    PEOPLE = "people"
     #: A run of a workflow was started, is to be cancelled or has more to start, or a task of one has ended.
     WORKFLOWS = "workflows"
     ACCESS = "access"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cluster.domain.base.log import LogRecord
-from cluster.domain.tasks.task import PULL_CALL_TYPE
+from cluster.domain.tasks.task import OF_DELIBERATIONS
 from cluster.ports.erasure import Chosen, Position, Window
 from cluster.postgres.log import Epoch, PostgresLog, log_rows
 from cluster.postgres.pool import Pool
@@ -29,7 +29,7 @@ class PostgresErasures:
 
     async def pull_calls(self, workspace: str, request_id: str, since: float, until: float) -> Chosen:
         return _chosen(
-            await self._pool.rows(_SQL["pull_calls"], workspace, PULL_CALL_TYPE, since, until, f"{request_id}/")
+            await self._pool.rows(_SQL["pull_calls"], workspace, list(OF_DELIBERATIONS), since, until, f"{request_id}/")
         )
 
     async def tasks(self, workspace: str, subject: str | None, after: Position, until: float, limit: int) -> Window:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from cluster.domain.audit.retention import DELIBERATIONS_REMOVED, RUNS_REMOVED, TASKS_REMOVED, Bounds
 from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.base.log import LogRecord
-from cluster.domain.tasks.task import PULL_CALL_TYPE
+from cluster.domain.tasks.task import OF_DELIBERATIONS
 from cluster.ports.erasure import Position, Window
 from cluster.ports.retention import Pass, RetentionState
 from cluster.postgres.log import Epoch, log_rows
@@ -69,7 +69,7 @@ class PostgresRetention:
     async def window(
         self, workspace: str, kind: str, bounds: Bounds, too_many: Position | None, after: Position, limit: int
     ) -> Window:
-        of_agents = (PULL_CALL_TYPE,) if kind == TASKS_REMOVED else ()
+        of_agents = (list(OF_DELIBERATIONS),) if kind == TASKS_REMOVED else ()
         rows = await self._pool.rows(
             _SQL[f"{_OF_KIND[kind]}_to_remove"],
             workspace,

@@ -36,8 +36,8 @@ MODES: Mapping[Mode, tuple[str, str, str]] = {
 }
 
 TERMINALS: Mapping[Terminal, str] = {
-    Terminal.DECIDED: "the rule has decided; the only authoritative end",
-    Terminal.NO_CONSENSUS: "a tie, or a threshold that was not reached",
+    Terminal.DECIDED: "the rule has decided, or [a person](#a-person-at-the-end) has; the only authoritative end",
+    Terminal.NO_CONSENSUS: "a tie, a threshold that was not reached, or a person who rejected the decision",
     Terminal.QUORUM_LOST: "too few agents were available, or too few voted; the reason names what was missing",
     Terminal.BUDGET_EXHAUSTED: "the budget did not cover the calls that a decision needed",
     Terminal.DEADLINE_EXCEEDED: "the deadline passed",

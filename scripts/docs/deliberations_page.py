@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from cluster.domain.consensus.rule import ALIASES
 from cluster.domain.deliberation.answers import ANSWER_KINDS
+from cluster.domain.deliberation.asking import ASK_WHEN
 from cluster.domain.deliberation.contract import DEBATE_ON
 from cluster.domain.deliberation.decision import STOP_REASONS
 from cluster.domain.deliberation.machine import PHASE_SHARE
@@ -87,6 +88,74 @@ Each level that is reached is announced once, as an event `deliberation_sla_warn
 with the best answer that it has, and `authoritative` is false.
 """
 
+PERSON = """
+## A person at the end
+
+`config.ask_person` puts the end to a person, before it is one: to approve what the agents decided, to reject it, or to give
+another answer. The votes stay as they were; the result and the [receipt](receipts.md) say who decided.
+
+```sh person
+aragora-cp deliberate "Ship it?" --options yes,no --consensus majority --rounds 0 --ask-person no_consensus --answerers role:admin
+```
+
+```json person
+{
+  "content": "Ship it?",
+  "async": true,
+  "config": {
+    "options": ["yes", "no"],
+    "consensus": "majority",
+    "rounds": 0,
+    "ask_person": {
+      "when": "below_confidence",
+      "confidence": 0.9,
+      "answerers": ["role:admin", "user:ann@example.com"],
+      "time_limit_seconds": 86400,
+      "default": "no"
+    }
+  }
+}
+```
+
+| `config.ask_person.` | Meaning | Default |
+| --- | --- | --- |
+| `when` | see below | `no_consensus` |
+| `confidence` | with `below_confidence`, and only then: from 0 to 1 | |
+| `question` | what the person reads, up to 4,000 characters | the question, what the agents found, and the options |
+| `answerers` | who may answer: `role:NAME`, `group:NAME`, `user:EMAIL`, `key:ID` | whoever may write tasks in the workspace |
+| `time_limit_seconds` | how long the question stays open, from when it is asked | no end |
+| `default` | the answer that applies when that time is over, which it needs | none: the outcome of the agents stays |
+
+"""
+
+PERSON_ANSWERS = """
+Without a decision means: no consensus, a lost quorum, a budget that is used up, or the deadline. After a cancellation, or a
+failure of the control plane, nobody is asked.
+
+The question is a [task that people do](questions.md), of the type `deliberation.question`: `GET /questions` lists it, `aragora-cp
+questions answer`, `approve` and `reject` answer it, and its payload has the question with what the agents found. While it is open
+the deliberation's `state` is `INPUT_REQUIRED`, its `deliberation_status` stays `in_progress`, `status_detail` is
+`input_required`, and `question_task_id` names the task. No agent is called. `timeout_seconds` is the time of the agents: it and
+the service levels stop when the person is asked.
+
+| Verdict | If the agents decided | If they did not |
+| --- | --- | --- |
+| approve | `DECIDED` with their answer | `DECIDED` with their best answer so far; if there is none, an approval needs an answer |
+| answer, or approve with an answer | `DECIDED` with that answer | the same |
+| reject | `NO_CONSENSUS`; their answer is the best so far | ends as they did |
+| the default, at the end of the time | `DECIDED` with the default | the same |
+| nobody in time and no default, or the task is cancelled | ends as they did | ends as they did |
+
+So a decision with `always` stands if nobody answers; a `default` says otherwise. An answer has to fit `answer_type`: one of the
+options, a number, a value of `schema`. `decided_by` of the result is `person` or `agents`, and `person` says more: `verdict`,
+`answered_by`, `answered_at`, `rationale` (the reason of a rejection), and in `agents` how they had ended. `answer` and
+`value` are the person's; confidence, tally, supporters and dissent are still those of the vote.
+
+A cancelled deliberation takes its question back. It waits as well in a [schedule](schedules.md), in a [step of a
+workflow](workflows.md) and in a [batch](batch.md), where it stays among the items that are asked at a time. While a workspace is
+suspended nobody can answer, and the time of the question goes on; with a deleted workspace the deliberation is cancelled.
+"""
+
 CONFIDENCE = """
 ## What the confidence means
 
@@ -161,6 +230,7 @@ CONFIG = (
     ("max_tokens", "most tokens of each answer", "256"),
     ("budget", "see Budget", "no limit"),
     ("timeout_seconds", "the deadline (the body's `timeout_seconds` wins)", "300"),
+    ("ask_person", "see [A person at the end](#a-person-at-the-end)", "nobody is asked"),
     ("seed", "seed of every shuffle and of seeded tie breaks", "made from the body"),
 )
 
@@ -214,6 +284,9 @@ def page() -> str:
         ),
         "\nBefore the end, `deliberation_status` is `pending`, `scheduled`, then `in_progress`. Every end but `FAILED`",
         " comes with the best answer so far and the dissent.\n",
+        PERSON,
+        _table(("`when`", "A person is asked if"), ((f"`{when.value}`", what) for when, what in ASK_WHEN.items())),
+        PERSON_ANSWERS,
         BUDGET,
         "\n## Service levels\n\n",
         _table(

@@ -362,15 +362,22 @@ SHAPES["WorkflowRun"] = fields(
 SHAPES["Decision"] = fields(
     request_id=ID, task_id=ID, status=TEXT, terminal=nullable(TEXT), decision_type=TEXT, answer=nullable(TEXT), value=ANYTHING,
     answer_type=nullable(TEXT), confidence=nullable(NUMBER), confidence_calibrated=YES_OR_NO, consensus_reached=YES_OR_NO,
-    authoritative=YES_OR_NO, reasoning=TEXT, evidence_used=listed(TEXT), dissent=listed(MAP), dissenting_views=listed(TEXT),
+    authoritative=YES_OR_NO, decided_by=nullable(TEXT), reasoning=TEXT, evidence_used=listed(TEXT), dissent=listed(MAP),
+    dissenting_views=listed(TEXT),
     supporters=listed(ID), abstained=listed(fields(agent=ID, reason=TEXT)), tally=MAP, tie_path=listed(TEXT),
     pairwise=nullable(MAP), stop=nullable(TEXT), applied_mode=nullable(TEXT), snapshot_id=nullable(TEXT),
     kind=nullable(TEXT), panel=listed(ID), lost=listed(ID), debate_delta=nullable(MAP), mode=nullable(TEXT),
     rounds_completed=COUNT, total_tokens=COUNT, total_cost_usd=NUMBER, cost=nullable(MAP), agent_calls=COUNT,
     duration_seconds=nullable(NUMBER), error=nullable(TEXT), redacted_opt=YES_OR_NO,
+    person=nullable(fields(
+        task_id=ID, asked_at=EPOCH, verdict=nullable(words(Verdict)), answered_by=nullable(TEXT), answered_at=nullable(EPOCH),
+        rationale=TEXT, ended_as=TEXT, decided=YES_OR_NO,
+        agents=fields(terminal=TEXT, reason=TEXT, answer=nullable(TEXT), value=ANYTHING),
+    )),
 )  # fmt: skip
 SHAPES["Deliberation"] = fields(
     request_id=ID, task_id=ID, status=TEXT, deliberation_status=TEXT, state=TEXT, terminal=nullable(TEXT),
+    status_detail=nullable(TEXT), question_task_id=nullable(ID),
     question=nullable(TEXT), created_at=ISO, completed_at=nullable(ISO), result=nullable(ref("Decision")),
     error=nullable(TEXT), contract_digest=DIGEST, context_id_opt=TEXT, redacted_opt=YES_OR_NO,
     metrics_opt=fields(duration_seconds=NUMBER, rounds_completed=COUNT, total_agent_responses=COUNT,

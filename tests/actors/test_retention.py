@@ -14,7 +14,7 @@ from cluster.domain.base.log import Origin, record_for
 from cluster.domain.tasks.chunks import START, NewChunks
 from cluster.domain.tasks.progress import Progress, ProgressReport
 from cluster.domain.tasks.rules import TaskRules
-from cluster.domain.tasks.task import PULL_CALL_TYPE, LeaseToken, TaskStatus
+from cluster.domain.tasks.task import PERSON_TYPE, PULL_CALL_TYPE, LeaseToken, TaskStatus
 from cluster.domain.workflows import stored
 from cluster.ports.tasks import TaskQuery, missing_task
 from cluster.postgres.stores import Stores, open_stores
@@ -131,8 +131,9 @@ async def test_calls_of_an_open_deliberation_stay(stores: Stores) -> None:
     )
     await ended_task(stores, "call", OLD + 1, task_type=PULL_CALL_TYPE)
     await ended_task(stores, "earlier", OLD - 1, task_type=PULL_CALL_TYPE)
+    await ended_task(stores, "person", OLD + 2, task_type=PERSON_TYPE)
     await retention_keeper(stores).look()
-    assert await kept(stores) == ["call"]
+    assert await kept(stores) == ["call", "person"]
 
 
 async def test_all_that_a_task_has_goes_with_it_and_the_audit_stays(stores: Stores) -> None:

@@ -20,6 +20,7 @@ from serve_app.streams.hub import frame
 from tests.support.api import CP, Api
 from tests.support.models import models, register, vote
 from tests.support.principals import TokenTable, bearer, principal
+from tests.support.probes import eventually
 from tests.support.routes import http_routes
 
 #: In everything that this scene writes for somebody else, and in nothing else.
@@ -42,6 +43,11 @@ def _says(model: str, _: str) -> str:
     return vote(f"{SECRET} one" if model != "b" else f"{SECRET} two", f"{SECRET}, thinks {model}")
 
 
+async def _one_question(api: Api) -> dict[str, Any] | None:
+    found = (await api.get("/questions"))["questions"]
+    return found[0] if found else None
+
+
 @asynccontextmanager
 async def _scene(api: Api) -> AsyncIterator[Scene]:
     """Tasks and a deliberation in their ends, all of whose words are secret."""
@@ -59,9 +65,13 @@ async def _scene(api: Api) -> AsyncIterator[Scene]:
     async with models(_says) as endpoint:
         await register(api, endpoint, "a", "b", "c")
         options = [f"{SECRET} one", f"{SECRET} two"]
-        body = {"content": f"{SECRET}?", "config": {"options": options, "agents": ["a", "b", "c"]}}
-        result = await api.post("/deliberations", body)
-        assert result["terminal"] == "DECIDED"
+        asking = {"when": "always", "question": SECRET}
+        config = {"options": options, "agents": ["a", "b", "c"], "ask_person": asking}
+        asked = await api.post("/deliberations", {"content": f"{SECRET}?", "config": config, "async": True})
+        question = await eventually(lambda: _one_question(api))
+        await api.post(f"/tasks/{question['task_id']}/answer", {"verdict": "approve"})
+        result = (await api.get(f"/deliberations/{asked['request_id']}?wait=20"))["result"]
+        assert (result["terminal"], result["decided_by"]) == ("DECIDED", "person")
         body = {"cron": "@daily", "task": {"task_type": "echo", **private}}
         schedule = (await api.post("/schedules", body))["schedule_id"]
         await api.post("/credentials", {"name": "c1", "secret": SECRET})

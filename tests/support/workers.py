@@ -36,6 +36,10 @@ def saying(answer: Any) -> Agent:
     return agent
 
 
+async def _no_shard(request: Any) -> Any:
+    raise AssertionError(f"no shard was expected to be asked {request!r}")
+
+
 class Workshop:
     """``calls``: the key of every call that reached an agent."""
 
@@ -46,6 +50,8 @@ class Workshop:
         self.agents: dict[str, Agent] = {}
         self.calls: list[str] = []
         self.tokens = 100
+        #: What the scheduler shard does with a request; where nobody is asked, none comes.
+        self.shard: Callable[[Any], Awaitable[Any]] = _no_shard
         self._generation = 0
 
     async def register(self, **agents: Agent) -> None:
@@ -67,12 +73,15 @@ class Workshop:
             workers=1,
             store=store or self.stores.deliberations,
             agents=self.stores.agents,
+            tasks=self.stores.tasks,
             workspaces=self.stores.access,
             weights=Learner(self.stores.outcomes, owners_from(self.stores.agents), self.clock),
             log=self.stores.log,
             doorbell=self.bell,
             clock=self.clock,
             call_agent=self.call_agent,
+            shard=self.shard,
+            region="default",
         )
 
     def admission(self, request_id: str, timeout_s: float = 60.0, **config: Any) -> NewDeliberation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -73,6 +74,14 @@ def _line(kind: str, data: Mapping[str, Any]) -> str:
             f"[bold]{field('agent')}[/] votes: {field('choice')} ({field('confidence')})\n    {field('reasoning_preview')}"
         ),
         "deliberation_agent_error": lambda: f"[bold]{field('agent')}[/] abstains ({field('fault')}: {field('detail')})",
+        "deliberation_input_required": lambda: (
+            f"a person is asked; answer with `aragora-cp questions approve|reject|answer {field('task_id')}`"
+        ),
+        "deliberation_input_answered": lambda: (
+            f"[bold]{field('answered_by')}[/]: {field('verdict')} {field('choice')}"
+            if data.get("verdict")
+            else f"no person has answered ({field('ended_as')})"
+        ),
         "deliberation_recovery_attempted": lambda: f"[bold]{field('agent')}[/] is asked again: {field('problem')}",
     }
     line = lines.get(kind)
@@ -96,6 +105,9 @@ def show_result(record: Mapping[str, Any]) -> None:
             console.print(f"Votes: {plain(votes)}")
     if not reached and result.get("answer"):
         console.print(f"Best so far (not a decision): {plain(str(result['answer']))}")
+    person = result.get("person")
+    if person is not None:
+        console.print(f"Person: {plain(_person(person))}")
     note = "" if result["confidence_calibrated"] else " (share of the panel; not calibrated)"
     console.print(f"Confidence: {result['confidence']:.2f}{note}")
     for dissent in result.get("dissent", ()):
@@ -114,6 +126,26 @@ def show_result(record: Mapping[str, Any]) -> None:
         f" {result['duration_seconds']:.1f} s"
     )
     console.print(f"Deliberation: {plain(result['request_id'])}")
+
+
+def _person(person: Mapping[str, Any]) -> str:
+    """What came of asking a person, and how the agents had ended."""
+    agents = f"the agents ended {person['agents']['terminal']}"
+    if person["verdict"] is None:
+        return f"no answer ({person['ended_as'] or 'cancelled'}); {agents}"
+    reason = f" ({person['rationale']})" if person.get("rationale") else ""
+    return f"{person['verdict']} by {person['answered_by']}{reason}; {agents}"
+
+
+def person_config(
+    when: str, answerers: Sequence[str], time_limit_s: float | None, default: str | None
+) -> dict[str, Any]:
+    """``config.ask_person``. ``when``: as there, or the confidence below which a person is asked."""
+    asked: dict[str, Any] = {"when": when}
+    if re.fullmatch(r"[01]?\.?[0-9]+", when):
+        asked = {"when": "below_confidence", "confidence": float(when)}
+    more = {"answerers": list(answerers), "time_limit_seconds": time_limit_s, "default": default}
+    return asked | {name: value for name, value in more.items() if value not in (None, [])}
 
 
 def _why(result: Mapping[str, Any]) -> str:

@@ -71,6 +71,8 @@ def show(request_id: Id, as_json: Json = False) -> None:
     console.print(f"[bold]Question:[/] {plain(str(record.get('question', WITHHELD)))}")
     console.print(f"Status: {record['deliberation_status']}")
     if record["result"] is None:
+        if record.get("question_task_id"):  # of an earlier control plane there is none
+            console.print(f"Waits for a person: aragora-cp questions show {record['question_task_id']}")
         console.print(f"Deliberation: {plain(record['request_id'])}")
     else:
         show_result(record)

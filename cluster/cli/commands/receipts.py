@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -242,12 +243,27 @@ def show(file: File) -> None:
         ("Confidence", receipt["confidence"]),
         ("Supported by", ", ".join(proof["supporting_agents"]) or "nobody"),
         ("Dissent", "; ".join(receipt["dissenting_views"]) or "none"),
+        *_person_rows(receipt),
         ("Ended", receipt["timestamp"]),
         ("Root", head["root"]),
         ("Key", head["key_id"]),
     ):
         console.print(f"[bold]{name}:[/] {plain(str(value))}")
     listing(("event", "kind", "agent", "words"), map(_event_row, receipt["events"]))
+
+
+def _person_rows(receipt: dict[str, Any]) -> list[tuple[str, str]]:
+    """Who was asked at the end, and what came of it; nothing if nobody was."""
+    from cluster.domain.receipts.document import event_data
+
+    person = (event_data(receipt["events"][-1]).get("outcome") or {}).get("person")
+    if person is None:
+        return []
+    agents = person["agents"]["terminal"]
+    if person["verdict"] is None:
+        return [("Person", f"gave no answer ({person['ended_as'] or 'cancelled'}); the agents ended {agents}")]
+    at = datetime.fromtimestamp(person["answered_at"], UTC).isoformat(timespec="seconds")
+    return [("Person", f"{person['verdict']} by {person['answered_by']} at {at}; the agents ended {agents}")]
 
 
 def _event_row(event: dict[str, Any]) -> tuple[Any, ...]:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 #: How like a known name a wrong one must be to be taken for it (1: equal).
 LIKE = 0.65
+#: How like it must be to be taken for a slip of one letter, whatever longer names contain it: four letters of five.
+SLIP = 0.88
 #: A word of so many letters is taken for part of a known name: with fewer it is in names by chance.
 _PART = 4
 #: More of a wrong name is neither compared nor shown.
@@ -17,8 +19,8 @@ _LISTED = 32
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that begins with ``name`` or contains it, else the one that is most like it, whatever its case and the order
-    of its words; "" if none is like it."""
+    """The known name that ``name`` is a slip of, else the one that begins with it or contains it, else the one that is most like
+    it, whatever its case and the order of its words; "" if none is like it."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", "_", name[:MAX_SHOWN]).casefold().split("_")
 
     def likeness(other: str) -> float:
@@ -27,9 +29,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
     names, part = sorted(known), "_".join(words)
     longer = [other for other in names if part in other] if len(part) >= _PART else []
-    if longer:
-        return max(longer, key=lambda other: (other.startswith(part), likeness(other)))
     best = max(names, key=likeness, default="")
+    if longer and likeness(best) < SLIP:
+        return max(longer, key=lambda other: (other.startswith(part), likeness(other)))
     return best if best and likeness(best) >= LIKE else ""
 
 

@@ -21,6 +21,7 @@ from cluster.domain.consensus.ballots import Denominator
 from cluster.domain.consensus.kind_names import checked_kind
 from cluster.domain.consensus.rule import ConsensusRule, Mode, TieBreak, parse_mode
 from cluster.domain.deliberation.answers import AnswerKind, AnswerType
+from cluster.domain.deliberation.asking import AskPerson, parse_ask_person
 from cluster.domain.deliberation.bounds import MAX_QUESTION_CHARS
 from cluster.domain.deliberation.ledger import NANOS, Budget, parse_budget
 from cluster.domain.deliberation.prompts import template_hashes
@@ -45,6 +46,7 @@ CONFIG_NAMES = frozenset(
     {
         "agents",
         "answer_type",
+        "ask_person",
         "budget",
         "budget_tokens",
         "budget_usd",
@@ -89,7 +91,7 @@ class Contract:
     """``rounds`` 0: no debate (quick). ``kind`` "": nobody said what kind of question it is. ``timeout_s`` covers the whole
     deliberation. ``tau``: at this calibrated confidence nobody more is asked. ``peers``: how many differing answers each
     agent is shown in a debate. ``judge`` "": one is chosen with the panel. ``material``: documents, attachments and evidence
-    that were given with the question, each kind a list."""
+    that were given with the question, each kind a list. ``ask_person``: whether a person is asked at the end."""
 
     question: str
     context: Mapping[str, Any] = field(default_factory=dict)
@@ -117,6 +119,7 @@ class Contract:
     budget_nanos: int | None = None
     seed: str = ""
     kind: str = ""
+    ask_person: AskPerson | None = None
     prompts: Mapping[str, str] = field(default_factory=template_hashes)
     schema_version: int = 2
 
@@ -144,6 +147,9 @@ class Contract:
         plain = {name: _plain(getattr(self, name)) for name in self.__slots__}
         if not self.kind:
             del plain["kind"]  # contracts without one keep the digest that they had before there were kinds
+        del plain["ask_person"]  # and so do those that ask nobody
+        if self.ask_person is not None:
+            plain["ask_person"] = self.ask_person.to_json()
         return {**plain, "answer_type": self.answer_type.to_json(), "options": list(self.options)}
 
     @classmethod
@@ -152,6 +158,8 @@ class Contract:
         fields.pop("options")
         for name, enum in _ENUMS.items():
             fields[name] = enum(fields[name])
+        if "ask_person" in fields:
+            fields["ask_person"] = AskPerson.from_json(fields["ask_person"])
         return cls(**{**fields, "answer_type": AnswerType.from_json(value["answer_type"])})
 
     def digest(self) -> bytes:
@@ -194,6 +202,7 @@ def make_contract(
     _check_names(config)
     budget = _budget(config)
     quick = decision_type == "quick"
+    answer_type = _answer_type(config)
     if quick and config.get("rounds") not in (None, 0):
         raise InvalidRequest(
             "decision_type quick and config.rounds contradict each other, since quick has no rounds; send one of them.",
@@ -204,7 +213,7 @@ def make_contract(
         question=question,
         context=_context(context or {}),
         material=_material(material or {}),
-        answer_type=_answer_type(config),
+        answer_type=answer_type,
         agents=_agents(config),
         required_capabilities=tuple(sorted(set(required_capabilities))),
         mode=parse_mode(_text(config, "consensus", Mode.AGREE_K.value)),
@@ -227,6 +236,7 @@ def make_contract(
         budget_nanos=budget.nanos,
         seed=seed,
         kind=_kind(config, context or {}),
+        ask_person=parse_ask_person(config.get("ask_person"), answer_type),
     )
     _check(contract)
     return contract

@@ -11,6 +11,7 @@ same keys.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,12 +21,13 @@ from cluster.domain.base.compact import compact, evolve
 from cluster.domain.base.json_values import cut_text, shown_text
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.snapshot import WeightSnapshot
-from cluster.domain.deliberation import ballots, decision
+from cluster.domain.deliberation import ballots, decision, person
 from cluster.domain.deliberation.answers import Answer, Malformed, parse_reply
 from cluster.domain.deliberation.calls import prompt_estimate, reservation, shape_of
 from cluster.domain.deliberation.contract import Contract
 from cluster.domain.deliberation.ledger import MAX_TOKENS, NOTHING, Amount, estimated_tokens
 from cluster.domain.deliberation.numbers import distance
+from cluster.domain.deliberation.person import PersonAnswered
 from cluster.domain.deliberation.sla import SlaLevel, crossed, next_crossing_s
 from cluster.domain.deliberation.state import (
     CALLING,
@@ -125,7 +127,7 @@ class Broken:
     detail: str
 
 
-Event = Taken | PanelChosen | Answered | Faulted | Tick | CancelAsked | Broken
+Event = Taken | PanelChosen | Answered | Faulted | Tick | CancelAsked | PersonAnswered | Broken
 Record = tuple[str, Mapping[str, Any]]
 """(kind, data) of an event to journal"""
 
@@ -178,7 +180,9 @@ def phase_deadline(state: State) -> float:
 
 
 def next_alarm(state: State) -> float:
-    """The next time at which something changes although no event comes."""
+    """The next time at which something changes although no event comes; never, while a person is asked."""
+    if state.phase is Phase.INPUT_REQUIRED:
+        return math.inf
     times = [state.deadline]
     crossing = next_crossing_s(state.sla, state.contract.timeout_s)
     if crossing is not None:
@@ -192,14 +196,17 @@ def next_alarm(state: State) -> float:
 
 
 def _time(plan: _Plan) -> None:
-    """Journals the SLA levels that were crossed, and ends the deliberation at its deadline."""
+    """Journals the SLA levels that were crossed, and ends the deliberation at its deadline, which no longer counts when a person
+    is asked."""
     state, now = plan.state, plan.now
+    if state.phase is Phase.INPUT_REQUIRED:
+        return
     timeout_s = state.contract.timeout_s
     for level in crossed(state.sla, now - state.admitted_at, timeout_s):
         elapsed = max(0.0, round(now - state.admitted_at, 6))
         plan.add("sla", {"level": level.value, "elapsed_seconds": elapsed, "timeout_seconds": timeout_s})
     if plan.state.sla is SlaLevel.VIOLATED:
-        _end(plan, Terminal.DEADLINE_EXCEEDED, "the deadline was reached")
+        _close(plan, Terminal.DEADLINE_EXCEEDED, "the deadline was reached")
 
 
 # --- what each event does ---------------------------------------------------------------------------------------------
@@ -249,7 +256,7 @@ def _panel(plan: _Plan, event: PanelChosen) -> None:
         return
     judged = contract.mode is not Mode.JUDGE or event.judge is not None
     if len(event.members) < contract.min_votes or not judged:
-        _end(plan, Terminal.QUORUM_LOST, f"panel: {_missing(contract, event, judged)}")
+        _close(plan, Terminal.QUORUM_LOST, f"panel: {_missing(contract, event, judged)}")
         return
     members = [member.to_json() for member in event.members]
     data: dict[str, Any] = {
@@ -397,6 +404,17 @@ def _cancelled(plan: _Plan, event: CancelAsked) -> None:
     _end(plan, Terminal.CANCELLED, "cancelled by request")
 
 
+def _person(plan: _Plan, event: PersonAnswered) -> None:
+    asked = plan.state.asked
+    if plan.state.phase is not Phase.INPUT_REQUIRED or asked is None:
+        return
+    answer = asked["outcome"]["answer"]
+    given = person.answer_record(plan.state.contract.answer_type, answer, event)
+    plan.add("person_answered", given)
+    terminal, reason, _ = person.settled(asked["terminal"], asked["reason"], answer, given)
+    _end(plan, terminal, reason)
+
+
 def _broken(plan: _Plan, event: Broken) -> None:
     _end(plan, Terminal.FAILED, event.detail[:MAX_DETAIL])
 
@@ -408,6 +426,7 @@ _HANDLERS: dict[type, Callable[[_Plan, Any], None]] = {
     Faulted: _faulted,
     Tick: _tick,
     CancelAsked: _cancelled,
+    PersonAnswered: _person,
     Broken: _broken,
 }
 
@@ -421,7 +440,7 @@ def _follows(plan: _Plan) -> bool:
     if state.phase in CALLING:
         return _calling(plan)
     if state.phase is Phase.AGGREGATE:
-        _end(plan, *decision.terminal_of(state))
+        _close(plan, *decision.terminal_of(state))
         return True
     if state.phase is Phase.EVALUATE:
         return _advance(plan)
@@ -670,8 +689,25 @@ def _cut(plan: _Plan, keys: Sequence[TurnKey], fault: str, *, running: bool) -> 
     plan.add("cut", {"fault": fault, "running": running, "turns": turns})
 
 
+def _close(plan: _Plan, terminal: Terminal, reason: str) -> None:
+    """The agents' part has ended: the deliberation ends so, unless the contract puts this end to a person."""
+    data = _ending(plan.state, terminal, reason)
+    contract, outcome = plan.state.contract, data["outcome"]
+    if not person.is_due(contract.ask_person, terminal, outcome["confidence"]):
+        plan.add("ended", data)
+        return
+    text = person.question_text(contract, terminal, outcome)
+    plan.add("person_asked", {**data, "task_id": person.question_task_id(plan.state.request_id), "text": text})
+
+
 def _end(plan: _Plan, terminal: Terminal, reason: str) -> None:
-    state = plan.state
+    plan.add("ended", _ending(plan.state, terminal, reason))
+
+
+def _ending(state: State, terminal: Terminal, reason: str) -> dict[str, Any]:
+    """The ``ended`` event. Once a person is asked, what the agents found is as it was then."""
+    if state.asked is not None:
+        return person.ending(state, terminal, reason)
     data: dict[str, Any] = {
         "terminal": terminal.value,
         "reason": reason,
@@ -681,4 +717,4 @@ def _end(plan: _Plan, terminal: Terminal, reason: str) -> None:
     if state.panel:
         asked, round_ = decision.deciding(state)
         data.update(aggregation=asked.document(), aggregation_round=round_)
-    plan.add("ended", data)
+    return data

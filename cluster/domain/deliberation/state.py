@@ -2,6 +2,8 @@
 
     ADMITTED → SCHEDULED → PROPOSE → EVALUATE → (another wave | debate round | JUDGE | AGGREGATE) → a terminal
 
+Before a terminal a person may be asked (INPUT_REQUIRED), if the contract says so.
+
 A round is PROPOSE (round 0) or CRITIQUE and REVISE (rounds 1 to n). VOTE follows if the answers are texts that differ.
 Whatever can be computed from the journal is computed and not stored, so that a worker that is rebuilt from the journal
 has the same state as the one that was killed.
@@ -34,6 +36,8 @@ class Phase(StrEnum):
     VOTE = "VOTE"
     JUDGE = "JUDGE"
     AGGREGATE = "AGGREGATE"
+    #: A person has been asked, and no agent is.
+    INPUT_REQUIRED = "INPUT_REQUIRED"
     ENDED = "ENDED"
 
 
@@ -61,8 +65,9 @@ class PhaseTransition(NamedTuple):
 
 
 #: Where each phase leads once none of its turns is open. Docs and tests read this table. What it does not list has journal
-#: events of its own: ADMITTED to SCHEDULED (``scheduled``), SCHEDULED to PROPOSE (``panel``), and any phase to ENDED
-#: (``ended``: at the deadline, after a cancellation, without a panel, after an internal error).
+#: events of its own: ADMITTED to SCHEDULED (``scheduled``), SCHEDULED to PROPOSE (``panel``), any phase to ENDED
+#: (``ended``: at the deadline, after a cancellation, without a panel, after an internal error), and any phase to INPUT_REQUIRED
+#: (``person_asked``: instead of an end that the contract puts to a person).
 TRANSITIONS: Mapping[Phase, tuple[PhaseTransition, ...]] = {
     Phase.ADMITTED: (),
     Phase.SCHEDULED: (),
@@ -84,6 +89,7 @@ TRANSITIONS: Mapping[Phase, tuple[PhaseTransition, ...]] = {
     Phase.VOTE: (PhaseTransition("", Phase.EVALUATE, "all votes are in"),),
     Phase.JUDGE: (PhaseTransition("", Phase.AGGREGATE, "both verdicts are in"),),
     Phase.AGGREGATE: (),
+    Phase.INPUT_REQUIRED: (),
     Phase.ENDED: (),
 }
 #: Phases in which agents are asked.
@@ -156,7 +162,7 @@ class State:
     #: What is spent and reserved; reservations by (turn key, attempt). ``asked`` and ``repeated`` reserve; ``answered``,
     #: ``faulted``, ``late``, ``cut`` and ``ended`` settle.
     ledger: Ledger
-    #: The present phase; changed by ``scheduled``, ``panel``, ``phase`` and ``ended`` only.
+    #: The present phase; changed by ``scheduled``, ``panel``, ``phase``, ``person_asked`` and ``ended`` only.
     phase: Phase = Phase.ADMITTED
     #: 0 until a debate begins, then the debate round. A judge is asked in the round that came last.
     round: int = 0
@@ -194,6 +200,13 @@ class State:
     stop: str = ""
     #: The highest SLA level that was journalled, so that each level is announced once, also after a restart.
     sla: SlaLevel = SlaLevel.COMPLIANT
+    #: Once a person is asked: the data of that event, which is what the end would have been, with the question. Later events
+    #: change nothing of it.
+    asked: Mapping[str, Any] | None = None
+    #: When a person was asked; from then on the deadline no longer counts.
+    asked_at: float = 0.0
+    #: The data of the event about the person's answer; None while there is none.
+    answered: Mapping[str, Any] | None = None
     #: Calls that were announced, repairs and repetitions after restarts included.
     calls: int = 0
     #: Events folded so far, hence the number ``n`` of the last one: the journal has no gaps.
@@ -422,13 +435,25 @@ def _sla(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     return {"sla": SlaLevel(data["level"])}
 
 
+def _person_asked(state: State, data: Mapping[str, Any], at: float) -> _Changes:
+    return {**_closed(state), "phase": Phase.INPUT_REQUIRED, "asked": data, "asked_at": at}
+
+
+def _person_answered(state: State, data: Mapping[str, Any], at: float) -> _Changes:
+    return {"answered": data}
+
+
 def _ended(state: State, data: Mapping[str, Any], at: float) -> _Changes:
-    """Calls that are still in flight are billed at their reservations."""
+    return {**_closed(state), "phase": Phase.ENDED, "terminal": Terminal(data["terminal"])}
+
+
+def _closed(state: State) -> _Changes:
+    """Nobody is asked any more. Calls that are still in flight are billed at their reservations."""
     ledger = state.ledger
     for key, reserved in list(ledger.reserved.items()):
         ledger = ledger.settle(key, reserved, NOTHING, estimated=True)
     turns = {key: evolve(turn, open=False, running=False) for key, turn in state.turns.items()}
-    return {"phase": Phase.ENDED, "terminal": Terminal(data["terminal"]), "ledger": ledger, "turns": turns}
+    return {"ledger": ledger, "turns": turns}
 
 
 _APPLY = {
@@ -443,5 +468,7 @@ _APPLY = {
     "late": _late,
     "cut": _cut,
     "sla": _sla,
+    "person_asked": _person_asked,
+    "person_answered": _person_answered,
     "ended": _ended,
 }

@@ -10,9 +10,12 @@ from cluster.domain.base.log import IDENTITY, LogTexts
 from cluster.domain.consensus.ballots import Confidence
 from cluster.domain.deliberation.answers import SEVERITIES
 from cluster.domain.deliberation.decision import STOP_REASONS
+from cluster.domain.deliberation.person import NO_ANSWER, UNUSABLE, agents_time, question_task_id
 from cluster.domain.deliberation.sla import SlaLevel, level_at
 from cluster.domain.deliberation.state import Phase, State, Terminal
 from cluster.domain.deliberation.stored import Deliberation, JournalEvent
+from cluster.domain.tasks.questions import Verdict
+from cluster.domain.tasks.task import TaskDetail, TaskStatus
 
 _STATUS_OF_TERMINAL = {
     "DECIDED": "consensus_reached",
@@ -55,6 +58,12 @@ def _duration(deliberation: Deliberation) -> float | None:
     return None if deliberation.completed_at is None else max(0.0, deliberation.completed_at - deliberation.admitted_at)
 
 
+def _counted(deliberation: Deliberation) -> float:
+    """Seconds that count for the service level."""
+    ended_at = deliberation.completed_at or deliberation.admitted_at
+    return agents_time(deliberation.result, deliberation.admitted_at, ended_at)
+
+
 def result_wire(deliberation: Deliberation) -> dict[str, Any]:
     """The result, as the synchronous call and the record state it."""
     outcome: Mapping[str, Any] = deliberation.result or {}
@@ -71,6 +80,8 @@ def result_wire(deliberation: Deliberation) -> dict[str, Any]:
         "confidence_calibrated": outcome.get("confidence_calibrated", False),
         "consensus_reached": deliberation.terminal == "DECIDED",
         "authoritative": deliberation.terminal == "DECIDED",
+        "decided_by": _decided_by(deliberation, outcome),
+        "person": outcome.get("person"),
         "reasoning": _reasoning(deliberation, outcome),
         "evidence_used": outcome.get("evidence", []),
         "dissent": outcome.get("dissent", []),
@@ -122,9 +133,32 @@ def _reasoning(deliberation: Deliberation, outcome: Mapping[str, Any]) -> str:
         return ""
     supporters = outcome.get("supporters", [])
     panel = outcome.get("panel", [])
+    if _decided_by(deliberation, outcome) == "person" and deliberation.terminal == "DECIDED":
+        person = outcome["person"]
+        who = (
+            person["answered_by"] if person["verdict"] != Verdict.DEFAULT else "nobody in time, so the default applies"
+        )
+        agents = f"{len(supporters)} of {len(panel)} agents were for {person['agents']['answer']}" if supporters else ""
+        return f"A person was asked ({person['verdict']}: {who}). {agents or 'The agents had no answer'}."
     if deliberation.terminal == "DECIDED":
         return f"{len(supporters)} of {len(panel)} agents chose it by {outcome.get('mode')}."
     return f"No decision ({deliberation.terminal}): {outcome.get('reason', '')}"
+
+
+def _decided_by(deliberation: Deliberation, outcome: Mapping[str, Any]) -> str | None:
+    """``person`` if a person's answer, rejection or default made it end so; else ``agents`` if it is a decision."""
+    if (outcome.get("person") or {}).get("decided"):
+        return "person"
+    return "agents" if deliberation.terminal == "DECIDED" else None
+
+
+def _waits(deliberation: Deliberation) -> dict[str, Any]:
+    """What says, as with tasks, that a person is asked: the detail, and the task whose question it is."""
+    asks = deliberation.state == Phase.INPUT_REQUIRED and deliberation.terminal is None
+    return {
+        "status_detail": TaskDetail.INPUT_REQUIRED.value if asks else None,
+        "question_task_id": question_task_id(deliberation.request_id) if asks else None,
+    }
 
 
 def record_wire(deliberation: Deliberation) -> dict[str, Any]:
@@ -136,6 +170,7 @@ def record_wire(deliberation: Deliberation) -> dict[str, Any]:
         "deliberation_status": status(deliberation.state, deliberation.terminal),
         "state": deliberation.state,
         "terminal": deliberation.terminal,
+        **_waits(deliberation),
         "question": deliberation.contract.get("question"),
         "created_at": _iso(deliberation.admitted_at),
         "completed_at": _iso(deliberation.completed_at),
@@ -153,7 +188,7 @@ def record_wire(deliberation: Deliberation) -> dict[str, Any]:
             "rounds_completed": outcome.get("rounds", 0),
             "total_agent_responses": outcome.get("calls", 0),
             "consensus_confidence": outcome.get("confidence", 0.0),
-            "sla_compliance": level_at(duration, float(deliberation.contract["timeout_s"])),
+            "sla_compliance": level_at(_counted(deliberation), float(deliberation.contract["timeout_s"])),
         }
     return wire
 
@@ -251,6 +286,9 @@ LOG_TEXTS: LogTexts = {
     "confidence": frozenset(Confidence),
     "terminal": frozenset(Terminal),
     "status": frozenset({*_RECORD_STATUS.values(), "failed"}),
+    "verdict": frozenset(Verdict),
+    "answered_by": IDENTITY,
+    "ended_as": frozenset({"", NO_ANSWER, UNUSABLE, *TaskStatus}),
 }
 
 _CUT_WORDS = {
@@ -260,6 +298,16 @@ _CUT_WORDS = {
     "malformed": "the repaired reply does not fit either",
     "abandoned": "the worker was replaced",
 }
+
+
+def _person_asked_row(data: Mapping[str, Any], state: State) -> LogEntry:
+    row = {"task_id": data["task_id"], "terminal": data["terminal"], "confidence": data["outcome"]["confidence"]}
+    return "deliberation.input_required", row, {"question_preview": data["text"][:200]}
+
+
+def _person_answered_row(data: Mapping[str, Any], state: State) -> LogEntry:
+    row = {name: data[name] for name in ("verdict", "answered_by", "answered_at", "ended_as")}
+    return "deliberation.input_answered", row, {"choice": data["choice"], "reason": data["rationale"][:200]}
 
 
 def _sla_row(data: Mapping[str, Any], state: State) -> LogEntry:
@@ -335,12 +383,17 @@ _ROWS: Mapping[str, Callable[[Mapping[str, Any], State], LogEntry | None]] = {
     "faulted": _faulted_row,
     "cut": _cut_row,
     "sla": _sla_row,
+    "person_asked": _person_asked_row,
+    "person_answered": _person_answered_row,
     "answered": _answered_row,
 }
 
 
-def ended_row(ended: Mapping[str, Any], duration_s: float, timeout_s: float) -> LogEntry:
-    """The log row of the ``ended`` event, whose data is ``ended``."""
+def ended_row(
+    ended: Mapping[str, Any], duration_s: float, timeout_s: float, counted_s: float | None = None
+) -> LogEntry:
+    """The log row of the ``ended`` event, whose data is ``ended``. ``counted_s``: seconds of the duration that the service level
+    counts; None: all."""
     terminal, result = ended["terminal"], ended["outcome"]
     kind = {"CANCELLED": "deliberation.cancelled", "FAILED": "deliberation.failed"}.get(
         terminal, "deliberation.completed"
@@ -354,6 +407,6 @@ def ended_row(ended: Mapping[str, Any], duration_s: float, timeout_s: float) -> 
         "duration_seconds": round(duration_s, 6),
         "rounds_completed": result["rounds"],
         "tokens": result.get("tokens", 0),
-        "sla_level": level_at(duration_s, timeout_s),
+        "sla_level": level_at(duration_s if counted_s is None else counted_s, timeout_s),
     }
     return kind, row, {"winner": (result["answer"] or "")[:200] or None, "error": ended["reason"] or None}

@@ -63,6 +63,7 @@ EVENT_TYPES: Final[tuple[EventType, ...]] = (
     _plain("task.timeout", Severity.ERROR, "Task {} ran out of time"),
     _plain("task.dead_lettered", Severity.ERROR, "Task {} failed for good and is in the dead letter"),
     _plain("deliberation.completed", Severity.INFO, "Deliberation {} has a decision"),
+    _plain("deliberation.input_required", Severity.WARNING, "Deliberation {} asks a person"),
     _plain("deliberation.cancelled", Severity.INFO, "Deliberation {} was cancelled"),
     _plain("deliberation.failed", Severity.ERROR, "Deliberation {} failed"),
     _plain("deliberation.sla_warning", Severity.WARNING, "Deliberation {} has used 80 % of its time"),

@@ -136,7 +136,7 @@ def summary(receipt: Mapping[str, Any]) -> Document:
         "confidence": outcome.get("confidence"),
         "dissenting_views": [f"{view['agent']}: {view.get('answer', REDACTED)}" for view in dissent],
         "consensus_proof": {
-            "reached": head["outcome"] == "DECIDED",
+            "reached": _agents_end(head["outcome"], outcome) == "DECIDED",
             "confidence": outcome.get("confidence"),
             "supporting_agents": list(outcome.get("supporters") or []),
             "dissenting_agents": [view["agent"] for view in dissent],
@@ -145,6 +145,12 @@ def summary(receipt: Mapping[str, Any]) -> Document:
         },
         "artifact_hash": canonical_sha256(head),
     }
+
+
+def _agents_end(terminal: str, outcome: Mapping[str, Any]) -> str:
+    """How the agents ended: what a person made of that is not proven by votes."""
+    person = outcome.get("person")
+    return terminal if person is None else str(person["agents"]["terminal"])
 
 
 def _verdict(terminal: str, outcome: Mapping[str, Any]) -> str:

@@ -1,4 +1,5 @@
-"""Decides again: runs the aggregation anew on the signed votes and weights, and compares the result exactly.
+"""Decides again: runs the aggregation anew on the signed votes and weights, and compares the result exactly. If a person
+was asked, the end has to follow from that result and the journalled answer.
 
 Call it only on a receipt that ``verify`` found valid: forged votes and the result that they lead to agree as well.
 """
@@ -17,6 +18,7 @@ from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.consensus.aggregate import aggregate, aggregation_from_document
 from cluster.domain.consensus.result import Result
 from cluster.domain.consensus.snapshot import WeightSnapshot, snapshot_from_document
+from cluster.domain.deliberation.person import settled
 from cluster.domain.receipts.content import ERASED
 from cluster.domain.receipts.document import event_data
 
@@ -94,9 +96,42 @@ def _differences(receipt: Mapping[str, Any], ended: Mapping[str, Any], result: R
     stated = {**outcome, "dissent": _agents(outcome["dissent"]), "abstained": _agents(outcome["abstained"])}
     wrong = [name for name, value in _expected(result).items() if name in stated and not _same(value, stated[name])]
     wrong += [f"ballot of {agent}" for agent in _unsupported(receipt, ended)]
-    if not _terminal_follows(receipt["head"]["outcome"], result):
+    terminal = receipt["head"]["outcome"]
+    asked = _data_of(receipt, "person_asked")
+    if asked is not None:
+        wrong += _person_differences(receipt, ended, asked)
+        terminal = asked["terminal"]
+    if not _terminal_follows(terminal, result):
         wrong.insert(0, "decision")
     return tuple(wrong)
+
+
+def _data_of(receipt: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
+    """The data of the event of a kind that there is once at most."""
+    return next((event_data(event) for event in receipt["events"] if event["kind"] == kind), None)
+
+
+def _person_differences(receipt: Mapping[str, Any], ended: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """What of the end does not follow from what the agents found and from the journalled answer of a person. Words that are
+    withheld are not compared."""
+    head_outcome, outcome, found = receipt["head"]["outcome"], ended["outcome"], asked["outcome"]
+    given = _data_of(receipt, "person_answered")
+    stated = outcome.get("person") or {"agents": {}}
+    told = [((given or {}).get(name), stated.get(name)) for name in ("verdict", "answered_by", "answered_at")]
+    told += [(asked[name], stated["agents"].get(name)) for name in ("terminal", "reason")]
+    wrong = ["person"] if any(not _same(value, also) for value, also in told) else []
+    if receipt["contract"] is not None and not receipt["contract"].get("ask_person"):
+        wrong = ["person"]  # nobody was to be asked
+    if given is None:
+        # Without an answer only a cancellation, or a failure of the control plane, ends it.
+        return wrong if head_outcome in ("CANCELLED", "FAILED") else [*wrong, "decision"]
+    chosen = given if "choice" in given else {**given, "choice": outcome.get("answer", "")}
+    terminal, _, answer = settled(asked["terminal"], asked["reason"], found.get("answer"), chosen)
+    if terminal != head_outcome:
+        wrong.append("decision")
+    if "answer" in outcome and "answer" in found and answer != outcome["answer"]:
+        wrong.append("answer")
+    return wrong
 
 
 def _terminal_follows(terminal: str, result: Result) -> bool:

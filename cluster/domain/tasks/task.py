@@ -42,6 +42,10 @@ class TaskStatus(StrEnum):
 
 #: Type of the tasks that carry a question of a deliberation to a pull agent (pull calls).
 PULL_CALL_TYPE = "deliberation.turn"
+#: Type of the tasks that ask a person for a deliberation.
+PERSON_TYPE = "deliberation.question"
+#: The tasks that belong to a deliberation, are kept for as long as it is open, and erased with it.
+OF_DELIBERATIONS = (PULL_CALL_TYPE, PERSON_TYPE)
 
 
 #: In counts, what the types beyond a bound are counted under. No task that a client submits has this type.

@@ -30,10 +30,10 @@ where workspace = $1 and (admitted_at, request_id) > ($3::float8, $4::text) and 
 order by admitted_at, request_id limit $6
 
 -- name: pull_calls
--- The tasks that asked agents for a deliberation, by the key of each call, which begins with its id.
+-- The tasks that asked agents, or a person, for a deliberation, by the key of each call, which begins with its id.
 select id, status in ('pending', 'running') as open
 from tasks
-where workspace = $1 and task_type = $2 and created_at >= $3::float8 and created_at <= $4::float8
+where workspace = $1 and task_type = any ($2) and created_at >= $3::float8 and created_at <= $4::float8
   and starts_with(payload ->> 'idempotency_key', $5)
 order by id
 

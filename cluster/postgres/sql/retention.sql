@@ -46,12 +46,12 @@ select created_at as at, id from workflow_runs where workspace = $1 order by cre
 
 -- name: tasks_to_remove
 -- A window of a workspace's tasks, oldest first, by the index of its list: which of them may go. What was submitted after both
--- bounds has not ended before them, so it is not read. What agents were asked for a deliberation stays while one is open that was
+-- bounds has not ended before them, so it is not read. What agents, or a person, were asked for a deliberation stays while one is open that was
 -- admitted before.
 select t.id, t.created_at as at,
        t.status not in ('pending', 'running') and t.completed_at < $4
        and (t.completed_at < $5::float8 or (t.created_at, t.id) <= ($6::float8, $7::text))
-       and (t.task_type <> $9 or not exists (
+       and (t.task_type <> all ($9) or not exists (
            select from deliberations d where d.terminal is null and d.workspace = $1 and d.admitted_at <= t.created_at))
        as chosen
 from tasks t

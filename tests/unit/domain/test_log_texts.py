@@ -19,6 +19,7 @@ from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.base.log import LogRecord, LogRow
 from cluster.domain.deliberation.calls import Call
 from cluster.domain.deliberation.machine import Broken, CancelAsked, Tick
+from cluster.domain.deliberation.person import PersonAnswered
 from cluster.domain.deliberation.sla import SlaLevel
 from cluster.domain.deliberation.state import Phase as Step
 from cluster.domain.tasks import events as e
@@ -192,6 +193,16 @@ def test_no_step_of_a_deliberation_puts_words_into_data() -> None:
         ended = World.of(contract(question=WORDS), {}).start(members("a", "b"))
         ended.happens(end)
         rows += ended.rows
+    for given in (
+        PersonAnswered(verdict=Verdict.REJECTED, answered_by="user:ann", reason=WORDS),
+        PersonAnswered(detail="failed"),
+    ):
+        asking = World.of(contract(question=WORDS, ask_person={"question": WORDS}), {}).start(members("a", "b"))
+        asking.now += 1000.0
+        asking.happens(Tick())
+        asking.happens(given)
+        assert asking.state.phase is Step.ENDED
+        rows += asking.rows
     assert {f"deliberation.sla_{level}" for level in set(SlaLevel) - {SlaLevel.COMPLIANT}} <= {
         kind for kind, _, _ in rows
     }
@@ -204,7 +215,7 @@ def test_no_step_of_a_deliberation_puts_words_into_data() -> None:
 
 #: By the API; checked in tests/api/test_log_texts.py.
 _WRITTEN_ELSEWHERE = {"deliberation.admitted", "deliberation.cancel_requested", "deliberation.erased"}
-_NO_ROWS = {"deliberation.turn"}  # a type of tasks
+_NO_ROWS = {"deliberation.turn", "deliberation.question"}  # types of tasks
 
 
 @functools.cache

@@ -50,6 +50,7 @@ _FILTERS = (
         ("after", "ended_after"),
         ("created", "created_after"),
         ("cursr", "cursor"),
+        ("curso", "cursor"),
         ("agentId", "agent_id"),
         ("type", "task_type"),
         ("id", ""),

@@ -91,7 +91,7 @@ def test_a_slip_of_one_letter_is_refused_with_the_right_name(name: str, data: st
 
 
 def test_a_name_like_no_other_is_refused_with_all_that_there_are() -> None:
-    with pytest.raises(InvalidRequest, match="use agents, answer_type, budget, "):
+    with pytest.raises(InvalidRequest, match="use agents, answer_type, ask_person, budget, "):
         contract(xyz=1)
 
 

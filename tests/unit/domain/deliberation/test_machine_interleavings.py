@@ -15,8 +15,11 @@ from cluster.domain.consensus.rule import Mode
 from cluster.domain.deliberation.calls import Call, outstanding
 from cluster.domain.deliberation.ledger import Amount
 from cluster.domain.deliberation.machine import Answered, CancelAsked, Faulted, Taken, Tick, next_alarm
+from cluster.domain.deliberation.person import PersonAnswered
 from cluster.domain.deliberation.state import CALLING, TRANSITIONS, Phase, Terminal
+from cluster.domain.tasks.questions import Verdict
 from tests.support.panels import World, contract, members
+from tests.support.samples import NOW
 
 AGENTS = ("a", "b", "c", "d")
 FAULTS = ("timeout", "http", "malformed", "refusal")
@@ -70,10 +73,12 @@ def _any_answer(chance: random.Random, schema: dict[str, Any]) -> Any:
 
 
 class Chaos:
-    """Answers, faults, late answers, doubled answers, time, kills and a cancel, as chance will have it."""
+    """Answers, faults, late answers, doubled answers, time, kills and a cancel, as chance will have it; and a person, if one is
+    asked."""
 
-    def __init__(self, seed: int, config: dict[str, Any], budget: dict[str, Any]) -> None:
+    def __init__(self, seed: int, config: dict[str, Any], budget: dict[str, Any], asks: str | None) -> None:
         self.chance = random.Random(seed)
+        config = config if asks is None else {**config, "ask_person": {"when": asks}}
         agreed = contract(budget=budget, seed=str(seed), max_tokens=64, min_agents=self.chance.randint(1, 2), **config)
         self.world = World.of(agreed, {})
         names = AGENTS[: self.chance.randint(2, 4)]
@@ -84,7 +89,9 @@ class Chaos:
     def step(self) -> None:
         calls = self.world.calls()
         roll = self.chance.random()
-        if roll < 0.02:
+        if self.world.state.phase is Phase.INPUT_REQUIRED and roll > 0.5:
+            self.world.happens(self._person())
+        elif roll < 0.02:
             self.world.happens(CancelAsked())
         elif roll < 0.10:
             self.world = self.world.resumed(self.chance.randint(2, len(self.world.journal)))
@@ -92,6 +99,7 @@ class Chaos:
         elif roll < 0.25 or not calls:
             alarm = next_alarm(self.world.state)
             self.world.now = max(self.world.now, alarm if not calls or roll < 0.15 else self.world.now + 1.0)
+            self.world.now = min(self.world.now, NOW + 1e6)  # while a person is asked there is no alarm
             self.world.happens(Tick())
         elif roll < 0.35 and self.said:
             self.world.happens(self.chance.choice(self.said))
@@ -100,6 +108,12 @@ class Chaos:
             events = [self._one(call) for call in picked]
             self.said += events
             self.world.happens(*events)
+
+    def _person(self) -> PersonAnswered:
+        verdict = self.chance.choice([None, *Verdict])
+        value = self.chance.choice([True, False, 3, "A", "text one", ["x"], {"k": 1}, None])
+        by = {} if verdict is None else {"answered_by": "user:ann", "answered_at": self.world.now}
+        return PersonAnswered(verdict=verdict, value=value, **by)
 
     def _one(self, call: Call) -> Answered | Faulted:
         where: dict[str, Any] = {"agent_id": call.agent_id, "phase": call.phase, "attempt": call.attempt}
@@ -112,11 +126,16 @@ class Chaos:
 
 
 @settings(max_examples=150)
-@given(st.integers(0, 2**32), st.sampled_from(CONFIGS), st.sampled_from(BUDGETS))
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from(CONFIGS),
+    st.sampled_from(BUDGETS),
+    st.sampled_from([None, "no_consensus", "always"]),
+)
 def test_every_interleaving_reaches_exactly_one_terminal(
-    seed: int, config: dict[str, Any], budget: dict[str, Any]
+    seed: int, config: dict[str, Any], budget: dict[str, Any], asks: str | None
 ) -> None:
-    chaos = Chaos(seed, config, budget)
+    chaos = Chaos(seed, config, budget, asks)
     for _ in range(500):
         if chaos.world.state.phase is Phase.ENDED:
             break
@@ -126,7 +145,7 @@ def test_every_interleaving_reaches_exactly_one_terminal(
     assert world.state.ledger.reserved == {}
     _the_end_can_be_made_again(world)
     ended = world.state
-    world.happens(Tick(), CancelAsked(), *chaos.said[:3])
+    world.happens(Tick(), CancelAsked(), PersonAnswered(verdict=Verdict.REJECTED), *chaos.said[:3])
     assert world.state == ended, "nothing happens after the end"
 
 
@@ -139,7 +158,8 @@ def _the_end_can_be_made_again(world: World) -> None:
         return
     result = aggregate(aggregation_from_document(data["aggregation"]), world.state.snapshot)
     assert result.leader == outcome["option"]
-    assert result.reached == (data["terminal"] == "DECIDED") or data["terminal"] in (
+    terminal = data["terminal"] if "person" not in outcome else outcome["person"]["agents"]["terminal"]
+    assert result.reached == (terminal == "DECIDED") or terminal in (
         Terminal.DEADLINE_EXCEEDED,
         Terminal.CANCELLED,
     )
