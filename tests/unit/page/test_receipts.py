@@ -32,7 +32,7 @@ from cluster.domain.receipts.document import redact
 from cluster.domain.receipts.recompute import recompute
 from cluster.domain.receipts.verify import verify, verify_file
 from tests.support.deliberations import Journal, Vote, decided
-from tests.support.page_receipts import page_reports
+from tests.support.page_source import page_calls, page_reports
 from tests.support.panels import World, contract, members, says
 from tests.support.receipts import OTHER, SIGNER, played, receipt_of, with_events
 
@@ -255,6 +255,22 @@ def test_a_key_that_nobody_trusts_fails_and_none_is_not_checked() -> None:
     (asking,) = page_reports([text])
     assert _statuses(asking)["key"] == "not_checked"
     assert asking["recomputed"]["verdict"] == "equal"
+
+
+def test_a_difference_is_found_where_it_is_in_the_file() -> None:
+    receipt = receipt_of(played())
+    (text,) = _texts([receipt])
+    changed = text.replace('"Redis"', '"Rodis"', 1).replace("Postgres", "postgres", 1)
+    found, kept = ([page_value] for page_value in (changed, text))
+    (read, signed) = (answer["value"] for answer in page_calls("receipts/json", "parse", [found, kept]))
+    ((differences),) = (
+        each["value"] for each in page_calls("receipts/compare", "differencesBetween", [[read, signed, 9]])
+    )
+    assert len(differences) == 2
+    for difference in differences:
+        ((at),) = (each["value"] for each in page_calls("receipts/json", "whereIs", [[changed, difference["pointer"]]]))
+        said = canonical_bytes(difference["found"]).decode()
+        assert changed[at["column"] - 1 :].startswith(said), difference
 
 
 def _texts(receipts: list[dict[str, Any]]) -> list[str]:

@@ -2,8 +2,7 @@
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { type FormEvent, type InputHTMLAttributes, type ReactNode, useId, useState } from "react";
 import { Problem } from "./parts.tsx";
-
-export type Values = Record<string, string>;
+import type { Values } from "./values.ts";
 
 /** What a form's `run` gives if nothing was changed, so that the form keeps what it has. */
 export const KEEP = Symbol("keep");
@@ -69,28 +68,4 @@ export function Select({ name, label, values, value }: { name: string; label: st
       <select name={name} defaultValue={value}>{values.map((each) => <option key={each} value={each}>{each.replaceAll("_", " ")}</option>)}</select>
     </label>
   );
-}
-
-/** Names that commas or lines part. */
-export function listed(text: string | undefined): string[] {
-  return (text ?? "").split(/[,\n]/).map((part) => part.trim()).filter(Boolean);
-}
-
-/** Of what a form has, the fields that somebody filled in. */
-export function filled(fields: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== "" && value !== undefined && !(Array.isArray(value) && value.length === 0)));
-}
-
-export function numbered(text: string | undefined): number | undefined {
-  return text === undefined || text === "" ? undefined : Number(text);
-}
-
-/** Raises an error that names the field. */
-export function parsed(text: string | undefined, what: string): unknown {
-  if (text === undefined || text === "") return undefined;
-  try {
-    return JSON.parse(text) as unknown;
-  } catch {
-    throw new Error(`${what} is not JSON.`);
-  }
 }

@@ -3,10 +3,11 @@ import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { change, read } from "../api.ts";
 import { lacks, useMay } from "../caller.ts";
-import { Area, Field, filled, Form, listed, numbered } from "../forms.tsx";
+import { Area, Field, Form } from "../forms.tsx";
 import { Act, Badge, Card, Empty, Loaded, Page, Time } from "../parts.tsx";
 import { Allowed, Table } from "../table.tsx";
 import type { ApiKey, Credential, Credentials, Keys, NewKey } from "../types.ts";
+import { filled, listed, numbered } from "../values.ts";
 
 const DAY_S = 86_400;
 

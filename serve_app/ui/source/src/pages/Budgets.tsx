@@ -2,10 +2,11 @@
 import { useQuery } from "@tanstack/react-query";
 import { change, read } from "../api.ts";
 import { lacks, useMay } from "../caller.ts";
-import { Field, filled, Form, numbered, Select } from "../forms.tsx";
+import { Field, Form, Select } from "../forms.tsx";
 import { Act, Badge, Card, count, Empty, Fact, Loaded, Page, Time } from "../parts.tsx";
 import { Allowed, Table, useAddress } from "../table.tsx";
 import type { Budget, Budgets, Quotas, Spent } from "../types.ts";
+import { filled, numbered } from "../values.ts";
 
 const EVERY_MS = 15_000;
 const MODES = ["soft", "hard", "throttle"];

@@ -2,10 +2,11 @@
 import { useQuery } from "@tanstack/react-query";
 import { change, read } from "../api.ts";
 import { lacks, useMay } from "../caller.ts";
-import { Field, filled, Form, listed, numbered, Select } from "../forms.tsx";
+import { Field, Form, Select } from "../forms.tsx";
 import { Act, Badge, Card, duration, Empty, Id, Loaded, Page, plural, Time } from "../parts.tsx";
 import { Allowed, Choice, Table, useAddress } from "../table.tsx";
 import type { Channels, Notification, NotificationNumbers, NotificationRules, Notifications } from "../types.ts";
+import { filled, listed, numbered } from "../values.ts";
 
 const SIZE = 50;
 const EVERY_MS = 10_000;

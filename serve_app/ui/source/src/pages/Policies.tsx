@@ -4,10 +4,11 @@ import { useState } from "react";
 import { Link, useLocation } from "wouter";
 import { change, read } from "../api.ts";
 import { lacks, useMay } from "../caller.ts";
-import { Area, Field, filled, Form, KEEP, listed, parsed, Select, type Values } from "../forms.tsx";
+import { Area, Field, Form, KEEP, Select } from "../forms.tsx";
 import { Act, Badge, Card, Empty, Fact, Id, Loaded, Page, plural, Time, Value, words } from "../parts.tsx";
 import { Allowed, Choice, offsetOf, Offsets, Table, useAddress } from "../table.tsx";
 import type { OnePolicy, Policies, Policy, PolicyTrial, PolicyVersions, Violation, ViolationNumbers, Violations } from "../types.ts";
+import { filled, listed, parsed, type Values } from "../values.ts";
 
 const SIZE = 50;
 const EVERY_MS = 15_000;

@@ -2,11 +2,13 @@
 import { useQuery } from "@tanstack/react-query";
 import { change, read } from "../api.ts";
 import { lacks, useMay } from "../caller.ts";
-import { Field, filled, Form } from "../forms.tsx";
+import { Field, Form } from "../forms.tsx";
 import { Act, Card, Empty, Fact, Id, Loaded, Page, plural, PRIORITIES, Time, Value } from "../parts.tsx";
-import { answerOf, SchemaFields } from "../schema.tsx";
+import { answerOf } from "../answers.ts";
+import { SchemaFields } from "../schema.tsx";
 import { Allowed, useAddress } from "../table.tsx";
 import type { OpenQuestion, Questions } from "../types.ts";
+import { filled } from "../values.ts";
 
 const SIZE = 25;
 

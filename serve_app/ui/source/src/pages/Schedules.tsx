@@ -3,10 +3,11 @@ import { useQuery } from "@tanstack/react-query";
 import { Link, useLocation } from "wouter";
 import { change, read } from "../api.ts";
 import { lacks, useMay } from "../caller.ts";
-import { Area, Field, filled, Form, listed, numbered, parsed, Select } from "../forms.tsx";
+import { Area, Field, Form, Select } from "../forms.tsx";
 import { Act, Badge, Card, duration, Empty, Fact, Id, Loaded, Page, plural, Time, Value } from "../parts.tsx";
 import { Allowed, offsetOf, Offsets, Table, useAddress } from "../table.tsx";
 import type { Schedule, SchedulePreview, Schedules } from "../types.ts";
+import { filled, listed, numbered, parsed } from "../values.ts";
 
 const SIZE = 50;
 const EVERY_MS = 10_000;

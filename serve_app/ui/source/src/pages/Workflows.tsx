@@ -3,10 +3,11 @@ import { useQuery } from "@tanstack/react-query";
 import { Link, useLocation } from "wouter";
 import { change, read } from "../api.ts";
 import { lacks, useMay } from "../caller.ts";
-import { Area, Field, Form, numbered, parsed } from "../forms.tsx";
+import { Area, Field, Form } from "../forms.tsx";
 import { Act, Badge, Card, Empty, Fact, Id, Loaded, Page, plural, Since, Time, Value, words } from "../parts.tsx";
 import { Allowed, Choice, offsetOf, Offsets, Table, useAddress } from "../table.tsx";
 import type { RunStep, Workflow, WorkflowRun, WorkflowRuns, Workflows } from "../types.ts";
+import { numbered, parsed } from "../values.ts";
 
 const SIZE = 50;
 const EVERY_MS = 5_000;
