@@ -163,17 +163,17 @@ async def test_policies_budgets_and_the_audit_are_worked_with(viewer: Viewer) ->
 
 async def test_several_conditions_live_in_the_address(viewer: Viewer) -> None:
     tasks, tab = TaskApi(viewer.api), viewer.tab
-    both = await tasks.submit("build", metadata={"tags": ["nightly"]}, priority="high")
+    both = await tasks.submit("build", metadata={"tags": ["nightly"], "pr": 17})
     await tasks.submit("build", metadata={"tags": ["nightly"]})
     await viewer.open("/queue")
     await tab.get_by_label("Condition 1").fill("tag=nightly")
     await tab.get_by_role("button", name="And").click()
-    await tab.get_by_label("Condition 2").fill("priority>=75")
+    await tab.get_by_label("Condition 2").fill("metadata.pr=17")
     await tab.get_by_role("button", name="Show").click()
     await expect(tab.locator("tbody tr")).to_have_count(1)
     await expect(tab.get_by_role("link", name=both)).to_be_visible()
     await tab.reload()
-    await expect(tab.get_by_label("Condition 2")).to_have_value("priority>=75")
+    await expect(tab.get_by_label("Condition 2")).to_have_value("metadata.pr=17")
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ for await (const line of createInterface({ input: process.stdin })) {
 
 
 def page_calls(module: str, function: str, calls: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
-    """Of each call of a function of ``src/MODULE.ts`` its `value` (left out if it is undefined), or the `error` that it raised."""
+    """Of each call of a function of ``src/MODULE.ts`` its `value` (none if it is undefined), or the `error` that it raised."""
     # Warnings are off, since Node says of reading TypeScript that it is new.
     command: list[Any] = [NODE, "--no-warnings", "--input-type=module", "-e", _SCRIPT]
     done = subprocess.run(
