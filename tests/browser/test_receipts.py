@@ -13,7 +13,8 @@ async def test_a_receipt_is_verified_without_the_network(viewer: Viewer) -> None
     api, tab = viewer.api, viewer.tab
     async with models(lambda model, _: vote("ship" if model != "c" else "wait", f"{model} thinks so")) as endpoint:
         await register(api, endpoint, "a", "b", "c")
-        body = {"content": "Shall we ship today?", "async": True, "config": {"options": ["ship", "wait"], "rounds": 0}}
+        config = {"options": ["ship", "wait"], "rounds": 0, "min_agents": 2}
+        body = {"content": "Shall we ship today?", "async": True, "config": config}
         request_id = (await api.post("/deliberations", body))["request_id"]
 
         async def has_ended() -> bool:
@@ -38,7 +39,7 @@ async def test_a_receipt_is_verified_without_the_network(viewer: Viewer) -> None
     await expect(tab.get_by_role("heading", name="kept.json")).to_be_visible()
     await expect(tab.get_by_text("It is what was signed.")).to_be_visible()
     at = content.index(b'"b thinks so"')
-    changed = content[: at + 11] + b"n" + content[at + 12 :]
+    changed = content[: at + 10] + b"n" + content[at + 11 :]
     await choose.set_input_files({"name": "changed.json", "mimeType": "application/json", "buffer": changed})
     await expect(tab.get_by_text("Do not trust it: 2 checks of 9 failed.")).to_be_visible()
     await expect(checks.filter(has_text="tree")).to_contain_text("an event is not what it was")

@@ -28,9 +28,9 @@ from cluster.domain.consensus.calibration import IsotonicMap, Tilt
 from cluster.domain.consensus.result import Judgement
 from cluster.domain.consensus.rule import ConsensusRule, Mode, TieBreak
 from cluster.domain.consensus.snapshot import Gate, Kinds, KindWeights, WeightSnapshot
-from cluster.domain.receipts.document import redact
+from cluster.domain.receipts.document import prove, redact
 from cluster.domain.receipts.recompute import recompute
-from cluster.domain.receipts.verify import verify, verify_file
+from cluster.domain.receipts.verify import verify, verify_file, verify_proof
 from tests.support.deliberations import Journal, Vote, decided
 from tests.support.page_source import page_calls, page_reports
 from tests.support.panels import World, contract, members, says
@@ -248,6 +248,28 @@ def test_what_is_no_receipt_is_told_with_where(broken: str, says: str) -> None:
     assert says in check["detail"]
 
 
+def test_a_proof_of_one_event_is_verified_as_ours_does_it() -> None:
+    receipt = receipt_of(played())
+    proofs = [prove(receipt, event["n"]) for event in receipt["events"]]
+    proofs.append(prove(redact(receipt, 3), 3))
+    first = proofs[0]
+    proofs.append({**first, "path": first["path"][:-1]})
+    proofs.append({**first, "path": [*first["path"], first["path"][0]]})
+    proofs.append({**first, "event": {**first["event"], "n": 2}})
+    proofs.append({**first, "event": {**first["event"], "n": 0}})
+    proofs.append({**first, "path": ["00"]})
+    proofs.append({**first, "more": 1})
+    proofs.append({**first, "head": {**first["head"], "tree_size": 3}})
+    found = page_reports(_texts(proofs), [KEY])
+    ours = [verify_proof(proof, [SIGNER.public_key]) for proof in proofs]
+    assert [report.valid for report in ours].count(True) == len(receipt["events"]) + 1
+    for page, report in zip(found, ours, strict=True):
+        assert _statuses(page) == {check.name: check.status for check in report.checks}
+        assert page["recomputed"] is None
+        if report.key_id is not None:
+            assert page["redacted"] == list(report.redacted)
+
+
 def test_a_key_that_nobody_trusts_fails_and_none_is_not_checked() -> None:
     (text,) = _texts([receipt_of(played(), OTHER)])
     (trusting,) = page_reports([text], [KEY])
@@ -258,19 +280,16 @@ def test_a_key_that_nobody_trusts_fails_and_none_is_not_checked() -> None:
 
 
 def test_a_difference_is_found_where_it_is_in_the_file() -> None:
-    receipt = receipt_of(played())
-    (text,) = _texts([receipt])
+    (text,) = _texts([receipt_of(played())])
     changed = text.replace('"Redis"', '"Rodis"', 1).replace("Postgres", "postgres", 1)
-    found, kept = ([page_value] for page_value in (changed, text))
-    (read, signed) = (answer["value"] for answer in page_calls("receipts/json", "parse", [found, kept]))
-    ((differences),) = (
-        each["value"] for each in page_calls("receipts/compare", "differencesBetween", [[read, signed, 9]])
-    )
+    read, signed = [answer["value"] for answer in page_calls("receipts/json", "parse", [[changed], [text]])]
+    (answer,) = page_calls("receipts/compare", "differencesBetween", [[read, signed, 9]])
+    differences = answer["value"]
     assert len(differences) == 2
-    for difference in differences:
-        ((at),) = (each["value"] for each in page_calls("receipts/json", "whereIs", [[changed, difference["pointer"]]]))
+    found_at = page_calls("receipts/json", "whereIs", [[changed, each["pointer"]] for each in differences])
+    for difference, at in zip(differences, found_at, strict=True):
         said = canonical_bytes(difference["found"]).decode()
-        assert changed[at["column"] - 1 :].startswith(said), difference
+        assert changed[at["value"]["column"] - 1 :].startswith(said), difference
 
 
 def _texts(receipts: list[dict[str, Any]]) -> list[str]:

@@ -24,8 +24,12 @@ export function Form({ label, action, run, refused, done, children }: FormProps)
   const reason = useId();
   const change = useMutation({
     mutationFn: run,
-    onSuccess: (given) => given !== KEEP && setRound(round + 1),
-    onSettled: () => client.invalidateQueries(),
+    onSuccess: async (given) => {
+      // First what is shown, from which the fields take their values anew.
+      await client.invalidateQueries();
+      if (given !== KEEP) setRound(round + 1);
+    },
+    onError: () => client.invalidateQueries(),
   });
   const submit = (event: FormEvent<HTMLFormElement>) => {
     event.preventDefault();

@@ -117,7 +117,7 @@ function QuotaCard() {
   return (
     <Card title="Quotas">
       <Loaded of={found}>
-        {({ quotas, used, version, updated_at, updated_by }) => (
+        {({ quotas, used, updated_at, updated_by }) => (
           <>
             <dl className="facts">
               {QUOTAS.map(([name, label]) => (
@@ -129,7 +129,6 @@ function QuotaCard() {
             </dl>
             {updated_at && <p className="faint">Set <Time at={updated_at} /> by {updated_by}.</p>}
             <Form
-              key={version}
               label="Quotas"
               action="Set"
               done="Set."

@@ -4,10 +4,10 @@ import { useEffect, useState } from "react";
 import { Link } from "wouter";
 import { read, readText } from "../api.ts";
 import { lacks, useMay } from "../caller.ts";
-import { Badge, Card, Empty, Fact, Loaded, Page, plural, Problem, Time } from "../parts.tsx";
+import { Badge, Card, Empty, Fact, Loaded, Page, plural, Problem, Time, Value } from "../parts.tsx";
 import { around, type Difference, differencesBetween } from "../receipts/compare.ts";
 import { whyNoCrypto } from "../receipts/hashes.ts";
-import { canonical, type Fields, type Value, whereIs } from "../receipts/json.ts";
+import { canonical, type Fields, type Value as Json, whereIs } from "../receipts/json.ts";
 import { MAX_CHARS, type Report, verifyText } from "../receipts/verify.ts";
 import { Table } from "../table.tsx";
 import type { ReceiptKeys } from "../types.ts";
@@ -102,7 +102,7 @@ interface Found {
 /** `signed`: the control plane's copy, with which a file that fails is compared. */
 async function look(text: string, trusted: readonly string[] | null, signed: string | null): Promise<Found> {
   const report = await verifyText(text, trusted);
-  if (signed === null || report.receipt === null || report.checks.every(({ status }) => status !== "failed")) return { report, differences: [] };
+  if (signed === null || report.receipt === null || "event" in report.receipt || report.checks.every(({ status }) => status !== "failed")) return { report, differences: [] };
   const theirs = (await verifyText(signed, null)).receipt;
   return { report, differences: theirs === null || !isSameReceipt(report.receipt, theirs) ? [] : differencesBetween(report.receipt, theirs, SHOWN) };
 }
@@ -110,7 +110,7 @@ async function look(text: string, trusted: readonly string[] | null, signed: str
 /** Whether the two were one. One that was signed again with another key has other salts, and differs everywhere. */
 function isSameReceipt(one: Fields, other: Fields): boolean {
   const [left, right] = [one.head as Fields, other.head as Fields];
-  return left.root === right.root || (one.signature as Fields).value === (other.signature as Fields).value || canonical(one.events as Value) === canonical(other.events as Value);
+  return left.root === right.root || (one.signature as Fields).value === (other.signature as Fields).value || canonical(one.events as Json) === canonical(other.events as Json);
 }
 
 function Verified({ opened, trusted, signed }: { opened: Opened; trusted: readonly string[] | null; signed: string | null }) {
@@ -134,6 +134,8 @@ function Verified({ opened, trusted, signed }: { opened: Opened; trusted: readon
   const failed = report.checks.filter(({ status }) => status === "failed");
   const isOpen = report.checks.some(({ name, status }) => status === "not_checked" && name === "signature");
   const different = report.recomputed?.verdict === "different";
+  const { receipt } = report;
+  const isProof = receipt !== null && "event" in receipt;
   return (
     <>
       <Card title={opened.name || "The control plane's copy"} more={<Badge state={failed.length || different ? "failed" : isOpen ? "degraded" : "completed"}>{failed.length ? "Changed" : different ? "Does not follow" : isOpen ? "Signature not checked" : "Valid"}</Badge>}>
@@ -164,8 +166,8 @@ function Verified({ opened, trusted, signed }: { opened: Opened; trusted: readon
           )}
         </ul>
       </Card>
-      {failed.length > 0 && report.receipt !== null && <Changed text={opened.text} differences={differences} isCompared={signed !== null} failed={failed.map(({ name }) => name)} />}
-      {report.receipt !== null && <Summary receipt={report.receipt} redacted={report.redacted} />}
+      {failed.length > 0 && receipt !== null && !isProof && <Changed text={opened.text} differences={differences} isCompared={signed !== null} failed={failed.map(({ name }) => name)} />}
+      {receipt !== null && (isProof ? <Card title="The event" className="wide"><Value title={`Event ${String((receipt.event as Fields).n)}`} value={receipt.event} name="event.json" open /></Card> : <Summary receipt={receipt} redacted={report.redacted} />)}
     </>
   );
 }
@@ -174,6 +176,7 @@ const MEANINGS: Record<string, string> = {
   format: "it has exactly the fields of a receipt",
   contract: "question, panel and rule are those that were signed",
   events: "as many events as were signed, without gaps",
+  inclusion: "the event is under the signed Merkle root",
   tree: "the events lead to the signed Merkle root",
   chain: "contract and events are in the signed sequence",
   outcome: "the last event is the signed outcome",
@@ -228,7 +231,7 @@ function sides({ found, signed }: Difference): [string, string] {
   return [brief(found), brief(signed)];
 }
 
-function brief(value: Value | undefined): string {
+function brief(value: Json | undefined): string {
   if (value === undefined) return "nothing";
   const text = canonical(value);
   return text.length > 200 ? `${text.slice(0, 200)}…` : text;

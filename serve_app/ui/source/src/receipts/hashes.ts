@@ -37,6 +37,24 @@ export async function treeRoot(leaves: readonly Uint8Array[]): Promise<Uint8Arra
   return sha256(NODE, await treeRoot(leaves.slice(0, half)), await treeRoot(leaves.slice(half)));
 }
 
+/** The root that an inclusion proof leads to (RFC 9162, 2.1.3.2); null if the path has the wrong length for this index. */
+export async function rootOfPath(leaf: Uint8Array, index: number, size: number, path: readonly Uint8Array[]): Promise<Uint8Array | null> {
+  if (index < 0 || index >= size) return null;
+  const half = (n: number) => Math.floor(n / 2);
+  let [node, last, found] = [index, size - 1, leaf];
+  for (const sibling of path) {
+    if (last === 0) return null;
+    if (node % 2 === 1 || node === last) {
+      found = await sha256(NODE, sibling, found);
+      while (node % 2 === 0 && node > 0) [node, last] = [half(node), half(last)];
+    } else {
+      found = await sha256(NODE, found, sibling);
+    }
+    [node, last] = [half(node), half(last)];
+  }
+  return last === 0 ? found : null;
+}
+
 /** Whether the key signed this text; null if this browser has no Ed25519. */
 export async function isSignature(publicKey: string, signature: string, text: string): Promise<boolean | null> {
   try {

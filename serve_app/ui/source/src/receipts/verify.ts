@@ -3,7 +3,7 @@
  * checks the signature in the browser.
  */
 import { eventLeaf, summary } from "./content.ts";
-import { bytesOf, hexOf, isSignature, sha256, treeRoot } from "./hashes.ts";
+import { bytesOf, hexOf, isSignature, rootOfPath, sha256, treeRoot } from "./hashes.ts";
 import { canonical, type Fields, isFields, lineOf, Malformed, parse, type Value } from "./json.ts";
 import { recompute, type Recomputed } from "./recompute.ts";
 
@@ -14,7 +14,7 @@ export interface Check {
 }
 
 export interface Report {
-  /** Null if it is not the shape of a receipt. */
+  /** The receipt, or the proof of one event; null if it has the shape of neither. */
   receipt: Fields | null;
   checks: Check[];
   redacted: number[];
@@ -43,6 +43,8 @@ const SUMMARY = [
 ];
 const NAMES = [...SUMMARY, "head", "signature", "contract", "events"];
 const VERSION = "2.0";
+const PROOF = ["schema_version", "head", "signature", "event", "path"];
+const PROOF_VERSION = "2.0-proof";
 const WITHHELD = "the contract is withheld";
 
 class NotAReceipt extends Error {}
@@ -64,17 +66,19 @@ function unreadable(detail: string): Report {
 }
 
 export async function verify(value: Value, trusted: readonly string[] | null): Promise<Report> {
+  const isProof = isFields(value) && value.schema_version === PROOF_VERSION;
   try {
-    checkShape(value);
+    if (isProof) checkProof(value);
+    else checkShape(value);
   } catch (error) {
     if (error instanceof NotAReceipt) return unreadable(error.message);
     throw error;
   }
   const receipt = value as Fields;
-  const events = receipt.events as Fields[];
+  const events = isProof ? [receipt.event as Fields] : (receipt.events as Fields[]);
   const leaves = await Promise.all(events.map(eventLeaf));
   const checks: Check[] = [{ name: "format", status: "passed", detail: "" }];
-  for (const [name, check] of Object.entries(CHECKS)) {
+  for (const [name, check] of Object.entries(isProof ? PROOF_CHECKS : CHECKS)) {
     // A check that cannot be made has failed.
     const problem = await check(receipt, leaves).catch((error: unknown) => `it cannot be checked: ${String(error)}`);
     const open = problem === WITHHELD || problem === NO_ED25519;
@@ -87,7 +91,7 @@ export async function verify(value: Value, trusted: readonly string[] | null): P
     receipt,
     checks,
     redacted: receipt.contract === null ? [0, ...redacted] : redacted,
-    recomputed: valid ? await recompute(receipt) : null,
+    recomputed: valid && !isProof ? await recompute(receipt) : null,
   };
 }
 
@@ -110,21 +114,34 @@ function checkHex(value: Value | undefined, what: string, size: number): void {
 function checkShape(value: Value): void {
   if (!isFields(value) || Object.keys(value).length !== NAMES.length || !NAMES.every((name) => name in value)) {
     if (isFields(value) && isFields(value.head) && !("events" in value)) {
-      throw new NotAReceipt("it is the signed head alone, as a role without controlplane:payloads.read gets it, or the proof of one event");
+      throw new NotAReceipt("it is the signed head alone, as a role without controlplane:payloads.read gets it");
     }
     throw new NotAReceipt(`a receipt must have exactly ${NAMES.join(", ")}`);
   }
-  const { head, signature, contract, events } = value;
+  const { contract, events } = value;
+  checkSigned(value, VERSION);
+  if (contract !== null && !isFields(contract)) throw new NotAReceipt("contract must be an object, or null where it is withheld");
+  if (!Array.isArray(events) || events.length === 0) throw new NotAReceipt("events must be a list that is not empty");
+  events.forEach((event, at) => checkEvent(event, `event ${at + 1}`));
+}
+
+/** Head and signature, as receipts and proofs have them. */
+function checkSigned({ head, signature, schema_version }: Fields, version: string): void {
   checkFields(head, "head", HEAD);
   checkFields(signature, "signature", SIGNATURE);
   for (const name of ["contract_hash", "root", "chain", "outcome_hash"]) checkHex(head[name], `head.${name}`, 32);
   checkHex(signature.public_key, "signature.public_key", 32);
   checkHex(signature.value, "signature.value", 64);
-  if (value.schema_version !== VERSION || head.schema_version !== VERSION) throw new NotAReceipt(`schema_version must be ${VERSION}`);
+  if (schema_version !== version || head.schema_version !== VERSION) throw new NotAReceipt(`schema_version must be ${version}`);
   if (signature.algorithm !== "Ed25519") throw new NotAReceipt("signature.algorithm must be Ed25519");
-  if (contract !== null && !isFields(contract)) throw new NotAReceipt("contract must be an object, or null where it is withheld");
-  if (!Array.isArray(events) || events.length === 0) throw new NotAReceipt("events must be a list that is not empty");
-  events.forEach((event, at) => checkEvent(event, `event ${at + 1}`));
+}
+
+function checkProof(proof: Fields): void {
+  if (Object.keys(proof).length !== PROOF.length || !PROOF.every((name) => name in proof)) throw new NotAReceipt(`a proof must have exactly ${PROOF.join(", ")}`);
+  checkSigned(proof, PROOF_VERSION);
+  checkEvent(proof.event as Value, "event");
+  if (!Array.isArray(proof.path)) throw new NotAReceipt("path must be a list of hashes");
+  for (const step of proof.path) checkHex(step, "path", 32);
 }
 
 function checkEvent(event: Value, what: string): void {
@@ -185,6 +202,16 @@ const CHECKS: Record<string, (receipt: Fields, leaves: Uint8Array[]) => Promise<
     if (good === null) return NO_ED25519;
     return good ? "" : "the head was not signed by this key, or was changed since";
   },
+};
+
+const PROOF_CHECKS: typeof CHECKS = {
+  async inclusion({ event, path, head }, leaves) {
+    const n = (event as Fields).n as number;
+    const steps = (path as string[]).map(bytesOf);
+    const root = await rootOfPath(leaves[0] as Uint8Array, n - 1, (head as Fields).tree_size as number, steps);
+    return root !== null && hexOf(root) === (head as Fields).root ? "" : `event ${n} is not under the root`;
+  },
+  signature: CHECKS.signature as (receipt: Fields, leaves: Uint8Array[]) => Promise<string>,
 };
 
 function checkKey(receipt: Fields, trusted: readonly string[] | null): Check {
