@@ -55,6 +55,8 @@ async def test_a_receipt_is_verified_without_the_network(viewer: Viewer) -> None
     await tab.get_by_role("button", name="Back to the control plane's copy").click()
     await tab.get_by_label("Public keys that you trust").fill("ab" * 32)
     await expect(checks.filter(has_text="is not among the trusted ones")).to_be_visible()
+    await expect(tab.get_by_text("by a key that you do not trust")).to_be_visible()
+    await expect(tab.get_by_role("heading", name="Where it was changed")).to_have_count(0)
     assert len(_calls(viewer)) == asked
     await tab.context.set_offline(False)
 

@@ -1,4 +1,4 @@
-"""What functions of the web page's source give, asked in Node: it has the same WebCrypto as browsers."""
+"""What functions of the web page's source give, asked in Node, which has WebCrypto as browsers have it."""
 
 from __future__ import annotations
 

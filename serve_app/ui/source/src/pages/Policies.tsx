@@ -260,7 +260,7 @@ export function PolicyPage({ id }: { id: string }) {
                   {told.versions.map((version) => (
                     <li key={version.version}>
                       <strong>{version.version}</strong> <Time at={version.updated_at} /> <span className="faint">by {version.updated_by}</span>
-                      <Act label={`Go back to ${version.version}`} refused={refused ?? (version.version === found.data?.version ? "It is this one." : found.data ? null : "It was deleted.")} run={() => change("POST", `${path}/rollback`, { version: version.version })} />
+                      <Act label={`Go back to ${version.version}`} refused={refused ?? (version.version === found.data?.version ? "It is this one." : found.error && !found.data ? "It was deleted." : null)} run={() => change("POST", `${path}/rollback`, { version: version.version })} />
                       <Value title="What it said" value={version} name={`${id}-${version.version}.json`} />
                     </li>
                   ))}

@@ -132,21 +132,26 @@ function Verified({ opened, trusted, signed }: { opened: Opened; trusted: readon
   if (found === null) return <Card title="Result"><p role="status">Verifying…</p></Card>;
   const { report, differences } = found;
   const failed = report.checks.filter(({ status }) => status === "failed");
-  const isOpen = report.checks.some(({ name, status }) => status === "not_checked" && name === "signature");
+  const isOpen = (check: string) => report.checks.some(({ name, status }) => status === "not_checked" && name === check);
+  const isChanged = failed.some(({ name }) => name !== "key");
   const different = report.recomputed?.verdict === "different";
   const { receipt } = report;
   const isProof = receipt !== null && "event" in receipt;
   return (
     <>
-      <Card title={opened.name || "The control plane's copy"} more={<Badge state={failed.length || different ? "failed" : isOpen ? "degraded" : "completed"}>{failed.length ? "Changed" : different ? "Does not follow" : isOpen ? "Signature not checked" : "Valid"}</Badge>}>
+      <Card title={opened.name || "The control plane's copy"} more={<Badge state={failed.length || different ? "failed" : isOpen("signature") ? "degraded" : "completed"}>{VERDICTS[receipt === null ? "unreadable" : isChanged ? "changed" : failed.length ? "untrusted" : different ? "different" : isOpen("signature") ? "unsigned" : "valid"]}</Badge>}>
         <p role="status">
-          {failed.length
+          {isChanged
             ? `Do not trust it: ${plural(failed.length, "check")} of ${report.checks.length} failed.`
             : different
               ? "It is what was signed, but its decision does not follow from its votes."
-              : isOpen
+              : isOpen("signature")
                 ? "Its parts fit together, but nobody's signature was checked."
-                : "It is what was signed."}
+                : failed.length
+                  ? "It is what was signed, but by a key that you do not trust."
+                  : isOpen("key")
+                    ? "It is what was signed; by whom was not checked."
+                    : "It is what was signed."}
         </p>
         <ul className="checks">
           {report.checks.map(({ name, status, detail }) => (
@@ -166,11 +171,20 @@ function Verified({ opened, trusted, signed }: { opened: Opened; trusted: readon
           )}
         </ul>
       </Card>
-      {failed.length > 0 && receipt !== null && !isProof && <Changed text={opened.text} differences={differences} isCompared={signed !== null} failed={failed.map(({ name }) => name)} />}
+      {isChanged && receipt !== null && !isProof && <Changed text={opened.text} differences={differences} isCompared={signed !== null} failed={failed.map(({ name }) => name)} />}
       {receipt !== null && (isProof ? <Card title="The event" className="wide"><Value title={`Event ${String((receipt.event as Fields).n)}`} value={receipt.event} name="event.json" open /></Card> : <Summary receipt={receipt} redacted={report.redacted} />)}
     </>
   );
 }
+
+const VERDICTS = {
+  unreadable: "Not a receipt",
+  changed: "Changed",
+  untrusted: "Key not trusted",
+  different: "Does not follow",
+  unsigned: "Signature not checked",
+  valid: "Valid",
+};
 
 const MEANINGS: Record<string, string> = {
   format: "it has exactly the fields of a receipt",
