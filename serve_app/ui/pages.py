@@ -30,6 +30,20 @@ ADDRESSES: Final = (
     "/deliberations",
     "/ask",
     "/deliberations/{id}",
+    "/receipt",
+    "/receipts/{id}",
+    "/questions",
+    "/schedules",
+    "/schedules/{id}",
+    "/workflows",
+    "/workflows/{id}",
+    "/runs/{id}",
+    "/policies",
+    "/policies/{id}",
+    "/budgets",
+    "/notifications",
+    "/audit",
+    "/access",
 )
 #: Only what this origin serves, and nothing inline. No other page may show this one in a frame.
 POLICY: Final = (

@@ -5,14 +5,25 @@ import { Link, Route, Switch, useLocation } from "wouter";
 import { ApiError, change, CP, read } from "./api.ts";
 import { CallerContext } from "./caller.ts";
 import { live, useLiveState } from "./live.ts";
+import { useLiveQueries } from "./live-queries.ts";
+import { Navigation } from "./navigation.tsx";
+import { AccessPage } from "./pages/Access.tsx";
 import { AgentPage } from "./pages/Agent.tsx";
+import { AuditPage } from "./pages/Audit.tsx";
+import { BudgetsPage } from "./pages/Budgets.tsx";
 import { DeliberationPage } from "./pages/Deliberation.tsx";
 import { AskPage, DeliberationsPage } from "./pages/Deliberations.tsx";
 import { FleetPage } from "./pages/Fleet.tsx";
+import { NotificationsPage } from "./pages/Notifications.tsx";
 import { forgetActivity, OverviewPage } from "./pages/Overview.tsx";
+import { PoliciesPage, PolicyPage } from "./pages/Policies.tsx";
+import { QuestionsPage } from "./pages/Questions.tsx";
 import { QueuePage } from "./pages/Queue.tsx";
+import { ReceiptPage } from "./pages/Receipt.tsx";
+import { SchedulePage, SchedulesPage } from "./pages/Schedules.tsx";
 import { SubmitPage } from "./pages/Submit.tsx";
 import { TaskPage } from "./pages/Task.tsx";
+import { RunPage, WorkflowPage, WorkflowsPage } from "./pages/Workflows.tsx";
 import { Page, Problem } from "./parts.tsx";
 import { setCredentials, useCredentials } from "./session.ts";
 import { nextTheme, theme } from "./theme.ts";
@@ -169,48 +180,6 @@ class Guard extends Component<{ children: ReactNode }, { error: Error | null }> 
   }
 }
 
-const NAVIGATION = [
-  ["/", "Overview"],
-  ["/queue", "Queue"],
-  ["/fleet", "Fleet"],
-  ["/deliberations", "Deliberations"],
-] as const;
-
-/** Which of the things that are shown an event is about. */
-function touched(type: string, data: Record<string, unknown>): string[][] {
-  const of = (name: string) => (typeof data[name] === "string" ? (data[name] as string) : "");
-  if (type === "progress_stored") return ((data.task_ids as string[] | undefined) ?? []).map((id) => ["task", id]);
-  if (type.startsWith("task_")) return [["tasks"], ["task", of("task_id")], ["numbers"]];
-  if (type.startsWith("agent_")) return [["agents"], ["agent", of("agent_id")], ["numbers"]];
-  if (type.startsWith("deliberation_")) return [["deliberations"], ["deliberation", of("request_id")], ["deliberation", of("task_id")]];
-  return [];
-}
-
-/** Reads anew what events were about, each at most once a second. */
-function useLiveQueries(): void {
-  const queries = useQueryClient();
-  useEffect(() => {
-    const stale = new Map<string, string[]>();
-    let timer: number | undefined;
-    const flush = () => {
-      timer = undefined;
-      for (const queryKey of stale.values()) void queries.invalidateQueries({ queryKey }, { cancelRefetch: false });
-      stale.clear();
-    };
-    const stop = live.listen((events) => {
-      for (const { type, data, seq } of events) {
-        if (seq <= live.opened) continue;
-        for (const key of touched(type, data)) stale.set(key.join(" "), key);
-      }
-      if (stale.size) timer ??= window.setTimeout(flush, 750);
-    });
-    return () => {
-      stop();
-      clearTimeout(timer);
-    };
-  }, [queries]);
-}
-
 function Shell({ caller }: { caller: Caller }) {
   const queries = useQueryClient();
   const [location] = useLocation();
@@ -236,11 +205,7 @@ function Shell({ caller }: { caller: Caller }) {
       <div className="shell">
         <div className="bar">
           <Link href="/" className="brand" aria-label="Aragora, overview"><Mark /> <span>Aragora</span></Link>
-          <nav aria-label="Pages">
-            {NAVIGATION.map(([href, name]) => (
-              <Link key={href} href={href} aria-current={isIn(location, href) ? "page" : undefined}>{name}</Link>
-            ))}
-          </nav>
+          <Navigation />
           <div className="who">
             {mayStream && <Connection />}
             <Workspaces caller={caller} />
@@ -260,6 +225,20 @@ function Shell({ caller }: { caller: Caller }) {
             <Route path="/deliberations"><DeliberationsPage /></Route>
             <Route path="/ask"><AskPage /></Route>
             <Route path="/deliberations/:id">{({ id }) => <DeliberationPage key={id} id={decoded(id)} />}</Route>
+            <Route path="/receipt"><ReceiptPage /></Route>
+            <Route path="/receipts/:id">{({ id }) => <ReceiptPage key={id} id={decoded(id)} />}</Route>
+            <Route path="/questions"><QuestionsPage /></Route>
+            <Route path="/schedules"><SchedulesPage /></Route>
+            <Route path="/schedules/:id">{({ id }) => <SchedulePage key={id} id={decoded(id)} />}</Route>
+            <Route path="/workflows"><WorkflowsPage /></Route>
+            <Route path="/workflows/:id">{({ id }) => <WorkflowPage key={id} name={decoded(id)} />}</Route>
+            <Route path="/runs/:id">{({ id }) => <RunPage key={id} id={decoded(id)} />}</Route>
+            <Route path="/policies"><PoliciesPage /></Route>
+            <Route path="/policies/:id">{({ id }) => <PolicyPage key={id} id={decoded(id)} />}</Route>
+            <Route path="/budgets"><BudgetsPage /></Route>
+            <Route path="/notifications"><NotificationsPage /></Route>
+            <Route path="/audit"><AuditPage /></Route>
+            <Route path="/access"><AccessPage /></Route>
             <Route><Page title="There is no such page"><p><Link href="/">Go to the overview</Link></p></Page></Route>
           </Switch>
           </Guard>
@@ -276,13 +255,6 @@ function decoded(part: string): string {
   } catch {
     return part;
   }
-}
-
-function isIn(location: string, href: string): boolean {
-  if (href === "/queue" && (location.startsWith("/tasks/") || location === "/submit")) return true;
-  if (href === "/fleet" && location.startsWith("/agents/")) return true;
-  if (href === "/deliberations" && location === "/ask") return true;
-  return href === "/" ? location === "/" : location.startsWith(href);
 }
 
 const CONNECTION = {

@@ -73,10 +73,19 @@ async function request(path: string, init: RequestInit): Promise<Response> {
   }
 }
 
-export async function read<T>(path: string, query: Query = {}, signal?: AbortSignal): Promise<T> {
+async function ask(path: string, query: Query, signal?: AbortSignal): Promise<Response> {
   const answer = await request(withQuery(path.startsWith("/") ? path : `${CP}/${path}`, query), { headers: headers(), signal });
   if (!answer.ok) throw await refusal(answer);
-  return (await answer.json()) as T;
+  return answer;
+}
+
+export async function read<T>(path: string, query: Query = {}, signal?: AbortSignal): Promise<T> {
+  return (await (await ask(path, query, signal)).json()) as T;
+}
+
+/** What is not for the page to parse: a receipt, an export. */
+export async function readText(path: string, query: Query = {}, signal?: AbortSignal): Promise<string> {
+  return (await ask(path, query, signal)).text();
 }
 
 /** A change. It is sent again once, under the same key, if its outcome is unknown. */

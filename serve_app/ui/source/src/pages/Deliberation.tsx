@@ -1,5 +1,6 @@
 /** One deliberation as it goes on: who says what, the votes by round, the decision and the dissent. */
 import { useQuery } from "@tanstack/react-query";
+import { Link } from "wouter";
 import { change, read } from "../api.ts";
 import { lacks, useMay } from "../caller.ts";
 import { Act, Badge, Card, duration, Empty, Fact, Id, Loaded, Page, Since, seconds, Time, Value } from "../parts.tsx";
@@ -95,6 +96,9 @@ function State({ deliberation }: { deliberation: Deliberation }) {
         {deliberation.metrics && <Fact name="Service level">{deliberation.metrics.sla_compliance}</Fact>}
       </dl>
       <div className="stack">
+        {ended !== null && (
+          <p><Link href={`/receipts/${encodeURIComponent(deliberation.request_id)}`}>Verify its receipt</Link> <span className="faint">in this browser</span></p>
+        )}
         <Act
           label="Cancel"
           tone="danger"

@@ -120,7 +120,7 @@ function Wrong() {
     }
   }
   if (asked.data?.total) {
-    faults.push({ what: `${plural(asked.data.total, "task")} wait for people`, more: "A question is open.", to: "/queue?detail=input_required" });
+    faults.push({ what: `${plural(asked.data.total, "task")} wait for people`, more: "A question is open: answer it.", to: "/questions" });
   }
   const questions = [dead, asked, breakers, offline, failing, health];
   const unread = questions.find((each) => each.error)?.error;

@@ -8,10 +8,15 @@ import { Act, Badge, Card, count, Empty, Id, Loaded, Page, plural, Problem, PRIO
 import type { DeadPage, Task, TaskPage } from "../types.ts";
 
 const PAGE = 50;
+/** The API takes no more. */
+const MOST_CONDITIONS = 16;
 const STATES = ["pending", "running", "completed", "failed", "cancelled", "timeout"];
 const DETAILS = ["queued", "delayed", "retrying", "blocked", "input_required", "waiting_children", "cancelling", "dead_lettered"];
 /** Names of the address, and the calls' names for them. */
 const FILTERS = { status: "status", detail: "status_detail", type: "task_type", queue: "queue", agent: "agent_id" } as const;
+
+/** Names of the address with what they are to be: `where` several times, one for each condition. */
+type Changes = Record<string, string | string[]>;
 
 interface Shown {
   tasks: Task[];
@@ -42,12 +47,12 @@ export function QueuePage() {
     placeholderData: (before) => before,
     refetchInterval: 30_000,
   });
-  const set = (changes: Record<string, string>) => {
+  const set = (changes: Changes) => {
     const next = new URLSearchParams(search);
     next.delete("cursor");
     for (const [name, value] of Object.entries(changes)) {
-      if (value) next.set(name, value);
-      else next.delete(name);
+      next.delete(name);
+      for (const each of typeof value === "string" ? [value] : value) if (each) next.append(name, each);
     }
     const text = next.toString();
     go(text ? `/queue?${text}` : "/queue");
@@ -84,11 +89,13 @@ export function QueuePage() {
   );
 }
 
-function Filters({ asked, dead, set }: { asked: URLSearchParams; dead: boolean; set: (changes: Record<string, string>) => void }) {
+function Filters({ asked, dead, set }: { asked: URLSearchParams; dead: boolean; set: (changes: Changes) => void }) {
+  const [rows, setRows] = useState(Math.max(1, asked.getAll("where").length));
   const submit = (event: FormEvent<HTMLFormElement>) => {
     event.preventDefault();
     const form = new FormData(event.currentTarget);
-    set(Object.fromEntries([...form.entries()].map(([name, value]) => [name, String(value).trim()])));
+    const given = (name: string) => form.getAll(name).map((value) => String(value).trim()).filter(Boolean);
+    set(Object.fromEntries([...new Set(form.keys())].map((name) => [name, given(name)])));
   };
   const text = (name: string, label: string, hint: string) => (
     <label>
@@ -120,10 +127,13 @@ function Filters({ asked, dead, set }: { asked: URLSearchParams; dead: boolean; 
       {text("queue", "Queue", "default")}
       {!dead && text("agent", "Agent", "agent id")}
       {!dead && (
-        <label className="grow">
-          Where
-          <input name="where" defaultValue={asked.get("where") ?? ""} placeholder="one condition, such as tag=nightly" spellCheck={false} autoComplete="off" />
-        </label>
+        <fieldset className="grow conditions">
+          <legend>Where (all of them)</legend>
+          {Array.from({ length: rows }, (_, at) => (
+            <input key={at} name="where" aria-label={`Condition ${at + 1}`} defaultValue={asked.getAll("where")[at] ?? ""} placeholder="tag=nightly" spellCheck={false} autoComplete="off" />
+          ))}
+          {rows < MOST_CONDITIONS && <button type="button" onClick={() => setRows(rows + 1)}>And</button>}
+        </fieldset>
       )}
       <div className="actions">
         <button className="primary">Show</button>

@@ -89,7 +89,7 @@ function Summary({ task }: { task: Task }) {
         {task.replayed_as && <Fact name="Replayed as"><Id to={`/tasks/${task.replayed_as}`} id={task.replayed_as} /></Fact>}
       </dl>
       {task.question?.open && task.question.question && (
-        <p><strong>Asks people:</strong> {task.question.question}</p>
+        <p><strong>Asks people:</strong> {task.question.question} <Link href="/questions">Answer it</Link></p>
       )}
     </Card>
   );
