@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import re
 import signal
 import socket
 import ssl
@@ -20,10 +18,11 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from cluster.domain.base.errors import ControlPlaneError, InternalError, StoreUnavailable
+from cluster.domain.base.errors import ControlPlaneError, StoreUnavailable
 from cluster.embedded.ports import free_ports
 from cluster.embedded.processes import end, spawn
-from cluster.ports.consensus_group import GroupMembers, KeyPut
+from cluster.http.etcd_tls import etcd_context
+from cluster.ports.consensus_group import KeyPut
 from cluster.ports.replication import LinkLost
 from cluster.process.clock import SystemClock
 from cluster.process.haproxy import bundled_haproxy
@@ -34,12 +33,14 @@ from regions.process import etcd_group
 from tests.support.authorities import Issuer
 from tests.support.dns import dns_server
 from tests.support.etcd import ETCD, answering, needs_etcd
-from tests.support.kubernetes import NAMES, Manifest, common_manifests, manifests_of
+from tests.support.kubernetes import NAMES, common_manifests, manifests_of
 from tests.support.links import SHORT, ListEnd, RegionIssuer, greeting, linked, log_row
 from tests.support.probes import eventually
 from tests.support.reaper import after_us_end
 
 PODS = ("127.0.0.2", "127.0.0.3")
+#: From where connections on this machine come.
+LOOPBACK = "127.0.0.1"
 
 
 @asynccontextmanager
@@ -141,7 +142,9 @@ class _EtcdOfRegions:
         for port, ours in (("2379", self.client), ("2380", self.peer), ("2381", self.metrics)):
             text = text.replace(f":{port}", f":{ours}")
         for directory in ("/etc/etcd/tls", "/etc/aragora/etcd", "/var/lib/etcd"):
-            text = text.replace(directory, str(self.folder / region / Path(directory).parent.name / Path(directory).name))
+            text = text.replace(
+                directory, str(self.folder / region / Path(directory).parent.name / Path(directory).name)
+            )
         return text
 
     def certificate(self, region: str, name: str, directory: str, **changes: Any) -> Path:
@@ -176,7 +179,7 @@ class _EtcdOfRegions:
                     if name != without
                 }
                 Path(environment["ETCD_DATA_DIR"]).parent.mkdir(parents=True, exist_ok=True)
-                keep = {"PATH": os.environ["PATH"]}  # noqa: TID251 - a program of this machine is started
+                keep = {"PATH": os.environ["PATH"]}
                 process = spawn([str(ETCD)], log=self.log(region), env={**environment, **keep})
                 after_us_end("session", process.to_json())
                 started.append(process)
@@ -195,9 +198,7 @@ class _EtcdOfRegions:
         return load_settings({name: self.here(value, region) for name, value in data.items()})
 
     def tls(self, folder: Path) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=folder / "ca.crt")
-        context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
-        return context
+        return etcd_context(*(folder / name for name in ("ca.crt", "tls.crt", "tls.key")))
 
 
 @pytest.fixture
@@ -241,3 +242,45 @@ async def test_members_of_the_manifests_elect_and_take_the_regions_clients(etcd:
             assert await group.renew(lease.id) == 10
             assert (await group.read("")).value(f"zone/{number}") == region
             await group.close()
+
+
+@needs_etcd
+async def test_a_clients_certificate_opens_no_connection_between_members(etcd: _EtcdOfRegions) -> None:
+    with etcd.members():
+        group = etcd_group(etcd.settings(NAMES[0]), SystemClock())
+        peer = f"https://{_ADDRESSES[NAMES[1]]}:{etcd.peer}/version"
+
+        async def answers(directory: str) -> bool:
+            tls = etcd.tls(Path(etcd.here(directory, NAMES[0])))
+            async with httpx.AsyncClient(verify=tls, trust_env=False) as client:
+                try:
+                    return (await client.get(peer)).is_success
+                except (httpx.HTTPError, ssl.SSLError):
+                    return False
+
+        await eventually(lambda: answers("/etc/etcd/tls"))
+        assert not await answers("/etc/aragora/etcd")
+        await group.close()
+
+
+@needs_etcd
+async def test_members_find_no_quorum_without_what_the_manifest_says_of_addresses(etcd: _EtcdOfRegions) -> None:
+    with etcd.members(without="ETCD_PEER_SKIP_CLIENT_SAN_VERIFICATION"):
+        refused = f"not {LOOPBACK}"
+        await eventually(lambda: refused in etcd.log(NAMES[0]).read_text(errors="replace"))
+
+
+@needs_etcd
+async def test_why_etcd_refuses_a_client_is_told(etcd: _EtcdOfRegions) -> None:
+    """With its own authentication etcd refuses clients whose certificate has a common name, by plain text."""
+    with etcd.members():
+        settings = etcd.settings(NAMES[0])
+        without_user = etcd_group(settings.model_copy(update={"etcd_user": None}), SystemClock())
+        await answering(without_user)
+        await _with_passwords(etcd, NAMES[0])
+        await without_user.close()
+        etcd.certificate(NAMES[0], "aragora-etcd-client", "/etc/aragora/etcd", commonName="somebody")
+        group = etcd_group(settings, SystemClock())
+        with pytest.raises(StoreUnavailable, match="CommonName of client"):
+            await group.read("")
+        await group.close()

@@ -101,7 +101,7 @@ def misspelt(manifest: Manifest, path: tuple[Any, ...]) -> Manifest:
 def assert_strict(problem: Callable[[Manifest], str], manifest: Manifest) -> None:
     """The manifest passes, and with any one field misspelt it does not."""
     assert problem(manifest) == ""
-    paths = [path for path in _paths(manifest) if path[0] in ("spec", "template", "data") or len(path) == 1]
+    paths = [path for path in _paths(manifest) if path[0] in ("spec", "template") or len(path) == 1]
     assert len(paths) > 1
     for path in paths:
         if path not in (("apiVersion",), ("kind",)):
@@ -127,7 +127,10 @@ def patched(manifest: Manifest, patch: str) -> Manifest:
 
 def read_manifests(path: Path) -> list[tuple[str, Manifest]]:
     """Each with its file's name, its kind and, where a file has several of a kind, its own name."""
-    return [(f"{manifest['kind']}/{manifest['metadata']['name']}", manifest) for manifest in yaml.safe_load_all(path.read_text())]
+    return [
+        (f"{manifest['kind']}/{manifest['metadata']['name']}", manifest)
+        for manifest in yaml.safe_load_all(path.read_text())
+    ]
 
 
 # --- regions ----------------------------------------------------------------------------------------------------------
