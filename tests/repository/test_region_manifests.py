@@ -374,7 +374,7 @@ def test_services_lead_to_ports_on_which_their_pods_listen() -> None:
 
 
 def test_who_waits_for_others_is_reached_before_it_is_ready() -> None:
-    """Etcd gets a leader only if its members reach each other, and an API becomes ready after a copy by way of the leader."""
+    """Etcd gets a leader only if its members reach each other, and a pod's readiness is that of its API, not of the leader."""
     for name in ("aragora-etcd", "aragora-etcd-peers", "aragora-region-leader"):
         assert COMMON[f"Service/{name}"]["spec"]["publishNotReadyAddresses"] is True
     for name in ("aragora-etcd-peers", "aragora-region"):

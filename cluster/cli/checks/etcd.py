@@ -48,7 +48,7 @@ def _named_client(settings: Settings) -> Iterator[Finding]:
     certificate = x509.load_pem_x509_certificate(settings.etcd_cert_file.read_bytes())
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if names:
-        detail = f"the certificate in ARAGORA_ETCD_CERT_FILE has a common name ({names[0].rfc4514_string()}), so etcd takes no password"
+        detail = f"the certificate in ARAGORA_ETCD_CERT_FILE has a common name ({names[0].rfc4514_string()}), so etcd refuses it"
         yield problem("etcd", detail, "Issue it without a common name, such as with a URI.")
 
 
