@@ -1,4 +1,4 @@
-"""What the manifests of regions configure, run by the real programs: the gate's HAProxy, and three members of etcd."""
+"""What the manifests of regions configure, run by the real programs: the proxy's HAProxy, and three members of etcd."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ async def _leader(host: str, port: int, files: PeerFiles, rows: int) -> AsyncIte
 
 
 @contextmanager
-def _gate(folder: Path, dns: int, pods: int) -> Iterator[int]:
-    """The gate as the manifest has it, on loopback; ``dns`` and ``pods`` are ports. Yields its own."""
-    gate, health = free_ports(2)
-    text = common_manifests()["ConfigMap/aragora-region-gate"]["data"]["haproxy.cfg"]
+def _proxy(folder: Path, dns: int, pods: int) -> Iterator[int]:
+    """The proxy as the manifest has it, on loopback; ``dns`` and ``pods`` are ports. Yields its own."""
+    proxy, health = free_ports(2)
+    text = common_manifests()["ConfigMap/aragora-region-proxy"]["data"]["haproxy.cfg"]
     for was, now in (
         ("parse-resolv-conf", f"nameserver test 127.0.0.1:{dns}"),
-        ("bind :7443", f"bind 127.0.0.1:{gate}"),
+        ("bind :7443", f"bind 127.0.0.1:{proxy}"),
         (".cluster.local:7443", f".cluster.local:{pods}"),
         ("bind :8404", f"bind 127.0.0.1:{health}"),
     ):
@@ -73,43 +73,43 @@ def _gate(folder: Path, dns: int, pods: int) -> Iterator[int]:
     started = spawn([str(bundled_haproxy()), "-db", "-f", str(file)], log=folder / "haproxy.log")
     after_us_end("session", started.to_json())
     try:
-        yield gate
+        yield proxy
     finally:
         end([started], first=signal.SIGKILL)
 
 
-async def _rows(gate: int, files: PeerFiles) -> int | None:
-    """How many rows the region has that answers a new connection to the gate; None if none does."""
-    async with linked(gate, files, bounds=SHORT) as link:
+async def _rows(proxy: int, files: PeerFiles) -> int | None:
+    """How many rows the region has that answers a new connection to the proxy; None if none does."""
+    async with linked(proxy, files, bounds=SHORT) as link:
         try:
             return (await link.report()).position.seq
         except LinkLost:
             return None
 
 
-async def test_the_gate_leads_to_the_pod_that_has_the_leader(tmp_path: Path) -> None:
+async def test_the_proxy_leads_to_the_pod_that_has_the_leader(tmp_path: Path) -> None:
     issuer = RegionIssuer(tmp_path / "certificates")
     east, west = issuer.files("east"), issuer.files("west")
     (pods,) = free_ports(1)
 
     async def leads_to(rows: int | None) -> bool:
         """Each of many connections, so that chance does not choose the pod."""
-        return [await _rows(gate, west) for _ in range(8)] == [rows] * 8
+        return [await _rows(proxy, west) for _ in range(8)] == [rows] * 8
 
     async with dns_server(PODS) as (_, zone):
         dns = zone.transport.get_extra_info("sockname")[1]
-        with _gate(tmp_path, dns, pods) as gate:
+        with _proxy(tmp_path, dns, pods) as proxy:
             async with _leader(PODS[0], pods, east, rows=1):
-                await eventually(lambda: leads_to(1), what="the gate finds the leader")
-            assert await _rows(gate, west) is None
+                await eventually(lambda: leads_to(1), what="the proxy finds the leader")
+            assert await _rows(proxy, west) is None
             async with _leader(PODS[1], pods, east, rows=2):
-                await eventually(lambda: leads_to(2), what="the gate finds the leader in another pod")
+                await eventually(lambda: leads_to(2), what="the proxy finds the leader in another pod")
                 # A process that is stopped: its kernel accepts connections, and nobody answers them.
                 with socket.create_server((PODS[0], pods)):
-                    await eventually(lambda: leads_to(2), what="the gate passes a leader by that is stopped")
+                    await eventually(lambda: leads_to(2), what="the proxy passes a leader by that is stopped")
                 zone.answers = [[ip_address("127.0.0.4")]]
                 async with _leader("127.0.0.4", pods, east, rows=3):
-                    await eventually(lambda: leads_to(3), what="the gate finds the leader of a new cluster")
+                    await eventually(lambda: leads_to(3), what="the proxy finds the leader of a new cluster")
 
 
 # --- etcd -------------------------------------------------------------------------------------------------------------

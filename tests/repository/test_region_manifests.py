@@ -41,9 +41,9 @@ ALL = {("common", name): manifest for name, manifest in COMMON.items()} | {
     (region, name): manifest for region in NAMES for name, manifest in OF[region].items()
 }
 PAGE = ROOT / "docs" / "regions-on-kubernetes.md"
-#: The control plane's pod, the gate's, and that of etcd, by their labels.
+#: The control plane's pod, the proxy's, and that of etcd, by their labels.
 WORKER = {"app": "aragora-control-plane", "app.kubernetes.io/component": "worker"}
-GATE = {"app": "aragora-region-gate"}
+PROXY = {"app": "aragora-region-proxy"}
 ETCD = {"app": "aragora-etcd"}
 DNS = {"kubernetes.io/metadata.name": "kube-system"}
 #: Of the example: addresses that are for documents.
@@ -106,9 +106,9 @@ def test_manifests_are_valid_and_a_misspelt_field_is_not(name: tuple[str, str]) 
 
 def test_every_manifest_of_regions_is_tested_and_named_in_docs() -> None:
     files = {path.relative_to(REGIONS).as_posix() for path in region_manifests() if REGIONS in path.parents}
-    assert files == {"etcd.yaml", "gate.yaml", *(f"{r}/{f}.yaml" for r in NAMES for f in ("etcd", "region"))}
+    assert files == {"etcd.yaml", "proxy.yaml", *(f"{r}/{f}.yaml" for r in NAMES for f in ("etcd", "region"))}
     page = PAGE.read_text()
-    for file in ("etcd.yaml", "gate.yaml", "REGION/etcd.yaml", "REGION/region.yaml", "patches/regions.yaml"):
+    for file in ("etcd.yaml", "proxy.yaml", "REGION/etcd.yaml", "REGION/region.yaml", "patches/regions.yaml"):
         assert file in page
 
 
@@ -309,15 +309,15 @@ def test_files_of_the_settings_are_mounted_and_no_others() -> None:
             assert OF[region][f"PersistentVolumeClaim/{claim}"]["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
-# --- the gate ---------------------------------------------------------------------------------------------------------
+# --- the proxy ---------------------------------------------------------------------------------------------------------
 
 
-def _gates_configuration() -> str:
-    return str(COMMON["ConfigMap/aragora-region-gate"]["data"]["haproxy.cfg"])
+def _haproxy_cfg() -> str:
+    return str(COMMON["ConfigMap/aragora-region-proxy"]["data"]["haproxy.cfg"])
 
 
-def test_the_gate_runs_the_images_own_haproxy() -> None:
-    container = _container("Deployment", "aragora-region-gate")
+def test_the_proxy_runs_the_images_own_haproxy() -> None:
+    container = _container("Deployment", "aragora-region-proxy")
     assert container["image"] == f"aragora/control-plane:{VERSION}"
     program = Path(container["command"][0])
     assert "ENV PATH=/opt/aragora/.venv/bin:" in (ROOT / "Dockerfile").read_text()
@@ -327,17 +327,17 @@ def test_the_gate_runs_the_images_own_haproxy() -> None:
     assert program.is_relative_to("/opt/aragora/.venv")
 
 
-def test_the_gate_keeps_connections_as_long_as_their_ends_do() -> None:
-    timeouts = dict(re.findall(r"timeout (client|server) (\d+)s\n", _gates_configuration().partition("frontend")[0]))
+def test_the_proxy_keeps_connections_as_long_as_their_ends_do() -> None:
+    timeouts = dict(re.findall(r"timeout (client|server) (\d+)s\n", _haproxy_cfg().partition("frontend")[0]))
     assert all(int(seconds) > LinkBounds().quiet_s for seconds in timeouts.values())
     assert set(timeouts) == {"client", "server"}
 
 
-def test_the_gate_asks_for_the_pods_of_the_headless_service() -> None:
+def test_the_proxy_asks_for_the_pods_of_the_headless_service() -> None:
     service = COMMON["Service/aragora-region-leader"]
     name = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.cluster.local"
     port = service["spec"]["ports"][0]["port"]
-    (template,) = re.findall(r"server-template pod (\d+) (\S+)\n", _gates_configuration())
+    (template,) = re.findall(r"server-template pod (\d+) (\S+)\n", _haproxy_cfg())
     assert template[1] == f"{name}:{port}"
     cluster = _service()["spec"]["rayClusterConfig"]
     (group,) = [group for group in cluster["workerGroupSpecs"] if group["groupName"] == "control-plane"]
@@ -352,7 +352,9 @@ def _ports(pod: Manifest) -> dict[str, int]:
 
 
 def _pod_of(labels: Mapping[str, str]) -> Manifest:
-    pods = [COMMON[name]["spec"]["template"] for name in ("StatefulSet/aragora-etcd", "Deployment/aragora-region-gate")]
+    pods = [
+        COMMON[name]["spec"]["template"] for name in ("StatefulSet/aragora-etcd", "Deployment/aragora-region-proxy")
+    ]
     (found,) = [pod for pod in (*pods, _pods()["control-plane"]) if labels.items() <= pod["metadata"]["labels"].items()]
     return found
 
@@ -365,12 +367,12 @@ def test_services_lead_to_ports_on_which_their_pods_listen() -> None:
                 assert port["port"] == ports.get(port["targetPort"], port["targetPort"]) == ports[port["name"]]
     for region in NAMES:
         assert _settings(region).listen_address() == ("0.0.0.0", _ports(_pod_of(WORKER))["region"])
-        assert {port for _, port in _settings(region).peer_addresses().values()} == {_ports(_pod_of(GATE))["region"]}
+        assert {port for _, port in _settings(region).peer_addresses().values()} == {_ports(_pod_of(PROXY))["region"]}
         data, ports = _data(region, "aragora-etcd"), _ports(_pod_of(ETCD))
         for variable, port in (("CLIENT", "client"), ("PEER", "peer"), ("METRICS", "health")):
             assert urlsplit(data[f"ETCD_LISTEN_{variable}_URLS"]).port == ports[port]
-    assert f"bind :{_ports(_pod_of(GATE))['region']}\n" in _gates_configuration()
-    assert f"bind :{_ports(_pod_of(GATE))['health']}\n" in _gates_configuration()
+    assert f"bind :{_ports(_pod_of(PROXY))['region']}\n" in _haproxy_cfg()
+    assert f"bind :{_ports(_pod_of(PROXY))['health']}\n" in _haproxy_cfg()
 
 
 def test_who_waits_for_others_is_reached_before_it_is_ready() -> None:
@@ -421,16 +423,16 @@ def _admitted(region: str, labels: Mapping[str, str]) -> tuple[set[Any], set[Any
 @pytest.mark.parametrize("region", NAMES)
 def test_policies_admit_what_is_needed_and_nothing_else(region: str) -> None:
     others = set(NAMES) - {region}
-    worker, gate, etcd = (_ports(_pod_of(labels)) for labels in (WORKER, GATE, ETCD))
+    worker, proxy, etcd = (_ports(_pod_of(labels)) for labels in (WORKER, PROXY, ETCD))
     names = {("dns", "UDP", 53), ("dns", "TCP", 53)}
     control_plane = "aragora-control-plane"
     assert _admitted(region, WORKER) == (
-        {("aragora-region-gate", "TCP", worker["region"])},
-        {(other, "TCP", port) for other in others for port in (gate["region"], etcd["client"])}
+        {("aragora-region-proxy", "TCP", worker["region"])},
+        {(other, "TCP", port) for other in others for port in (proxy["region"], etcd["client"])}
         | {("aragora-etcd", "TCP", etcd["client"])},
     )
-    assert _admitted(region, GATE) == (
-        {(other, "TCP", gate["region"]) for other in others},
+    assert _admitted(region, PROXY) == (
+        {(other, "TCP", proxy["region"]) for other in others},
         {(control_plane, "TCP", worker["region"]), *names},
     )
     assert _admitted(region, ETCD) == (
@@ -440,9 +442,9 @@ def test_policies_admit_what_is_needed_and_nothing_else(region: str) -> None:
     )
 
 
-def test_the_policy_of_rays_pods_opens_neither_gate_nor_etcd() -> None:
+def test_the_policy_of_rays_pods_opens_neither_proxy_nor_etcd() -> None:
     """It lets Ray's pods reach each other on all ports, and all of them the stores."""
-    for labels in (GATE, ETCD):
+    for labels in (PROXY, ETCD):
         assert [policy["metadata"]["name"] for policy in _policies(NAMES[0], labels)] == [labels["app"]]
     names = [policy["metadata"]["name"] for policy in _policies(NAMES[0], WORKER)]
     assert names == ["aragora", "aragora-region-leader"]
@@ -452,10 +454,16 @@ def test_what_leaves_a_region_is_admitted_by_the_other() -> None:
     for region in NAMES:
         for other in set(NAMES) - {region}:
             leaves = {
-                port for labels in (WORKER, GATE, ETCD) for end, _, port in _admitted(region, labels)[1] if end == other
+                port
+                for labels in (WORKER, PROXY, ETCD)
+                for end, _, port in _admitted(region, labels)[1]
+                if end == other
             }
             comes = {
-                port for labels in (WORKER, GATE, ETCD) for end, _, port in _admitted(other, labels)[0] if end == region
+                port
+                for labels in (WORKER, PROXY, ETCD)
+                for end, _, port in _admitted(other, labels)[0]
+                if end == region
             }
             assert leaves == comes
 
@@ -463,7 +471,7 @@ def test_what_leaves_a_region_is_admitted_by_the_other() -> None:
 # --- pods -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("labels", [GATE, ETCD], ids=lambda labels: labels["app"])
+@pytest.mark.parametrize("labels", [PROXY, ETCD], ids=lambda labels: labels["app"])
 def test_pods_have_no_rights_and_a_budget(labels: Mapping[str, str]) -> None:
     spec = _pod_of(labels)["spec"]
     assert spec["automountServiceAccountToken"] is False
@@ -481,7 +489,7 @@ def test_pods_have_no_rights_and_a_budget(labels: Mapping[str, str]) -> None:
 
 
 def test_probes_ask_the_ports_that_need_no_certificate() -> None:
-    for labels in (GATE, ETCD):
+    for labels in (PROXY, ETCD):
         (container,) = _pod_of(labels)["spec"]["containers"]
         probes = {name: container[name]["httpGet"] for name in container if name.endswith("Probe")}
         assert {probe["port"] for probe in probes.values()} == {"health"}

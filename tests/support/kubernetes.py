@@ -142,7 +142,7 @@ NAMES = ("us-east-1", "us-west-2", "eu-west-1")
 
 def common_manifests() -> dict[str, Manifest]:
     """What is the same in each region, by kind and name."""
-    return dict([*read_manifests(REGIONS / "etcd.yaml"), *read_manifests(REGIONS / "gate.yaml")])
+    return dict([*read_manifests(REGIONS / "etcd.yaml"), *read_manifests(REGIONS / "proxy.yaml")])
 
 
 def manifests_of(region: str) -> dict[str, Manifest]:
