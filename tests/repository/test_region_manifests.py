@@ -18,7 +18,7 @@ from cluster.settings import Settings, load_settings
 from cluster.version import VERSION
 from regions.links.frames import LinkBounds
 from regions.process import members_of
-from tests.support.docs import ROOT, region_manifests
+from tests.support.docs import ROOT, VARIABLES, region_manifests
 from tests.support.kubernetes import (
     METADATA,
     NAMES,
@@ -94,10 +94,6 @@ def _problem(manifest: Manifest) -> str:
     return problem_of(strict(envelope))(manifest)
 
 
-#: Without one of these a Certificate names nobody, so each is there by itself.
-_ONE_OF = {"commonName", "uris", "dnsNames"}
-
-
 @pytest.mark.parametrize("name", ALL, ids="/".join)
 def test_manifests_are_valid_and_a_misspelt_field_is_not(name: tuple[str, str]) -> None:
     assert_strict(_problem, ALL[name])
@@ -137,10 +133,6 @@ def test_settings_of_a_region_fit_together_and_name_all_others(region: str) -> N
     assert found.first_primary == NAMES[0]
     assert found.region_primary == (region == NAMES[0])
     assert members_of(found) == members_of(_settings(NAMES[0])), "contradictions between regions are named by status"
-    timers = {
-        key for key in _data(region, "aragora-region") if key in ("ARAGORA_REGION_HEARTBEAT", "ARAGORA_SYNC_INTERVAL")
-    }
-    assert not timers, "the defaults are the guide's"
 
 
 def test_addresses_of_a_region_are_the_same_in_all() -> None:
@@ -234,7 +226,7 @@ def test_certificates_name_what_they_are_asked_for(region: str) -> None:
     settings, etcd = _settings(region), _data(region, "aragora-etcd")
     uri = f"spiffe://{settings.tls_trust_domain}/region/{region}"
     assert certificates["aragora-region"]["uris"] == [uri]
-    assert not _ONE_OF - {"uris"} & set(certificates["aragora-region"])
+    assert not {"commonName", "dnsNames"} & set(certificates["aragora-region"]), "what names a region is its only URI"
     member = certificates["aragora-etcd"]
     assert member["commonName"] == etcd["ETCD_PEER_CERT_ALLOWED_CN"]
     called = _hosts(etcd["ETCD_ADVERTISE_CLIENT_URLS"]) | _hosts(etcd["ETCD_INITIAL_ADVERTISE_PEER_URLS"])
@@ -309,7 +301,7 @@ def test_files_of_the_settings_are_mounted_and_no_others() -> None:
             assert OF[region][f"PersistentVolumeClaim/{claim}"]["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
-# --- the proxy ---------------------------------------------------------------------------------------------------------
+# --- the proxy --------------------------------------------------------------------------------------------------------
 
 
 def _haproxy_cfg() -> str:
@@ -382,6 +374,14 @@ def test_who_waits_for_others_is_reached_before_it_is_ready() -> None:
     for name in ("aragora-etcd-peers", "aragora-region"):
         spec = COMMON[f"Service/{name}"]["spec"]
         assert (spec["type"], spec["externalTrafficPolicy"]) == ("LoadBalancer", "Local")
+
+
+def test_what_kubernetes_says_of_services_is_no_setting() -> None:
+    """It puts variables into each pod of the namespace, named by Services: ARAGORA_REGION_PORT by `aragora-region`."""
+    for name, manifest in COMMON.items():
+        if name.startswith("Service/"):
+            prefix = manifest["metadata"]["name"].upper().replace("-", "_")
+            assert not {v for v in VARIABLES if v.startswith((f"{prefix}_PORT", f"{prefix}_SERVICE_"))}
 
 
 def _end(peer: Manifest) -> str:
