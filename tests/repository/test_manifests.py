@@ -379,6 +379,11 @@ def test_containers_write_to_volumes_only(name: str) -> None:
         assert written == _WRITTEN
 
 
+def test_services_give_no_pod_variables_that_look_like_settings() -> None:
+    """Kubernetes makes ARAGORA_CONTROL_PLANE_PORT and others of the Service; each process would warn of them."""
+    assert [name for name, pod in PODS.items() if pod["spec"].get("enableServiceLinks") is not False] == []
+
+
 def test_replicas_are_on_different_machines() -> None:
     for name, pod in PODS.items():
         if name.endswith(":control-plane"):

@@ -18,7 +18,7 @@ from cluster.settings import Settings, load_settings
 from cluster.version import VERSION
 from regions.links.frames import LinkBounds
 from regions.process import members_of
-from tests.support.docs import ROOT, VARIABLES, region_manifests
+from tests.support.docs import ROOT, region_manifests
 from tests.support.kubernetes import (
     METADATA,
     NAMES,
@@ -376,14 +376,6 @@ def test_who_waits_for_others_is_reached_before_it_is_ready() -> None:
         assert (spec["type"], spec["externalTrafficPolicy"]) == ("LoadBalancer", "Local")
 
 
-def test_what_kubernetes_says_of_services_is_no_setting() -> None:
-    """It puts variables into each pod of the namespace, named by Services: ARAGORA_REGION_PORT by `aragora-region`."""
-    for name, manifest in COMMON.items():
-        if name.startswith("Service/"):
-            prefix = manifest["metadata"]["name"].upper().replace("-", "_")
-            assert not {v for v in VARIABLES if v.startswith((f"{prefix}_PORT", f"{prefix}_SERVICE_"))}
-
-
 def _end(peer: Manifest) -> str:
     """A pod's app, a namespace, or a region by its range."""
     if "ipBlock" in peer:
@@ -475,6 +467,7 @@ def test_what_leaves_a_region_is_admitted_by_the_other() -> None:
 def test_pods_have_no_rights_and_a_budget(labels: Mapping[str, str]) -> None:
     spec = _pod_of(labels)["spec"]
     assert spec["automountServiceAccountToken"] is False
+    assert spec["enableServiceLinks"] is False
     assert spec["securityContext"]["runAsNonRoot"] is True
     (container,) = spec["containers"]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
