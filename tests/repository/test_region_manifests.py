@@ -104,7 +104,7 @@ def test_every_manifest_of_regions_is_tested_and_named_in_docs() -> None:
     files = {path.relative_to(REGIONS).as_posix() for path in region_manifests() if REGIONS in path.parents}
     assert files == {"etcd.yaml", "proxy.yaml", *(f"{r}/{f}.yaml" for r in NAMES for f in ("etcd", "region"))}
     page = PAGE.read_text()
-    for file in ("etcd.yaml", "proxy.yaml", "REGION/etcd.yaml", "REGION/region.yaml", "patches/regions.yaml"):
+    for file in ("etcd.yaml", "proxy.yaml", "$REGION/etcd.yaml", "$REGION/region.yaml", "patches/regions.yaml"):
         assert file in page
 
 
