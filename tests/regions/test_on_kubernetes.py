@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -94,7 +95,7 @@ async def test_the_proxy_leads_to_the_pod_that_has_the_leader(tmp_path: Path) ->
 
     async def leads_to(rows: int | None) -> bool:
         """Each of many connections, so that chance does not choose the pod."""
-        return [await _rows(proxy, west) for _ in range(8)] == [rows] * 8
+        return [await _rows(proxy, west) for _ in range(12)] == [rows] * 12
 
     async with dns_server(PODS) as (_, zone):
         dns = zone.transport.get_extra_info("sockname")[1]
@@ -105,8 +106,12 @@ async def test_the_proxy_leads_to_the_pod_that_has_the_leader(tmp_path: Path) ->
             async with _leader(PODS[1], pods, east, rows=2):
                 await eventually(lambda: leads_to(2), what="the proxy finds the leader in another pod")
                 # A process that is stopped: its kernel accepts connections, and nobody answers them.
-                with socket.create_server((PODS[0], pods)):
+                with socket.create_server((PODS[0], pods)) as stopped:
+                    # The second check comes when the first has an outcome.
+                    checks = [await asyncio.to_thread(stopped.accept) for _ in range(2)]
                     await eventually(lambda: leads_to(2), what="the proxy passes a leader by that is stopped")
+                    for connection, _ in checks:
+                        connection.close()
                 zone.answers = [[ip_address("127.0.0.4")]]
                 async with _leader("127.0.0.4", pods, east, rows=3):
                     await eventually(lambda: leads_to(3), what="the proxy finds the leader of a new cluster")
