@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cluster.domain.base.errors import InvalidRequest, StoreUnavailable
 from cluster.domain.replication.quorum import DEFAULT_ZONE, ReplicationMode
-from cluster.http.etcd_tls import etcd_context
+from cluster.http.etcd_tls import EtcdTls
 from cluster.ports.clock import Clock
 from cluster.ports.replication import RegionDatabase, Replica, ReplicationReads, ReplicationStatuses
 from cluster.ports.wake_ups import Doorbell
@@ -171,7 +171,7 @@ def etcd_group(settings: Settings, clock: Clock) -> EtcdGroup:
     Raises: `InvalidRequest` if a file that the settings name cannot be used."""
     tls = None
     if any(endpoint.startswith("https://") for endpoint in settings.etcd_endpoints):
-        tls = etcd_context(settings.etcd_ca_file, settings.etcd_cert_file, settings.etcd_key_file)
+        tls = EtcdTls(settings.etcd_ca_file, settings.etcd_cert_file, settings.etcd_key_file)
     file = settings.etcd_password_file
     try:
         password = None if file is None else file.read_text().strip()

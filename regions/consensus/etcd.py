@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 
 from cluster.domain.base.errors import InternalError, StoreUnavailable
+from cluster.http.etcd_tls import EtcdTls
 from cluster.ports.clock import Clock
 from cluster.ports.consensus_group import GroupEntry, GroupLease, GroupMembers, GroupView, KeyCompare, KeyPut
 
@@ -28,6 +29,8 @@ CALL_S = 1.0
 RECHECK_S = 5.0
 #: How long a watch waits after an error.
 PAUSE_S = 0.5
+#: Of an answer that is not JSON, in a message.
+_MOST_WORDS = 200
 #: Codes of gRPC in the answers.
 _NOT_FOUND, _UNAUTHENTICATED = 5, 16
 #: The outcome is known: the request did not leave.
@@ -66,15 +69,15 @@ class _MemberStatus:
 
 
 class EtcdGroup:
-    """``endpoints``: a URL of each member; all are tried, first the one that answered last. ``tls``: a context with the client's
-    certificate. ``user`` and ``password``: etcd's own authentication. Close it with ``close``."""
+    """``endpoints``: a URL of each member; all are tried, first the one that answered last. ``tls``: what is shown and
+    trusted. ``user`` and ``password``: etcd's own authentication. Close it with ``close``."""
 
     def __init__(
         self,
         endpoints: Sequence[str],
         clock: Clock,
         *,
-        tls: ssl.SSLContext | None = None,
+        tls: EtcdTls | None = None,
         user: str | None = None,
         password: str | None = None,
         call_s: float = CALL_S,
@@ -84,8 +87,9 @@ class EtcdGroup:
         self._user = user
         self._password = password
         self._token: str | None = None
+        self._tls = tls
         # No proxy of the environment stands between regions.
-        self._http = httpx.AsyncClient(verify=tls or True, timeout=call_s, trust_env=False)
+        self._http = httpx.AsyncClient(verify=True if tls is None else tls.context, timeout=call_s, trust_env=False)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -181,6 +185,7 @@ class EtcdGroup:
         timeout = httpx.Timeout(CALL_S, read=RECHECK_S)
         try:
             headers = await self._headers(endpoint)
+            self._follow_files()
             async with self._http.stream(
                 "POST", f"{endpoint}/v3/watch", json=body, headers=headers, timeout=timeout
             ) as response:
@@ -196,6 +201,10 @@ class EtcdGroup:
             self._token = None  # it may have expired
             self._turn_from(endpoint)
             raise
+
+    def _follow_files(self) -> None:
+        if self._tls is not None:
+            self._tls.follow()
 
     def _turn_from(self, endpoint: str) -> None:
         """Of the calls that fail at an endpoint at the same time, one turns to the next: else they would come back to it."""
@@ -214,25 +223,29 @@ class EtcdGroup:
 
     async def _call(self, path: str, body: Mapping[str, Any], *, once: bool = False) -> dict[str, Any]:
         """``once``: the call changes something, so it goes to another endpoint only if it did not leave."""
+        last: Exception | None = None
         for _ in range(len(self._endpoints)):
             endpoint = self._endpoints[0]
             try:
                 return await self._authenticated(endpoint, path, body)
-            except _NOT_SENT:
+            except _NOT_SENT as error:
+                last = error
                 self._turn_from(endpoint)
             except _FAILED as error:
+                last = error
                 self._turn_from(endpoint)
                 if once:
-                    raise _unavailable() from error
+                    raise _unavailable(error) from error
             except _EtcdError as error:
                 if error.code == _NOT_FOUND:
                     raise _LeaseNotFound from error
                 if error.status < httpx.codes.INTERNAL_SERVER_ERROR:
                     raise InternalError(f"etcd refuses a call: {error}") from error
+                last = error
                 self._turn_from(endpoint)
                 if once:
-                    raise _unavailable() from error
-        raise _unavailable()
+                    raise _unavailable(error) from error
+        raise _unavailable(last) from last
 
     async def _authenticated(self, endpoint: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         try:
@@ -246,11 +259,14 @@ class EtcdGroup:
     async def _post(
         self, endpoint: str, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
     ) -> dict[str, Any]:
+        self._follow_files()
         response = await self._http.post(f"{endpoint}/v3/{path}", json=body, headers=headers)
         try:
             found = response.json()
         except ValueError as error:
-            raise _EtcdError(0, "an answer that is not JSON", httpx.codes.BAD_GATEWAY) from error
+            # etcd's gateway refuses a client by plain text, and so does whatever answers in its place.
+            words = " ".join(response.text[:_MOST_WORDS].split())
+            raise _EtcdError(0, f"status {response.status_code}, {words}", httpx.codes.BAD_GATEWAY) from error
         if response.status_code != httpx.codes.OK or "error" in found:
             raise _EtcdError(int(found.get("code", 0)), str(found.get("message", "")), response.status_code)
         return dict(found)
@@ -266,8 +282,8 @@ def _reason(error: object) -> str:
     return str(error) or type(error).__name__
 
 
-def _unavailable() -> StoreUnavailable:
-    return StoreUnavailable("The group of regions does not answer; try again in a moment.")
+def _unavailable(error: Exception | None) -> StoreUnavailable:
+    return StoreUnavailable(f"The group of regions does not answer ({_reason(error)}); try again in a moment.")
 
 
 def _bytes(text: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cluster.cli.checks.etcd import check_etcd, is_sound
 from cluster.cli.checks.findings import OK, PROBLEM, WARNING
 from cluster.embedded.ports import free_ports
 from cluster.settings import Settings
+from tests.support.authorities import Issuer
 from tests.support.etcd import etcd_group, etcd_members, needs_etcd
 
 
@@ -47,3 +50,19 @@ async def test_the_doctor_asks_each_member() -> None:
     assert first.level == (OK if is_sound(release) else WARNING)
     assert (second.level, nobody in second.detail) == (PROBLEM, True)
     assert (unnamed.level, "no member has the name east" in unnamed.detail) == (WARNING, True)
+
+
+@pytest.mark.parametrize("common_name", ["", "control-plane"])
+async def test_a_certificate_with_which_etcd_takes_no_password_is_told(tmp_path: Path, common_name: str) -> None:
+    issuer = Issuer()
+    certificate, key = issuer.issue(common_name=common_name).write(tmp_path, "client")
+    settings = Settings(
+        etcd_endpoints=(f"https://127.0.0.1:{free_ports(1)[0]}",),
+        etcd_ca_file=Path(issuer.file(tmp_path)),
+        etcd_cert_file=Path(certificate),
+        etcd_key_file=Path(key),
+    )
+    named = "has a common name (CN=control-plane)"
+    assert not [found for found in await check_etcd(settings) if named in found.detail], "without a password it may"
+    with_password = await check_etcd(settings.model_copy(update={"etcd_user": "somebody"}))
+    assert any(named in found.detail and found.level == PROBLEM for found in with_password) == bool(common_name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ipaddress
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -15,13 +14,15 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cluster.domain.base.errors import InternalError, StoreUnavailable
 from cluster.embedded.ports import free_ports
+from cluster.http.etcd_tls import EtcdTls
 from cluster.ports.consensus_group import GroupMembers, GroupView, KeyPut
 from cluster.process.clock import SystemClock
 from regions.consensus.etcd import EtcdGroup
+from tests.support.authorities import LOCAL, Issuer
 from tests.support.etcd import EtcdMember, etcd_group, etcd_members, lead_by, needs_etcd
 from tests.support.listening import listening, port_of
 from tests.support.probes import eventually
@@ -152,9 +153,7 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
 async def test_a_client_needs_a_certificate_where_etcd_asks_for_it(tmp_path: Path) -> None:
     certificate, key = _certificate(tmp_path)
     files = ["--cert-file", certificate, "--key-file", key, "--trusted-ca-file", certificate, "--client-cert-auth"]
-    tls = ssl.create_default_context(cafile=certificate)
-    without = ssl.create_default_context(cafile=certificate)
-    tls.load_cert_chain(certificate, key)
+    tls, without = EtcdTls(certificate, certificate, key), EtcdTls(certificate, None, None)
     with etcd_members(1, [str(option) for option in files], scheme="https") as members:
         async with etcd_group(members, tls=tls) as group:
             assert await group.swap([], [KeyPut(key="k", value="1")])
@@ -162,6 +161,32 @@ async def test_a_client_needs_a_certificate_where_etcd_asks_for_it(tmp_path: Pat
         with pytest.raises(StoreUnavailable):
             await stranger.read("k")
         await stranger.close()
+
+
+def _written(issuer: Issuer, folder: Path, name: str, usage: x509.ObjectIdentifier) -> list[Path]:
+    """The files of a certificate and of its key. It has no common name."""
+    issued = issuer.issue([*LOCAL], common_name="", usages=[usage, ExtendedKeyUsageOID.CLIENT_AUTH])
+    return [Path(file) for file in issued.write(folder, name)]
+
+
+async def test_a_renewed_certificate_is_shown_by_the_client_that_runs(tmp_path: Path) -> None:
+    ours, other = Issuer("ours"), Issuer("other")
+    authority = Path(ours.file(tmp_path))
+    served = _written(ours, tmp_path, "server", ExtendedKeyUsageOID.SERVER_AUTH)
+    used = _written(other, tmp_path, "client", ExtendedKeyUsageOID.CLIENT_AUTH)
+    renewed = _written(ours, tmp_path, "renewed", ExtendedKeyUsageOID.CLIENT_AUTH)
+    files = ["--cert-file", served[0], "--key-file", served[1], "--trusted-ca-file", authority, "--client-cert-auth"]
+    with etcd_members(1, [str(option) for option in files], scheme="https") as members:
+        async with etcd_group(members, tls=EtcdTls(authority, *served)):
+            group = EtcdGroup([members[0].url], SystemClock(), tls=EtcdTls(authority, *used))
+            with pytest.raises(StoreUnavailable):
+                await group.read("k")
+            renewed[0].replace(used[0])
+            with pytest.raises(StoreUnavailable):
+                await group.read("k")  # the key of another certificate
+            renewed[1].replace(used[1])
+            assert (await group.read("k")).entries == {}
+            await group.close()
 
 
 async def _with_passwords(member: EtcdMember) -> None:

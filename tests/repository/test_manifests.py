@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import copy
-import functools
 import json
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import jsonschema
-import kubernetes_validate
-import kubernetes_validate.utils
 import pytest
 import yaml
 from pydantic import SecretStr
@@ -28,12 +24,18 @@ from cluster.version import VERSION
 from serve_app.routes.deliberations import SYNC_WAIT_S
 from serve_app.schemas.tasks import MAX_BLOCK_MS
 from tests.support.docs import ROOT, VARIABLES, documents, manifests, variables_named
-
-SCHEMAS = ROOT.parent / "shared" / "schemas"
-KUBERNETES = "1.30"
-# It parses a megabyte of schemas in every call, and a test here makes a hundred calls.
-kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
-Manifest = dict[str, Any]
+from tests.support.kubernetes import (
+    METADATA,
+    Manifest,
+    assert_strict,
+    core_problem,
+    misspelt,
+    patched,
+    pod_template,
+    problem_of,
+    ray_schema,
+    strict,
+)
 
 _SECRET_KEY = {
     "type": "object",
@@ -113,7 +115,6 @@ _RULES = {
         }
     },
 }
-_METADATA = {"type": "object", "properties": {name: {} for name in ("name", "namespace", "labels", "annotations")}}
 _ENDPOINTS = {"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints"}
 
 
@@ -137,54 +138,14 @@ MONITORS = _of("monitoring.coreos.com/")
 CORE = [name for name in ALL if name not in (*RAY, *MONITORS)]
 
 
-def _strict(schema: Any) -> Any:
-    """No unknown fields, as the API server's strict validation has it. Kubernetes' own int-or-string stays open."""
-    if isinstance(schema, list):
-        return [_strict(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    made = {key: _strict(value) for key, value in schema.items()}
-    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
-        made.setdefault("additionalProperties", False)
-    return made
-
-
-def _ray_schema(kind: str) -> Any:
-    file = SCHEMAS / f"{kind.lower()}s.json"
-    if not file.exists():
-        pytest.skip("KubeRay's schemas are not beside this repository (../shared/schemas)")
-    schema = json.loads(file.read_text())["versions"]["v1"]
-    # The API server validates the envelope by itself.
-    schema["properties"]["metadata"] = _METADATA
-    return _strict(schema)
-
-
-def _problem_of(schema: Any) -> Callable[[Manifest], str]:
-    """The first problem's message; empty if there is none. (The error's own text prints the whole schema.)"""
-    validator = jsonschema.Draft202012Validator(schema)
-
-    def problem(manifest: Manifest) -> str:
-        return next((error.message for error in validator.iter_errors(manifest)), "")
-
-    return problem
-
-
-def _core_problem(manifest: Manifest) -> str:
-    try:
-        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
-    except kubernetes_validate.ValidationError as error:
-        return str(error.message) or "invalid"
-    return ""
-
-
 def _monitor_schema(kind: str) -> Any:
     spec = _RULES if kind == "PrometheusRule" else _monitor_spec(_ENDPOINTS[kind])
     envelope = {
         "type": "object",
         "required": ["metadata", "spec"],
-        "properties": {"apiVersion": {}, "kind": {}, "metadata": _METADATA, "spec": spec},
+        "properties": {"apiVersion": {}, "kind": {}, "metadata": METADATA, "spec": spec},
     }
-    return _strict(envelope)
+    return strict(envelope)
 
 
 def _monitor_spec(key: str) -> Any:
@@ -198,57 +159,19 @@ def _monitor_spec(key: str) -> Any:
     }
 
 
-def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Paths of all fields whose name is Kubernetes' and not the user's."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if path and (path[-1] in _FREE or (path[-1] == "selector" and key != "matchLabels")):
-                continue  # a Service's selector is labels itself
-            yield (*path, key)
-            yield from _paths(inner, (*path, key))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _paths(inner, (*path, index))
-
-
-#: Maps with keys of the user's choice; a resource or label may be called anything.
-_FREE = frozenset(
-    {"labels", "matchLabels", "annotations", "data", "stringData", "requests", "limits", "rayStartParams"}
-)
-
-
-def _misspelt(manifest: Manifest, path: tuple[Any, ...]) -> Manifest:
-    mutated = copy.deepcopy(manifest)
-    holder = mutated
-    for key in path[:-1]:
-        holder = holder[key]
-    holder[f"{path[-1]}x"] = holder.pop(path[-1])
-    return mutated
-
-
-def _assert_strict(problem: Callable[[Manifest], str], manifest: Manifest) -> None:
-    """The manifest passes, and with any one field misspelt it does not."""
-    assert problem(manifest) == ""
-    paths = [path for path in _paths(manifest) if path[0] in ("spec", "template") or len(path) == 1]
-    assert len(paths) > 1
-    for path in paths:
-        if path not in (("apiVersion",), ("kind",)):
-            assert problem(_misspelt(manifest, path)), f"{path} may be misspelt"
-
-
 @pytest.mark.parametrize("name", RAY)
 def test_kuberay_kinds_fit_their_schema_and_a_misspelt_field_does_not(name: str) -> None:
-    _assert_strict(_problem_of(_ray_schema(ALL[name]["kind"])), ALL[name])
+    assert_strict(problem_of(ray_schema(ALL[name]["kind"])), ALL[name])
 
 
 @pytest.mark.parametrize("name", CORE)
 def test_core_kinds_are_valid_and_a_misspelt_field_is_not(name: str) -> None:
-    _assert_strict(_core_problem, ALL[name])
+    assert_strict(core_problem, ALL[name])
 
 
 @pytest.mark.parametrize("name", MONITORS)
 def test_monitors_use_known_fields_only(name: str) -> None:
-    _assert_strict(_problem_of(_monitor_schema(ALL[name]["kind"])), ALL[name])
+    assert_strict(problem_of(_monitor_schema(ALL[name]["kind"])), ALL[name])
 
 
 def _clusters() -> dict[str, Manifest]:
@@ -278,36 +201,16 @@ PODS = _pods()
 
 @pytest.mark.parametrize("name", PODS)
 def test_ray_pod_templates_are_valid_pods(name: str) -> None:
-    """KubeRay's schema knows pods, but kubernetes-validate knows them of the Kubernetes version that runs them."""
-    wrapped = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "x"}, "template": PODS[name]}
-    _assert_strict(_core_problem, wrapped)
-
-
-def _patched(manifest: Manifest, patch: str) -> Manifest:
-    """With the operations of a JSON patch (RFC 6902) that adds."""
-    patched = copy.deepcopy(manifest)
-    for operation in yaml.safe_load((ROOT / "kuberay" / "patches" / patch).read_text()):
-        assert operation["op"] == "add"
-        *path, last = operation["path"].removeprefix("/").split("/")
-        holder: Any = patched
-        for key in path:
-            holder = holder[int(key)] if isinstance(holder, list) else holder[key]
-        if last == "-":
-            holder.append(operation["value"])
-        else:
-            assert last not in holder
-            holder[last] = operation["value"]
-    return patched
+    assert_strict(core_problem, pod_template(PODS[name]))
 
 
 def test_pods_that_serve_https_have_certificates_and_are_probed_so() -> None:
-    service = _patched(ALL["ray-service.yaml:RayService"], "tls.yaml")
-    assert _problem_of(_ray_schema("RayService"))(service) == ""
+    service = patched(ALL["ray-service.yaml:RayService"], "tls.yaml")
+    assert problem_of(ray_schema("RayService"))(service) == ""
     cluster = service["spec"]["rayClusterConfig"]
     pods = [cluster["headGroupSpec"]["template"], *(group["template"] for group in cluster["workerGroupSpecs"])]
     for pod in pods:
-        wrapped = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "x"}, "template": pod}
-        assert _core_problem(wrapped) == ""
+        assert core_problem(pod_template(pod)) == ""
         (container,) = pod["spec"]["containers"]
         mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
         assert mounted["certificates"] == "/etc/aragora/tls"
@@ -317,8 +220,8 @@ def test_pods_that_serve_https_have_certificates_and_are_probed_so() -> None:
 
 
 def test_prometheus_asks_pods_that_serve_https_over_tls() -> None:
-    monitor = _patched(ALL["monitoring.yaml:ServiceMonitor"], "tls-monitoring.yaml")
-    assert _problem_of(_monitor_schema("ServiceMonitor"))(monitor) == ""
+    monitor = patched(ALL["monitoring.yaml:ServiceMonitor"], "tls-monitoring.yaml")
+    assert problem_of(_monitor_schema("ServiceMonitor"))(monitor) == ""
     (endpoint,) = monitor["spec"]["endpoints"]
     assert endpoint["relabelings"][0]["replacement"].startswith(endpoint["tlsConfig"]["serverName"])
 
@@ -328,7 +231,7 @@ def test_the_cluster_launchers_file_fits_rays_schema() -> None:
     config = yaml.safe_load((ROOT / "ray-cluster.yaml").read_text())
     jsonschema.validate(config, schema)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(_misspelt(config, ("head_start_ray_commands",)), schema)
+        jsonschema.validate(misspelt(config, ("head_start_ray_commands",)), schema)
 
 
 def test_every_variable_named_in_docs_and_manifests_exists() -> None:
@@ -476,6 +379,11 @@ def test_containers_write_to_volumes_only(name: str) -> None:
         assert written == _WRITTEN
 
 
+def test_services_give_no_pod_variables_that_look_like_settings() -> None:
+    """Kubernetes makes ARAGORA_CONTROL_PLANE_PORT and others of the Service; each process would warn of them."""
+    assert [name for name, pod in PODS.items() if pod["spec"].get("enableServiceLinks") is not False] == []
+
+
 def test_replicas_are_on_different_machines() -> None:
     for name, pod in PODS.items():
         if name.endswith(":control-plane"):
@@ -488,7 +396,7 @@ def test_the_commented_rule_for_agents_in_the_cluster_is_valid() -> None:
     text = (ROOT / "kuberay" / "network-policy.yaml").read_text()
     policy = yaml.safe_load(re.sub(r"^    # (-? +|- )", lambda match: f"    {match[1]}", text, flags=re.MULTILINE))
     assert len(policy["spec"]["egress"]) == len(ALL["network-policy.yaml:NetworkPolicy"]["spec"]["egress"]) + 1
-    _assert_strict(_core_problem, policy)
+    assert_strict(core_problem, policy)
 
 
 def test_the_base_image_is_a_full_version_whose_digest_is_given() -> None:

@@ -64,11 +64,14 @@ class Issuer:
         common_name: str = "somebody",
         ends_in: timedelta = timedelta(days=1),
         lasts: timedelta = LASTS,
+        usages: Sequence[x509.ObjectIdentifier] = (),
     ) -> Issued:
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(common_name, self.common_name, key, ends_in, lasts)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        if usages:
+            builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         return Issued(builder.sign(self.key, hashes.SHA256()), key)
 
     def agent(self, agent_id: str, domain: str = "aragora") -> Issued:
@@ -81,7 +84,7 @@ def _builder(
     ends = datetime.now(UTC) + ends_in
     return (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)] if subject else []))
         .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())

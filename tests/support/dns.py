@@ -28,7 +28,7 @@ class _Zone(asyncio.DatagramProtocol):
         """Each query is answered with the next list; the last one is given again and again."""
         answer = self.answers[min(self.queries, len(self.answers) - 1)]
         self.queries += 1
-        question = data[12:]
+        question = data[12 : data.index(b"\0", 12) + 5]  # not what EDNS puts behind it
         records = b"".join(
             b"\xc0\x0c"
             + struct.pack(">HHIH", _A if address.version == 4 else _AAAA, 1, 0, len(address.packed))

@@ -20,9 +20,15 @@ def manifests() -> list[Path]:
     return [ROOT / "ray-cluster.yaml", *sorted((ROOT / "kuberay").glob("*.yaml"))]
 
 
+def region_manifests() -> list[Path]:
+    """Those of several regions, and patches."""
+    kuberay = ROOT / "kuberay"
+    return [*sorted((kuberay / "regions").rglob("*.yaml")), *sorted((kuberay / "patches").glob("*.yaml"))]
+
+
 def documents() -> list[Path]:
     """Everything that a user reads or applies."""
-    pages = [*(ROOT / "docs").rglob("*"), *ROOT.glob("*.md"), ROOT / "Dockerfile", *manifests()]
+    pages = [*(ROOT / "docs").rglob("*"), *ROOT.glob("*.md"), ROOT / "Dockerfile", *manifests(), *region_manifests()]
     return [page for page in pages if page.is_file()]
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import httpx
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from cluster.cli.checks.findings import WARNING, Finding, fine, problem
 from cluster.http.etcd_tls import etcd_context
@@ -31,11 +33,23 @@ async def check_etcd(settings: Settings) -> Sequence[Finding]:
     async with httpx.AsyncClient(verify=tls, timeout=MEMBER_S, trust_env=False) as http:
         found = await asyncio.gather(*(_member(http, endpoint) for endpoint in endpoints))
         lists = await asyncio.gather(*(_names(http, endpoint) for endpoint in endpoints))
+    found = [*found, *_named_client(settings)]
     names = set().union(*lists)
     if not names or settings.region in names:
         return found
     detail = f"no member has the name {settings.region}, so etcd's leader is not moved out of this region while it is primary"
     return [*found, problem("etcd", detail, f"Start this region's member with --name {settings.region}.", WARNING)]
+
+
+def _named_client(settings: Settings) -> Iterator[Finding]:
+    """With its own authentication, etcd's JSON gateway refuses each call of a client whose certificate has a common name."""
+    if settings.etcd_user is None or settings.etcd_cert_file is None:
+        return
+    certificate = x509.load_pem_x509_certificate(settings.etcd_cert_file.read_bytes())
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if names:
+        detail = f"the certificate in ARAGORA_ETCD_CERT_FILE has a common name ({names[0].rfc4514_string()}), so etcd refuses it"
+        yield problem("etcd", detail, "Issue it without a common name, such as with a URI.")
 
 
 async def _names(http: httpx.AsyncClient, endpoint: str) -> set[str]:

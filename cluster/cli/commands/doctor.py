@@ -18,6 +18,7 @@ from cluster.cli.checks.api import check_api, check_api_clock, check_breakers, c
 from cluster.cli.checks.encryption import check_encryption, check_passwords
 from cluster.cli.checks.etcd import check_etcd
 from cluster.cli.checks.findings import GROUP_S, NOT_TRIED, OK, PROBLEM, WARNING, Check, Finding, problem, run_all
+from cluster.cli.checks.peers import check_peers
 from cluster.cli.checks.ray import check_hard_stop, check_ray
 from cluster.cli.checks.stores import check_audit_key, check_database, check_growth, check_redis
 from cluster.cli.connection import api_tls, api_url, client, running_system, settings
@@ -54,6 +55,7 @@ async def examine(ours: Settings, within_s: float = GROUP_S) -> list[Finding]:
                 "audit key": lambda: check_audit_key(ours),
                 "certificates": lambda: check_certificates(ours, api),
                 "etcd": lambda: check_etcd(ours),
+                "regions": lambda: check_peers(ours),
                 "Ray": lambda: check_ray(ours),
                 "hard stop": lambda: check_hard_stop(ours, os.environ),  # noqa: TID251 - Serve's own names
             },
@@ -139,7 +141,7 @@ def _sentences(finding: Finding) -> str:
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Test stores, tables, actors, breakers, certificates, etcd, Ray, clocks and retries; say what to do. Exits 4 on a problem.
+    """Test stores, actors, breakers, certificates, regions, etcd, Ray, clocks and retries; say what to do. Exits 4 on a problem.
 
     \f
     Raises: `Exit` if there is a problem.
