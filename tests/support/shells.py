@@ -181,7 +181,7 @@ class ShellRegion:
             group=self.group,
             database=PostgresRegionDatabase(pool, ZONE, self.name),
             replica=PostgresReplica(pool, ZONE),
-            source=ReplicationSource(reads, ZONE, frozenset),
+            source=ReplicationSource(reads, ZONE),
             links=self.links,  # type: ignore[arg-type]
             doorbell=Bell(),
             clock=SystemClock(),
