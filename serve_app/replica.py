@@ -520,6 +520,7 @@ def _add_region_layers(app: DirectApp, settings: Settings) -> None:
                 zones,
                 settings.urls_of_regions(),
                 lambda: app.state.replication_gate,
-                lambda: app.state.gateway,
+                lambda: app.state.gateway.access,
+                lambda: app.state.gateway.catch_up(),
             )
         )

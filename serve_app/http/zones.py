@@ -9,7 +9,7 @@ whose settings name no zone has no such layer.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -19,11 +19,11 @@ from starlette.websockets import WebSocket
 
 from cluster.domain.base.errors import ControlPlaneError, InvalidRequest
 from cluster.domain.residency import Answerer, RegionZones, nobody_writes
+from cluster.log.access_directory import AccessDirectory
 from cluster.log.replication_gate import ReplicationGate
 from serve_app.auth.admission import principal_of
 from serve_app.auth.bearer import has_token
 from serve_app.auth.named_workspace import FIELD
-from serve_app.gateway import Gateway
 from serve_app.http.errors import control_plane_response, refuse_socket
 from serve_app.http.fast_path import DirectApp
 from serve_app.http.replicated import is_forwarded, is_of_the_replica, is_write
@@ -38,8 +38,8 @@ _LOGINS: Final = "-plane/auth/"
 
 
 class ResidentCalls:
-    """``urls``: where clients reach the API of each region. ``gate_of`` returns None in a region alone, ``gateway_of`` what knows
-    the workspaces; both are opened after the application was made."""
+    """``urls``: where clients reach the API of each region. ``gate_of`` returns None in a region alone, ``access_of`` what is
+    known of workspaces, and ``catch_up`` brings that up to the end of the log; all are opened after the application was made."""
 
     def __init__(
         self,
@@ -48,14 +48,16 @@ class ResidentCalls:
         zones: RegionZones,
         urls: Mapping[str, str],
         gate_of: Callable[[], ReplicationGate | None],
-        gateway_of: Callable[[], Gateway],
+        access_of: Callable[[], AccessDirectory],
+        catch_up: Callable[[], Awaitable[None]],
     ) -> None:
         self._app = app
         self._application = application
         self._zones = zones
         self._urls = urls
         self._gate_of = gate_of
-        self._gateway_of = gateway_of
+        self._access_of = access_of
+        self._catch_up = catch_up
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or is_of_the_replica(scope):
@@ -108,7 +110,7 @@ class ResidentCalls:
         raise nobody_writes(zone) if answerer is Answerer.NOBODY else self._zones.address(zone, primary, self._urls)
 
     def _zone_of(self, workspace: str) -> str | None:
-        known = self._gateway_of().access.workspace(workspace)
+        known = self._access_of().workspace(workspace)
         return None if known is None else known.zone
 
     async def _workspace(self, scope: Scope) -> str | None:
@@ -122,7 +124,7 @@ class ResidentCalls:
                 return None
             if gate.is_copied:  # what is known of access and workspaces may be a part
                 raise gate.not_primary()
-            await self._gateway_of().catch_up()
+            await self._catch_up()
         try:
             return (await principal_of(connection)).workspace
         except ControlPlaneError:
