@@ -89,6 +89,10 @@ class PostgresReplica:
             if any(is_erasure(named_row(row).kind) for row in rows):
                 await connection.execute(_SQL["follow_erasures"], state.head.seq)
             state = replace(state, head=batch.last, images_at=max(state.images_at, batch.images_at))
+            if any(images.table == "workspace_zones" for images in batch.images):
+                # Before the next batch is confirmed: whoever lacks payloads must not count from the first of them on.
+                lacks = await connection.fetchval(_SQL["lacks_payloads"], self._residency)
+                state = replace(state, lacks_payloads=lacks)
             if not state.is_whole:  # else the last row tells as much
                 await connection.execute(_SQL["replica_images"], self._zone, batch.images_at)
             return state

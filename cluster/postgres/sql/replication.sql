@@ -37,6 +37,10 @@ select (select max(version) from schema_migrations) as schema_version, s.role, s
        exists (select from workspace_zones where zone is distinct from $2) as lacks_payloads
 from (values ($1::text)) as z (zone) left join region_state s on s.region = z.zone left join replicas r on r.zone = z.zone
 
+-- name: lacks_payloads
+-- Whether a workspace is resident in another zone than that of this region.
+select exists (select from workspace_zones where zone is distinct from $1)
+
 -- name: replica_lock
 -- The lock of the zone's commits.
 select region_lock($1)
