@@ -90,7 +90,7 @@ class ResidentCalls:
         """The zone that the header names.
 
         Raises: `InvalidRequest` (``unknown_zone``) if it names none that exists, or there are several headers."""
-        named = [value.decode("latin-1") for name, value in scope["headers"] if name == ZONE]
+        named: list[str] = [value.decode("latin-1") for name, value in scope["headers"] if name == ZONE]
         if not named:
             return None
         if len(named) > 1 or not self._zones.of(named[0]):
