@@ -100,7 +100,7 @@ SHOWN: Mapping[str, str] = {
     "GET /breakers.breakers": "name state",
     "GET /stats": "registry health scheduler config",
     # Who may do what is for those to see who may read that, and a new key's token for whoever made it.
-    "Workspace": "name",
+    "Workspace": "name zone",
     "Member": "workspace subject role created_by",
     "PUT /workspaces/{workspace_id}/members": "workspace subject role",
     "Role": "name permissions",

@@ -602,7 +602,7 @@ export type WorkflowDocument = { name: string; description?: string | null; step
 
 export type WorkflowRun = { run_id: string; workflow: string; version: number; status: "running" | "failing" | "cancelling" | "completed" | "failed" | "cancelled"; created_at: EpochSeconds; changed_at: EpochSeconds; ended_at: EpochSeconds | null; created_by: string; replays: string | null; metadata?: Record<string, Json>; steps: Array<RunStep> };
 
-export type Workspace = { id: string; name: string; state: "active" | "suspended" | "deleted"; zone?: string | null; created_at: EpochSeconds; changed_at: EpochSeconds };
+export type Workspace = { id: string; name: string; state: "active" | "suspended" | "deleted"; zone: string | null; created_at: EpochSeconds; changed_at: EpochSeconds };
 
 /** Fields that are left out stay as they are. */
 export type WorkspaceChange = { name?: string | null; state?: OpenState | null };
