@@ -21,6 +21,7 @@ from cluster.domain.base.errors import ControlPlaneError, InvalidRequest
 from cluster.domain.residency import Answerer, RegionZones, nobody_writes
 from cluster.log.access_directory import AccessDirectory
 from cluster.log.replication_gate import ReplicationGate
+from cluster.process import front
 from serve_app.auth.admission import principal_of
 from serve_app.auth.bearer import has_token
 from serve_app.auth.named_workspace import FIELD
@@ -33,6 +34,7 @@ ZONE: Final = b"x-aragora-zone"
 #: Calls whose path names their workspace: a webhook has no credential of ours, and a workspace's name is words.
 _HOOK: Final = re.compile(r"/api/(?:v1/)?control-plane/hooks/[^/]+/?")
 _WORKSPACE: Final = re.compile(r"/api/(?:v1/)?control-plane/workspaces/([^/]+)/?")
+_CERTIFICATE: Final = front.CERTIFICATE.encode()
 #: Logins: they act in no workspace, and prove who calls only when they end.
 _LOGINS: Final = "-plane/auth/"
 
@@ -104,7 +106,9 @@ class ResidentCalls:
     def _check_zone(self, zone: str | None, scope: Scope) -> None:
         gate = self._gate_of()
         primary = self._zones.region if gate is None or gate.is_primary else gate.primary[0]
-        answerer = self._zones.answerer(zone, primary, writes=is_write(scope))
+        # What is read at the primary leaves the region as a change does.
+        writes = is_write(scope) or (gate is not None and is_forwarded(scope, gate))
+        answerer = self._zones.answerer(zone, primary, writes=writes)
         if answerer is Answerer.ANY or zone is None:
             return
         raise nobody_writes(zone) if answerer is Answerer.NOBODY else self._zones.address(zone, primary, self._urls)
@@ -144,6 +148,8 @@ def _named(scope: Scope) -> list[str]:
 
 
 def _has_credential(connection: HTTPConnection) -> bool:
+    if any(name == _CERTIFICATE for name, _ in connection.scope["headers"]):
+        return True
     sessions = getattr(connection.app.state, "sessions", None)
     if sessions is not None and sessions.cookies.session(connection) is not None:
         return True

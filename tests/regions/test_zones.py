@@ -19,6 +19,7 @@ from cluster.domain.residency import RegionZones
 from cluster.log.access_directory import AccessDirectory
 from cluster.postgres.replica import PostgresReplica
 from cluster.postgres.stores import Stores
+from cluster.process import front
 from serve_app.auth.clients import Clients
 from serve_app.http.fast_path import DirectApp
 from serve_app.http.zones import ResidentCalls
@@ -117,6 +118,7 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
 
 
 WRONG = (421, "wrong_zone")
+LINEARIZABLE = {"X-Aragora-Consistency": "linearizable"}
 
 
 async def test_a_region_outside_says_where_to_call_and_forwards_nothing(opened: Opened) -> None:
@@ -152,6 +154,8 @@ async def test_nothing_is_forwarded_to_a_primary_outside(opened: Opened) -> None
     async with opened("eu", "us") as zoned:
         answer = await zoned.call("POST", SUBMIT, "eu-w")
         assert (refusal(answer), "Retry-After" in answer.headers) == ((503, "zone_without_primary"), True)
+        for path, headers in ((SUBMIT, LINEARIZABLE), (f"{CP}/tasks/t/chunks", {})):
+            assert refusal(await zoned.call("GET", path, "eu-w", headers)) == (503, "zone_without_primary")
         assert (await zoned.call("GET", SUBMIT, "eu-w")).json() == {"by": "east"}
         assert refusal(await zoned.call("POST", SUBMIT, "us-w")) == WRONG
         assert zoned.primary.requests == []
@@ -162,8 +166,9 @@ async def test_whose_caller_is_unknown_is_not_forwarded(opened: Opened) -> None:
     async with opened(None, "eu") as zoned:
         assert refusal(await zoned.call("POST", SUBMIT, "nobody's")) == (401, "unauthenticated")
         assert zoned.caught_up == 1, "a key that was just made counts"
-        linear = {"X-Aragora-Consistency": "linearizable"}
-        assert refusal(await zoned.call("GET", SUBMIT, "nobody's", linear)) == (401, "unauthenticated")
+        assert refusal(await zoned.call("GET", SUBMIT, "nobody's", LINEARIZABLE)) == (401, "unauthenticated")
+        shown = {front.CERTIFICATE: "of an agent"}
+        assert refusal(await zoned.call("POST", SUBMIT, headers=shown)) == (401, "unauthenticated")
         assert zoned.primary.requests == []
         assert (await zoned.call("POST", SUBMIT)).json() == {"by": "west"}, "without a credential it is nobody's call"
         assert (await zoned.call("POST", f"{CP}/auth/logout", "nobody's")).json() == {"by": "west"}
