@@ -19,6 +19,7 @@ from tests.api.test_worker import ended, submit
 from tests.support.api import Api, api_settings
 from tests.support.docs import ROOT
 from tests.support.node_packages import NODE, installed
+from tests.support.other_regions import two_regions
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls
 from tests.support.system import clean_environment
@@ -188,3 +189,27 @@ async def test_calls_answer_and_throw_what_they_say(api: Api) -> None:
         "foreign": unknown,
         "nobody": unknown,
     }
+
+
+async def told_by(url: str, **environment: str) -> list[Any]:
+    async with node("regions.mts", url, ARAGORA_API_KEY="secret", **environment) as process:
+        lines, _ = await process.communicate()
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+async def test_calls_go_on_where_their_zone_is() -> None:
+    async with two_regions() as (first, url, second, other):
+        first.elsewhere = other + "/"
+        assert await told_by(url, ARAGORA_API_URLS=f"{url}, {other}") == [["t", other]] * 2
+        assert [call[1] for call in (*first.calls, *second.calls)] == ["Bearer secret"] * 3
+        assert [call[2] for call in (*first.calls, *second.calls)] == [b'{"task_type":"t"}'] * 3
+
+
+async def test_calls_go_to_no_address_that_is_not_known() -> None:
+    async with two_regions() as (first, url, second, other):
+        first.elsewhere = other
+        assert await told_by(url) == [["wrong_zone", url]] * 2
+        assert second.calls == []
+        second.elsewhere = url
+        assert await told_by(url, ARAGORA_API_URLS=other) == [["wrong_zone", other], ["wrong_zone", url]]
+        assert len(first.calls) + len(second.calls) == 2 + 4

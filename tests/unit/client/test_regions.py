@@ -2,53 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
 from aragora_worker.api import ControlPlaneClient
 from aragora_worker.base.errors import InvalidRequest
 from aragora_worker.errors import ApiError
 from aragora_worker.regions import KnownRegions
-from cluster.domain.residency import WrongZone
-from tests.support.servers import serving_app
+from tests.support.other_regions import two_regions
 
 KEY = "Bearer secret"
-
-
-@dataclass
-class Region:
-    """A server that answers all calls, or says that another one has to (``elsewhere``)."""
-
-    elsewhere: str | None = None
-    calls: list[tuple[str, str | None, bytes]] = field(default_factory=list)
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        request = Request(scope, receive)
-        self.calls.append((request.url.path, request.headers.get("authorization"), await request.body()))
-        answer: Response = JSONResponse({"task_id": "t"}, 201)
-        if self.elsewhere is not None:
-            error = WrongZone("eu", "eu-1", self.elsewhere)
-            body = {"error": error.message, "code": error.code, "trace_id": "t", **error.details}
-            answer = JSONResponse(body, error.status)
-        elif request.url.path.endswith("/stream"):
-            answer = Response(
-                b'id: 7\ndata: {"type": "e", "timestamp": 1, "data": {}}\n\n', media_type="text/event-stream"
-            )
-        await answer(scope, receive, send)
-
-
-@contextlib.asynccontextmanager
-async def two_regions() -> AsyncIterator[tuple[Region, str, Region, str]]:
-    first, second = Region(), Region()
-    async with serving_app(first, lifespan="off") as one, serving_app(second, lifespan="off") as two:
-        yield first, one.url, second, two.url
 
 
 async def test_a_call_goes_on_where_its_zone_is() -> None:
