@@ -104,8 +104,10 @@ _DONE = {
 
 def _errors(operation: Mapping[str, Any], method: str, path: str, permission: Permission) -> Iterator[int]:
     yield from (500, 503)
+    if permission is not Permission.PUBLIC or not path.startswith("/health"):
+        yield 421  # also of public calls, if they bring a credential of a resident workspace
     if permission is not Permission.PUBLIC or (method, path) in KNOW_CALLERS:
-        yield from (401, 403, 421, 429)
+        yield from (401, 403, 429)
     if method in _CHANGES:
         yield from (400, 408, 409, 413, 429)
     elif (
