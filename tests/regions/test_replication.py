@@ -40,7 +40,7 @@ from regions.replication.receiver import ReplicationReceiver
 from regions.replication.source import ReplicationSource, SourceBounds
 from tests.support.outcomes import new_outcome
 from tests.support.probes import eventually
-from tests.support.replicating import RandomChanges, secret_of, tables_of
+from tests.support.replicating import RESIDENCY, RandomChanges, secret_of, tables_of
 from tests.support.samples import NOW, new_task, system_event
 from tests.support.stores import StoreUrls, fresh_name
 
@@ -63,7 +63,7 @@ class Bell:
 class Link:
     """The source, in this process. It keeps what it sent, so that a test may send it again."""
 
-    def __init__(self, stores: Stores, bounds: SourceBounds | None = None, residency: str | None = None) -> None:
+    def __init__(self, stores: Stores, bounds: SourceBounds | None = None, residency: str | None = RESIDENCY) -> None:
         reads = PostgresReplicationReads(stores.pool)
         self.source = ReplicationSource(reads, ZONE, bounds)
         self._residency = residency
