@@ -164,8 +164,14 @@ class ControlPlaneClient(GovernanceCalls):
         if url is None:
             return False
         if url != self.base_url:  # else another call has moved already
+            before = self.base_url
             self._take_url(url)
-            await self._replace(self._new_http())
+            try:
+                http = self._new_http()
+            except InvalidRequest:  # certificates of which one was replaced and not the other yet
+                self._take_url(before)
+                return False
+            await self._replace(http)
         return True
 
     def _check_url(self) -> None:
