@@ -17,7 +17,7 @@ from serve_app.openapi.shapes import SHAPES, Schema
 
 #: Names, kinds and our own sentences: what a client or an operator chose to call something, and what we say about it.
 SHOWN: Mapping[str, str] = {
-    "Error": "error trace_id allowed",
+    "Error": "error trace_id allowed zone region url",
     "Error.errors": "field message",
     "Task": (
         "task_type required_capabilities queue target_region fallback_regions assigned_region region_routing_mode "
