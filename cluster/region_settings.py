@@ -14,8 +14,9 @@ from pydantic import field_validator
 
 from cluster.domain.replication.quorum import DEFAULT_ZONE, LEAST_VOTERS, TWO_ALONE, ReplicationMode
 from cluster.domain.replication.timers import RegionTimers
+from cluster.domain.residency import RegionZones
 from cluster.retention_settings import RetentionSettings
-from cluster.setting_fields import LATER, PROCESS, Words, split_words, variable
+from cluster.setting_fields import PROCESS, Words, split_words, variable
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _PORT = r"[1-9][0-9]{0,4}"
@@ -35,7 +36,8 @@ class RegionSettings(RetentionSettings):
     primary_region: str | None = variable(None, "The region that is the primary when the group is founded, and to which `aragora-cp region failback` goes.", group="Regions", pattern=f"^{_NAME}$")
     replication_targets: Words = variable((), "Regions that replicate from this one while it is primary, separated by commas. ARAGORA_REGION_PEERS has their addresses.", group="Regions")
     replication_mode: ReplicationMode | None = variable(None, "sync: an answer waits for every member of the in-sync set; async: it waits for none. Unset: sync. When the group is founded.", group="Regions")
-    data_residency: str | None = variable(None, "Zone that payloads stay in.", group="Regions", role=LATER)
+    data_residency: str | None = variable(None, "The zone that this region is in. What a workspace holds that is resident in a zone stays in it.", group="Regions", pattern=f"^{_NAME}$")
+    region_zones: Words = variable((), "The zones that the other data regions are in: NAME=ZONE, separated by commas. One that is not named is in none.", group="Regions")
     leader_election_timeout: float = variable(10.0, "How long the lease of a region's leader lasts after its holder has died.", group="Regions", unit="seconds", gt=0)
     stale_leader_threshold: float = variable(60.0, "After so long without a word of its primary, a secondary calls itself stale.", group="Regions", unit="seconds", gt=0)
     sync_interval: float = variable(5.0, "A member of the in-sync set that is late for longer leaves it.", group="Regions", unit="seconds", gt=0)
@@ -59,7 +61,13 @@ class RegionSettings(RetentionSettings):
     # fmt: on
 
     _region_words = field_validator(
-        "replication_targets", "region_peers", "region_witnesses", "region_urls", "etcd_endpoints", mode="before"
+        "replication_targets",
+        "region_peers",
+        "region_witnesses",
+        "region_urls",
+        "region_zones",
+        "etcd_endpoints",
+        mode="before",
     )(split_words)
 
     @field_validator("region_peers")
@@ -89,6 +97,17 @@ class RegionSettings(RetentionSettings):
                 raise ValueError("each must be NAME=URL, such as us-west-2=https://west.example.com")
         return value
 
+    @field_validator("region_zones")
+    @classmethod
+    def _zones(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = [entry.partition("=")[0] for entry in value]
+        for name, entry in zip(names, value, strict=True):
+            if re.fullmatch(_NAME, name) is None or re.fullmatch(_NAME, entry.partition("=")[2]) is None:
+                raise ValueError("each must be NAME=ZONE, such as eu-west-1=eu")
+        if len(set(names)) < len(names):
+            raise ValueError("it names a region twice")
+        return value
+
     @field_validator("etcd_endpoints")
     @classmethod
     def _endpoints(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -113,6 +132,14 @@ class RegionSettings(RetentionSettings):
     def urls_of_regions(self) -> dict[str, str]:
         """Where clients reach the API of each region."""
         return dict(entry.split("=", 1) for entry in self.region_urls)
+
+    def zones(self) -> RegionZones:
+        """Which data region is in which zone of residency."""
+        named = dict(entry.split("=", 1) for entry in self.region_zones)
+        own = {} if self.data_residency is None else {self.region: self.data_residency}
+        return RegionZones(
+            region=self.region, zones=named | own, regions=frozenset({self.region, *self.peer_addresses()})
+        )
 
     @property
     def first_primary(self) -> str:
@@ -161,7 +188,14 @@ def regions_do_not_fit(found: RegionSettings) -> str | None:
 def _alone(found: RegionSettings) -> Iterator[str]:
     """The guide's variables may be set without peers, and mean nothing then. What exists for peers only may not: whoever sets it
     believes that the region has some."""
-    for name in ("replication_mode", "region_witnesses", "etcd_endpoints", "region_cert_file", "region_urls"):
+    for name in (
+        "replication_mode",
+        "region_witnesses",
+        "etcd_endpoints",
+        "region_cert_file",
+        "region_urls",
+        "region_zones",
+    ):
         if getattr(found, name):
             yield (
                 f"ARAGORA_{name.upper()} is set, but ARAGORA_REGION_PEERS is not, so nothing would be replicated; name the other "
@@ -174,6 +208,7 @@ def _problems(found: RegionSettings) -> Iterator[str]:
     yield from _of_names(found, peers)
     for name in sorted(found.urls_of_regions().keys() - peers - {found.region}):
         yield f"ARAGORA_REGION_URLS names {name}, which is no region of ARAGORA_REGION_PEERS; mend one of them."
+    yield from _of_zones(found, peers)
     voters = 1 + len(peers) + len(found.region_witnesses)
     if found.automatic_failover and voters < LEAST_VOTERS:
         yield f"{TWO_ALONE} Or set ARAGORA_AUTOMATIC_FAILOVER=false, and fail over by command."
@@ -201,6 +236,20 @@ def _of_names(found: RegionSettings, peers: set[str]) -> Iterator[str]:
         yield f"ARAGORA_REGION_PRIMARY is false in {region}, so ARAGORA_PRIMARY_REGION must name another region; set it."
     if primary is not None and primary != region and primary not in peers:
         yield f"ARAGORA_PRIMARY_REGION names {primary}, but ARAGORA_REGION_PEERS has no address of it; add one."
+
+
+def _of_zones(found: RegionSettings, peers: set[str]) -> Iterator[str]:
+    named = dict(entry.split("=", 1) for entry in found.region_zones)
+    for name in sorted(named.keys() - peers - {found.region}):
+        yield f"ARAGORA_REGION_ZONES names {name}, which is no region of ARAGORA_REGION_PEERS; mend one of them."
+    own = named.get(found.region, found.data_residency)
+    if own != found.data_residency:
+        yield (
+            f"ARAGORA_REGION_ZONES says that {found.region} is in {own}, and its ARAGORA_DATA_RESIDENCY says "
+            f"{found.data_residency or 'nothing'}; mend one of them."
+        )
+    if DEFAULT_ZONE in (*named.values(), found.data_residency):
+        yield f"No zone of residency is called {DEFAULT_ZONE}, which stands for all regions; choose another name."
 
 
 def _of_files(found: RegionSettings) -> Iterator[str]:

@@ -205,6 +205,7 @@ class Settings(RegionSettings):
     client_cert_file: Path | None = variable(None, "Certificate that the command line and workers show.", group="API", role=CLIENT)
     client_key_file: Path | None = variable(None, "Private key of that certificate.", group="API", role=CLIENT)
     api_key: SecretStr | None = variable(None, "Key that the command line and workers send.", group="API", role=CLIENT)
+    api_urls: Words = variable((), "Where the other regions' API is, separated by commas: the command line and workers make a call there if a region answers that another one is in the workspace's zone.", group="API", role=CLIENT)
     client_workspace: str | None = variable(None, "Workspace that calls of the command line and workers act in. Unset: the API chooses.", group="API", role=CLIENT)
 
     # --- metrics and logs --------------------------------------------------------------------------------------
@@ -279,6 +280,7 @@ class Settings(RegionSettings):
         "allowed_networks",
         "agent_modules",
         "cors_origins",
+        "api_urls",
         "admin_users",
         "trusted_proxies",
         "oauth_scopes",
@@ -294,6 +296,14 @@ class Settings(RegionSettings):
         problem = None if shown is None else _url_problem(shown, SCHEMES.get(str(info.field_name), ("http", "https")))
         if problem is not None:
             raise ValueError(problem)
+        return value
+
+    @field_validator("api_urls")
+    @classmethod
+    def _other_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        problem = next(filter(None, (_url_problem(url, ("http", "https")) for url in value)), None)
+        if problem is not None:
+            raise ValueError(f"each must be a URL: {problem}")
         return value
 
     @field_validator("log_level", mode="before")

@@ -195,7 +195,11 @@ class RegionOperator:
         _, group, text, record = await self._read()
         own = await self._parts.database.report()
         if not own.is_whole:
-            raise Conflict("This region has a part of a copy only; choose one that is whole.", "copy_incomplete")
+            raise Conflict(
+                "This region has a part of a copy only, or lacks what is resident in a zone that it is not in; choose one that "
+                "is whole.",
+                "copy_incomplete",
+            )
         reports = [own, *(await self._reports()).values()]
         change = AcceptLoss(
             candidate=self._region,
@@ -341,6 +345,12 @@ class RegionOperator:
             f"{name} is no member; give `aragora-cp region join` there." for name in sorted(ours.keys() - theirs.keys())
         ]
         both = sorted(ours.keys() & theirs.keys())
+        found += [
+            f"{name} is in the zone {ours[name].residency} by the settings of {self._region}, and in {theirs[name].residency} by "
+            "the group."
+            for name in both
+            if ours[name].residency != theirs[name].residency
+        ]
         return found + [
             f"{name} holds data in the one and is a witness in the other: the settings of {self._region}, the group."
             for name in both

@@ -32,7 +32,7 @@ from regions.replication.surplus import SurplusFiles
 from regions.shell.region_shell import RegionShell, ShellParts
 
 _logger = logging.getLogger(__name__)
-#: The zone that all regions keep. Zones of residency come with a later version.
+#: The zone that all regions keep. Zones of residency have no primaries of their own yet.
 ZONE = DEFAULT_ZONE
 
 
@@ -77,12 +77,13 @@ class RegionProcess:
             group=self._group,
             database=stores.database,
             replica=stores.replica,
-            source=ReplicationSource(stores.reads, ZONE, frozenset),
+            source=ReplicationSource(stores.reads, ZONE),
             links=self._links,
             doorbell=stores.doorbell,
             clock=clock,
             surplus=SurplusFiles(surplus, region, ZONE, stores.reads),
             statuses=stores.statuses,
+            zones=settings.zones().zones,
         )
         self.shell = RegionShell(region, ZONE, key, timers, parts, on_fatal)
         self._server = LinkServer(self.shell.peers, greeting, peers, files, clock, on_fatal=on_fatal)
@@ -149,7 +150,7 @@ class RegionProcess:
 def members_of(settings: Settings) -> RegionGroup:
     """The group that the settings name."""
     data = (settings.region, *settings.peer_addresses())
-    residency = {settings.region: settings.data_residency}
+    residency = settings.zones().zones
     members = [RegionMember(region=name, residency=residency.get(name)) for name in sorted(data)]
     members += [RegionMember(region=name, data=False) for name in sorted(settings.region_witnesses)]
     return RegionGroup(members=tuple(members), automatic_failover=settings.automatic_failover)

@@ -23,6 +23,7 @@ from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.base.log import LogRecord
 from cluster.domain.deliberation.stored import Admitted, NewDeliberation
 from cluster.domain.policies.violations import Violation
+from cluster.domain.residency import RegionZones
 from cluster.domain.tasks.chunks import NewChunks, Written
 from cluster.domain.tasks.task import Submitted, Task
 from cluster.learning.weight_learner import Learner, owners_from
@@ -150,12 +151,14 @@ class Gateway:
     learner: Learner = field(init=False)
     breakers_read: dict[str, Sequence[Breaker]] = field(default_factory=dict, init=False)
     """By workspace: the stored breakers as they were last read, shown while the database is away."""
+    zones: RegionZones = field(init=False)
     policy_checks: PolicyObservations = field(default_factory=PolicyObservations, init=False)
     newest_submit: int = field(default=0, init=False)
     """The newest log row of a submit that this replica has acknowledged. ``acknowledged`` raises it."""
     _background: set[asyncio.Task[Any]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
+        self.zones = self.settings.zones()
         self.submits = GroupCommit(self._notifying(self.tasks.submit, topics_for), wait_s=AWAY_S)
         self.chunk_writes = GroupCommit(
             self._notifying(self.chunks.write, lambda _: (WakeTopic.CHUNKS,)),

@@ -65,6 +65,7 @@ from serve_app.best_effort_heartbeats import BestEffortHeartbeats
 from serve_app.components import Components, Probe
 from serve_app.front_certificates import FrontCertificates
 from serve_app.gateway import Gateway
+from serve_app.http.fast_path import DirectApp
 from serve_app.http.forwarded import leave_forwarding_to_us
 from serve_app.mcp.making import mcp_running, serve_mcp
 from serve_app.memory import ReplicaMemory
@@ -432,6 +433,8 @@ def make_ingress(
         await resources.open_gate(on_fatal, on_epoch=resources.state_epoch)
         app.state.replication_gate = resources.gate
         if settings.has_peers:
+            from serve_app.http.to_primary import to_primary  # only a region of several loads it
+
             app.state.to_primary = to_primary(settings, clients)
             closing.push_async_callback(app.state.to_primary.close)
         front = None if replaced is None else replaced.parent
@@ -480,18 +483,7 @@ def make_ingress(
     if not settings.auth_enabled:
         app.state.resolver = local_administrator(settings)
     app.router.lifespan_context = lifespan
-    if settings.has_peers:
-        from serve_app.http.replicated import ReplicatedAnswers  # only a region of several loads these
-        from serve_app.http.to_primary import to_primary
-
-        app.around(
-            lambda inner: ReplicatedAnswers(
-                inner,
-                lambda: app.state.replication_gate,
-                lambda: app.state.to_primary,
-                lambda: app.state.gateway.catch_up(),
-            )
-        )
+    _add_region_layers(app, settings)
     serve_mcp(app, settings)
     serve_a2a(app, settings)
     add_middleware(
@@ -502,3 +494,33 @@ def make_ingress(
         clients=clients,
     )
     return app
+
+
+def _add_region_layers(app: DirectApp, settings: Settings) -> None:
+    """The layers of one region of several, and of one in a zone. Others load neither."""
+    if settings.has_peers:
+        from serve_app.http.replicated import ReplicatedAnswers
+
+        app.around(
+            lambda inner: ReplicatedAnswers(
+                inner,
+                lambda: app.state.replication_gate,
+                lambda: app.state.to_primary,
+                lambda: app.state.gateway.catch_up(),
+            )
+        )
+    zones = settings.zones()
+    if zones.zones:
+        from serve_app.http.zones import ResidentCalls
+
+        app.around(
+            lambda inner: ResidentCalls(
+                inner,
+                app,
+                zones,
+                settings.urls_of_regions(),
+                lambda: app.state.replication_gate,
+                lambda: app.state.gateway.access,
+                lambda: app.state.gateway.catch_up(),
+            )
+        )

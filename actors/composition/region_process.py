@@ -48,8 +48,8 @@ def region_process(
         await stores.log.append([record])
 
     own = RegionStores(
-        database=PostgresRegionDatabase(stores.pool, ZONE, settings.region),
-        replica=PostgresReplica(stores.pool, ZONE),
+        database=PostgresRegionDatabase(stores.pool, ZONE, settings.region, settings.data_residency),
+        replica=PostgresReplica(stores.pool, ZONE, settings.data_residency),
         reads=PostgresReplicationReads(stores.pool),
         doorbell=doorbell,
         audit=audit,

@@ -45,7 +45,9 @@ def client(settings: Settings) -> ControlPlaneClient:
     Raises: `SettingsError` if the file of sessions cannot be used, `InvalidRequest` if ARAGORA_CLIENT_WORKSPACE is no id."""
     url = api_url(settings)
     key = settings.api_key.get_secret_value() if settings.api_key is not None else kept_session(settings, url)
-    return ControlPlaneClient(url, key, tls=api_tls(settings), workspace=settings.client_workspace)
+    return ControlPlaneClient(
+        url, key, tls=api_tls(settings), workspace=settings.client_workspace, other_urls=settings.api_urls
+    )
 
 
 def running_system(settings: Settings) -> RunFile:

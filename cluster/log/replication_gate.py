@@ -161,6 +161,11 @@ class ReplicationGate:
         return self._status.role == PRIMARY
 
     @property
+    def is_copied(self) -> bool:
+        """Whether a full copy of this region is under way, so that a part of the tables is there."""
+        return not self._status.whole
+
+    @property
     def writes_under(self) -> int | None:
         """The epoch under which this region writes, as the database said last; None if it does not."""
         return self._status.epoch if self.is_primary else None

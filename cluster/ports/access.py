@@ -74,7 +74,9 @@ class AccessStore(WorkspaceStates, Protocol):
         ...
 
     async def create_workspace(self, origin: Origin, workspace: Workspace) -> None:
-        """Creates a workspace. Raises: `Conflict` (``workspace_exists``) if there is or was one of that id."""
+        """Creates a workspace, active, which stays in its zone.
+
+        Raises: `Conflict` (``workspace_exists``) if there is or was one of that id."""
         ...
 
     async def put_workspace(self, origin: Origin, workspace: Workspace) -> None:

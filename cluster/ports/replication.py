@@ -61,6 +61,9 @@ class SourceSnapshot(Protocol):
     async def sums(self, of: LogRange) -> tuple[int, str]:
         """How many rows a range of the log has, and a digest of them."""
 
+    async def withheld(self, residency: str | None) -> frozenset[str]:
+        """The workspaces whose payloads a region of this zone of residency must not hold; None: of a region that is in none."""
+
     async def log_rows(self, after: int, limit: int, withheld: Collection[str]) -> Sequence[TextRow]:
         """Rows of the log after a number, in order."""
 

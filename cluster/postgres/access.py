@@ -95,7 +95,11 @@ class PostgresAccessStore:
     # --- changes ---------------------------------------------------------------------------------------------------
 
     async def create_workspace(self, origin: Origin, workspace: Workspace) -> None:
-        await self._put_workspace(origin, workspace, is_new=True)
+        if workspace.zone is None:
+            await self._put_workspace(origin, workspace, is_new=True)
+            return
+        values = (workspace.id, workspace.name, workspace.zone, workspace.changed_at)
+        await self._done("create_resident_workspace", workspace_record(origin, workspace, is_new=True), *values)
 
     async def put_workspace(self, origin: Origin, workspace: Workspace) -> None:
         await self._put_workspace(origin, workspace, is_new=False)

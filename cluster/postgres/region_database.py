@@ -20,18 +20,21 @@ _LOG_SQL = queries("log")
 
 
 class PostgresRegionDatabase:
-    def __init__(self, pool: Pool, zone: str, region: str) -> None:
+    """``residency``: the zone of residency that the region is in."""
+
+    def __init__(self, pool: Pool, zone: str, region: str, residency: str | None = None) -> None:
         self._pool = pool
         self._zone = zone
         self._region = region
-        self._replica = PostgresReplica(pool, zone)
+        self._residency = residency
+        self._replica = PostgresReplica(pool, zone, residency)
 
     async def report(self) -> PeerReport:
         """Raises: `StoreUnavailable`."""
         state = await self._replica.state()
         version = await self._pool.value(_SQL["known_version"], self._zone)
         return PeerReport(
-            epoch=state.epoch or 0, version=int(version or 0), position=state.head, is_whole=state.is_whole
+            epoch=state.epoch or 0, version=int(version or 0), position=state.head, is_whole=state.may_lead
         )
 
     async def clock(self) -> float:
@@ -45,7 +48,7 @@ class PostgresRegionDatabase:
 
     async def open_writes(self, epoch: int, trusted_until: float) -> int | None:
         """The number of the row that says so. None, and nothing is changed, if the database knows this epoch or a later one, is
-        not whole, or the trust has ended by its clock.
+        not whole or lacks payloads, or the trust has ended by its clock.
 
         Raises: `Fenced` if the trust ends meanwhile, `StoreUnavailable`."""
         data = {"leader": self._region}
@@ -53,7 +56,8 @@ class PostgresRegionDatabase:
         rows = log_rows([record], Epoch(region=self._zone, value=epoch))
         async with self._pool.transaction() as connection:
             await connection.execute(_SQL["replica_lock"], self._zone)
-            opened = await connection.fetchval(_SQL["open_writes"], self._zone, epoch, trusted_until, self._region)
+            values = (self._zone, epoch, trusted_until, self._region, self._residency)
+            opened = await connection.fetchval(_SQL["open_writes"], *values)
             if opened is None:
                 return None
             (seq,) = await connection.fetchval(_LOG_SQL["append_log"], self._zone, epoch, [True], rows)

@@ -38,9 +38,12 @@ _SQL = queries("replication")
 
 
 class PostgresReplica:
-    def __init__(self, pool: Pool, zone: str) -> None:
+    """``residency``: the zone of residency that the region is in."""
+
+    def __init__(self, pool: Pool, zone: str, residency: str | None = None) -> None:
         self._pool = pool
         self._zone = zone
+        self._residency = residency
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[Any]:
@@ -53,7 +56,7 @@ class PostgresReplica:
             return await self._state(connection, [])
 
     async def _state(self, connection: Any, seqs: Sequence[int]) -> ReplicaState:
-        row = await connection.fetchrow(_SQL["replica_state"], self._zone)
+        row = await connection.fetchrow(_SQL["replica_state"], self._zone, self._residency)
         found = await connection.fetch(_SQL["log_positions"], list(seqs))
         positions = {row["seq"]: LogPosition(**dict(row)) for row in found}
         return ReplicaState(
@@ -64,6 +67,7 @@ class PostgresReplica:
             images_at=row["images_at"],
             copying=None if row["copying"] is None else _progress(row["copying"]),
             rows=positions,
+            lacks_payloads=row["lacks_payloads"],
         )
 
     async def apply(self, batch: Batch) -> ReplicaState:
@@ -85,6 +89,10 @@ class PostgresReplica:
             if any(is_erasure(named_row(row).kind) for row in rows):
                 await connection.execute(_SQL["follow_erasures"], state.head.seq)
             state = replace(state, head=batch.last, images_at=max(state.images_at, batch.images_at))
+            if any(images.table == "workspace_zones" for images in batch.images):
+                # Before the next batch is confirmed: whoever lacks payloads must not count from the first of them on.
+                lacks = await connection.fetchval(_SQL["lacks_payloads"], self._residency)
+                state = replace(state, lacks_payloads=lacks)
             if not state.is_whole:  # else the last row tells as much
                 await connection.execute(_SQL["replica_images"], self._zone, batch.images_at)
             return state

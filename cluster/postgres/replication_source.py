@@ -50,6 +50,11 @@ class _Snapshot:
         row = await self._connection.fetchrow(_SQL["log_sums"], of.after, of.upto)
         return row["count"], row["digest"]
 
+    async def withheld(self, residency: str | None) -> frozenset[str]:
+        return frozenset(
+            row["workspace"] for row in await self._connection.fetch(_SQL["withheld_workspaces"], residency)
+        )
+
     async def log_rows(self, after: int, limit: int, withheld: Collection[str]) -> Sequence[TextRow]:
         statement = f"select {_texts(LOG, '$3')} from log where log.seq > $1 order by log.seq limit $2"
         return _rows(await self._connection.fetch(statement, after, limit, list(withheld)))

@@ -6,7 +6,7 @@ twice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,18 +41,17 @@ class SourceBounds:
 
 
 class ReplicationSource:
-    """``withheld``: the workspaces whose payloads this target must not get."""
+    """``residency`` of a target is the zone that it is in: payloads that are resident elsewhere do not travel to it. Which these
+    are is read in the snapshot that they would travel from, so no payload is there before what keeps it back."""
 
     def __init__(
         self,
         reads: ReplicationReads,
         zone: str,
-        withheld: Callable[[], Collection[str]],
         bounds: SourceBounds | None = None,
     ) -> None:
         self._reads = reads
         self._zone = zone
-        self._withheld = withheld
         self._bounds = bounds or SourceBounds()
 
     async def sums(self, of: LogRange) -> tuple[int, str]:
@@ -62,15 +61,15 @@ class ReplicationSource:
         async with self._reads.snapshot() as snapshot:
             return await snapshot.sums(of)
 
-    async def batch(self, after: LogPosition, *, is_draining: bool = False) -> Batch:
+    async def batch(self, after: LogPosition, residency: str | None = None, *, is_draining: bool = False) -> Batch:
         """The rows after a position, and images. Without rows if there are none. ``is_draining``: this was the primary until it
         closed its writes to hand the zone over, and its heir needs the last rows.
 
         Raises: `ReplicationRefused` if this is not the primary, or its log has not got that position (any more)."""
-        withheld = self._withheld()
         async with self._reads.snapshot() as snapshot:
             state = await snapshot.state(self._zone, after.seq)
             _check(state, after, is_draining)
+            withheld = await snapshot.withheld(residency)
             rows = await snapshot.log_rows(after.seq, self._bounds.rows, withheld)
             images = await self._images(snapshot, rows, withheld)
             while len(rows) > 1 and _size(rows) + sum(_size(found.rows) for found in images) > self._bounds.size:
@@ -110,16 +109,16 @@ class ReplicationSource:
             zone=self._zone, schema_version=state.schema_version, epoch=state.epoch, tail=state.head, history=history
         )
 
-    async def piece(self, progress: CopyProgress) -> CopyPiece:
+    async def piece(self, progress: CopyProgress, residency: str | None = None) -> CopyPiece:
         """The next rows of a copy. Writes go on meanwhile: a piece may have what was changed after the copy began, and all
         that was is named by the rows that follow the copy.
 
         Raises: `ReplicationRefused` if this is not the primary, or its log has not got the copy's tail (any more)."""
-        withheld = self._withheld()
         limit = self._bounds.rows
         async with self._reads.snapshot() as snapshot:
             state = await snapshot.state(self._zone, progress.tail.seq)
             _check(state, progress.tail)
+            withheld = await snapshot.withheld(residency)
             rows = await snapshot.after_key(progress, limit, withheld)
         is_last = len(rows) < limit
         while len(rows) > 1 and _size(rows) > self._bounds.size:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from cluster.domain.base.errors import Conflict, StoreUnavailable, TryLater
 from cluster.domain.replication.batch import Refusal
@@ -47,6 +47,7 @@ class ShellParts:
     clock: Clock
     surplus: SurplusFiles | None = None
     statuses: ReplicationStatuses | None = None
+    zones: Mapping[str, str] = field(default_factory=dict)
 
 
 class RegionShell:
@@ -69,7 +70,7 @@ class RegionShell:
         self._store_leader = StoreLeader(runner, parts.group)
         self._gate = WriteGate(runner, parts.database, parts.replica, parts.clock)
         self._following = Following(runner, self._gate, parts.replica, parts.links, parts.doorbell, parts.surplus)
-        self.peers = PeerAnswers(runner, parts.database, parts.source, parts.surplus, self.transfer)
+        self.peers = PeerAnswers(runner, parts.database, parts.source, parts.surplus, self.transfer, parts.zones)
         runner.carry_out({**self._group.carried(), **self._gate.carried(), AnswerUpTo: _answer_up_to})
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from cluster.domain.replication.batch import (
@@ -43,7 +43,8 @@ class _Sent:
 
 
 class PeerAnswers:
-    """The `ReplicationEnd` that the peers ask. ``transfer`` begins a planned one to the peer that is named."""
+    """The `ReplicationEnd` that the peers ask. ``transfer`` begins a planned one to the peer that is named. ``zones``: the zone
+    of residency that each peer is in; one that is missing is in none."""
 
     def __init__(
         self,
@@ -52,20 +53,23 @@ class PeerAnswers:
         source: ReplicationSource,
         surplus: SurplusFiles | None,
         transfer: Callable[[str], None],
+        zones: Mapping[str, str],
     ) -> None:
         self._runner = runner
         self._database = database
         self._source = source
         self._surplus = surplus
         self._transfer = transfer
+        self._zones = zones
         #: How often a commit was told of.
         self._commits = 0
         #: How many questions wait for a commit.
         self._parked = 0
         #: By peer, what it was answered last.
         self._sent: dict[str, _Sent] = {}
-        #: What is being read, and after which row, commit and in which phase. `_read` sets it, `_read_ended` clears it.
-        self._reading: tuple[tuple[LogPosition, int, bool], asyncio.Future[Batch]] | None = None
+        #: What is being read, after which row and commit, in which phase and for which zone of residency. `_read` sets it,
+        #: `_read_ended` clears it.
+        self._reading: tuple[tuple[LogPosition, int, bool, str | None], asyncio.Future[Batch]] | None = None
 
     def committed(self) -> bool:
         """Something was committed. Returns whether a peer waits, for whom the log is read now."""
@@ -125,7 +129,7 @@ class PeerAnswers:
     async def _read_batch(self, peer: str, follower: Follower) -> Batch:
         try:
             is_draining = self._runner.state.phase is RegionPhase.DRAINING
-            batch = await self._read(follower.position, is_draining)
+            batch = await self._read(follower.position, is_draining, self._zones.get(peer))
         except ReplicationRefused as refused:
             if refused.refusal in (Refusal.FORK, Refusal.LOST):
                 self._check_outside(peer)
@@ -135,11 +139,11 @@ class PeerAnswers:
             self._runner.take(Appended(seq=batch.images_at))
         return batch
 
-    async def _read(self, position: LogPosition, is_draining: bool) -> Batch:
-        """Peers that are equally far read once: all of them were woken by one commit."""
-        key = position, self._commits, is_draining
+    async def _read(self, position: LogPosition, is_draining: bool, residency: str | None) -> Batch:
+        """Peers of a zone that are equally far read once: all of them were woken by one commit."""
+        key = position, self._commits, is_draining, residency
         if self._reading is None or self._reading[0] != key:
-            reading = asyncio.ensure_future(self._source.batch(position, is_draining=is_draining))
+            reading = asyncio.ensure_future(self._source.batch(position, residency, is_draining=is_draining))
             self._reading = key, reading
             reading.add_done_callback(self._read_ended)
         return await asyncio.shield(self._reading[1])
@@ -176,7 +180,7 @@ class PeerAnswers:
     async def piece(self, peer: str, progress: CopyProgress) -> CopyPiece:
         """Raises: `ReplicationRefused`, `StoreUnavailable`."""
         self._check_outside(peer)
-        return await self._source.piece(progress)
+        return await self._source.piece(progress, self._zones.get(peer))
 
     async def report(self, peer: str) -> PeerReport:
         """Raises: `StoreUnavailable`."""

@@ -14,7 +14,7 @@ from starlette.requests import HTTPConnection
 from cluster.domain.access.permissions import Permission
 from cluster.domain.access.principal import Principal, allows
 from cluster.domain.access.rate_limits import CallKind
-from cluster.domain.base.errors import Unauthenticated
+from cluster.domain.base.errors import ControlPlaneError, Unauthenticated
 from cluster.domain.base.log import Origin
 from serve_app.auth.agent_identity import check_certificate
 from serve_app.auth.call_limits import CallLimits
@@ -54,8 +54,8 @@ def permission_of(endpoint: Any) -> Permission:
 
 
 async def principal_of(connection: HTTPConnection) -> Principal:
-    """Who calls. The first answer is kept for the request, because a call that leaves the fast path for FastAPI passes
-    the door twice.
+    """Who calls. The first answer is kept for the request, be it an error, because a call that leaves the fast path for FastAPI
+    passes the door twice, and a layer before the door may ask too: a failed login must not count twice.
 
     Raises: `Unauthenticated` if the caller proves no identity, `TryLater` if that cannot be found out now or too many
     logins have failed.
@@ -63,15 +63,24 @@ async def principal_of(connection: HTTPConnection) -> Principal:
     state = connection.scope.setdefault("state", {})
     known: Principal | None = state.get("principal")
     if known is None:
-        resolver: PrincipalResolver = connection.app.state.resolver
-        throttle: LoginThrottle | None = connection.app.state.throttle
-        await _redeem(connection, throttle)
-        if throttle is None:
-            known = await resolver.resolve(connection)
-        else:
-            known = await throttle.resolve(resolver, connection)
-        state["principal"] = known
+        unproven: ControlPlaneError | None = state.get("unproven")
+        if unproven is not None:
+            raise unproven
+        try:
+            known = state["principal"] = await _proven(connection)
+        except ControlPlaneError as error:
+            state["unproven"] = error
+            raise
     return known
+
+
+async def _proven(connection: HTTPConnection) -> Principal:
+    resolver: PrincipalResolver = connection.app.state.resolver
+    throttle: LoginThrottle | None = connection.app.state.throttle
+    await _redeem(connection, throttle)
+    if throttle is None:
+        return await resolver.resolve(connection)
+    return await throttle.resolve(resolver, connection)
 
 
 async def _redeem(connection: HTTPConnection, throttle: LoginThrottle | None) -> None:

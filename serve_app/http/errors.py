@@ -24,6 +24,7 @@ from cluster.domain.base.json_values import CODE, MAX_DEPTH, MAX_DIGITS
 from cluster.domain.budgets.submits import BudgetExhausted
 from cluster.domain.policies.submits import PolicyDenied
 from cluster.domain.quotas.quotas import QuotaExceeded, QuotaFull
+from cluster.domain.residency import WrongZone
 from serve_app.auth.denials import note_denial
 from serve_app.http.methods import answers_head
 
@@ -32,7 +33,7 @@ _logger = logging.getLogger("serve_app")
 #: The ASGI extension with which a WebSocket's handshake can be answered with an HTTP response.
 _DENIAL = "websocket.http.response"
 #: Errors that say more than a sentence, in fields of their own.
-_DETAILED = (PolicyDenied, BudgetExhausted, QuotaExceeded, QuotaFull)
+_DETAILED = (PolicyDenied, BudgetExhausted, QuotaExceeded, QuotaFull, WrongZone)
 #: Most bytes of a reason in a WebSocket's close frame (RFC 6455).
 _MAX_REASON_BYTES = 123
 

@@ -31,6 +31,24 @@ STALENESS = b"x-aragora-staleness"
 PRIMARY = b"x-aragora-primary"
 
 
+def is_of_the_replica(scope: Scope) -> bool:
+    """Whether a call asks how this replica is, or what it serves."""
+    return scope["path"] in _OF_THE_REPLICA
+
+
+def is_write(scope: Scope) -> bool:
+    """Whether a call changes what all regions have."""
+    return scope["type"] == "http" and scope["method"] not in _READS and not scope["path"].endswith(_TICKETS)
+
+
+def is_forwarded(scope: Scope, gate: ReplicationGate) -> bool:
+    """Whether a call is the primary's to answer, and this region is another one."""
+    if scope["type"] != "http" or gate.is_primary:
+        return False
+    asks = any(name == CONSISTENCY for name, _ in scope["headers"])
+    return is_write(scope) or asks or _is_elsewhere(scope, gate)
+
+
 class ReplicatedAnswers:
     """``gate_of`` and ``to_primary_of`` return what is opened after the application was made. ``catch_up``: brings what this
     process remembers of the log up to its end."""
@@ -48,7 +66,7 @@ class ReplicatedAnswers:
         self._to_primary_of = to_primary_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or scope["path"] in _OF_THE_REPLICA:
+        if scope["type"] == "lifespan" or is_of_the_replica(scope):
             await self._app(scope, receive, send)
             return
         gate = self._gate_of()

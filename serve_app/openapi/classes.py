@@ -17,7 +17,7 @@ from serve_app.openapi.shapes import SHAPES, Schema
 
 #: Names, kinds and our own sentences: what a client or an operator chose to call something, and what we say about it.
 SHOWN: Mapping[str, str] = {
-    "Error": "error trace_id allowed",
+    "Error": "error trace_id allowed zone region url",
     "Error.errors": "field message",
     "Task": (
         "task_type required_capabilities queue target_region fallback_regions assigned_region region_routing_mode "
@@ -102,7 +102,7 @@ SHOWN: Mapping[str, str] = {
     "GET /breakers.breakers": "name state",
     "GET /stats": "registry health scheduler config",
     # Who may do what is for those to see who may read that, and a new key's token for whoever made it.
-    "Workspace": "name",
+    "Workspace": "name zone",
     "Member": "workspace subject role created_by",
     "PUT /workspaces/{workspace_id}/members": "workspace subject role",
     "Role": "name permissions",

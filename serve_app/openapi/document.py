@@ -21,6 +21,7 @@ _REASONS = {
     410: "It was there, and the retention of the workspace has removed it.",
     413: "The body is larger than ARAGORA_MAX_BODY_BYTES.",
     415: "The body was not sent as JSON.",
+    421: "The workspace is resident in a zone that this region is not in; the answer says where to call.",
     429: "The caller has made more calls than its limit allows, or too many requests are waiting.",
     500: "An error of the control plane; the log has it under the trace id.",
     503: "A store or an actor is away, or this replica starts or drains.",
@@ -103,6 +104,8 @@ _DONE = {
 
 def _errors(operation: Mapping[str, Any], method: str, path: str, permission: Permission) -> Iterator[int]:
     yield from (500, 503)
+    if permission is not Permission.PUBLIC or not path.startswith("/health"):
+        yield 421  # also of public calls, if they bring a credential of a resident workspace
     if permission is not Permission.PUBLIC or (method, path) in KNOW_CALLERS:
         yield from (401, 403, 429)
     if method in _CHANGES:

@@ -119,6 +119,10 @@ SHAPES: dict[str, Schema] = {
         used_opt=COUNT,
         can_override_opt=YES_OR_NO,
         index_opt=COUNT,
+        # Of a call that another region has to answer.
+        zone_opt=TEXT,
+        region_opt=nullable(TEXT),
+        url_opt=nullable(TEXT),
     ),
 }
 
@@ -168,7 +172,7 @@ SHAPES["Task"] = fields(
     retry_opt=ref("RetryPolicy"), question_opt=ref("Question"), parent_task_id_opt=ID, parked_opt=ref("Parked"),
 )  # fmt: skip
 SHAPES["Workspace"] = fields(
-    id=ID, name=TEXT, state=words(WorkspaceState), created_at=EPOCH, changed_at=EPOCH,
+    id=ID, name=TEXT, state=words(WorkspaceState), zone=nullable(TEXT), created_at=EPOCH, changed_at=EPOCH,
 )  # fmt: skip
 SHAPES["Member"] = fields(workspace=TEXT, subject=TEXT, role=TEXT, created_at=EPOCH, created_by=TEXT)
 SHAPES["Role"] = fields(name=TEXT, built_in=YES_OR_NO, permissions=listed(TEXT))

@@ -27,6 +27,7 @@ from cluster.domain.access.roles import ROLES, CustomRole
 from cluster.domain.access.workspaces import ALL_WORKSPACES, RoleBinding, Workspace, WorkspaceState
 from cluster.domain.base.errors import Conflict, NotFound, TryLater
 from cluster.domain.base.log import Origin
+from cluster.domain.residency import nobody_writes
 from cluster.ports.access import AccessNames
 from cluster.ports.wake_ups import WakeTopic
 from serve_app.auth.admission import Asker, principal_of, requires
@@ -74,10 +75,16 @@ async def current_roles(gate: Gateway, workspaces: Iterable[str], names: Iterabl
 @router.post("/workspaces", status_code=201)
 @requires(Permission.ACCESS_WRITE)
 async def create_workspace(request: Request, body: NewWorkspace, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Creates a workspace. Needs the permission in all workspaces. 409 (`Conflict`, ``workspace_exists``) if there is or was one
-    of that id."""
+    """Creates a workspace. Needs the permission in all workspaces. With ``zone`` it is resident there for good: make it at a
+    region of the zone. 400 (`InvalidRequest`, ``unknown_zone``) if no region is in that zone; 409 (`Conflict`) if there is or was
+    a workspace of that id (``workspace_exists``), or no second region of the zone could hold what it has (``zone_too_small``);
+    503 (`TryLater`, ``zone_without_primary``) while only a region outside of the zone writes."""
     gate = gateway(request)
     check_manages(await principal_of(request), ALL_WORKSPACES, Permission.ACCESS_WRITE)
+    if body.zone is not None:
+        gate.zones.check_new(body.zone)
+        if body.zone != gate.zones.own:  # and this region writes for all
+            raise nobody_writes(body.zone)
     workspace_id, now = checked_workspace(body.id), gate.clock.now()
 
     async def create() -> dict[str, Any]:
@@ -87,12 +94,13 @@ async def create_workspace(request: Request, body: NewWorkspace, asker: Asker, k
             state=WorkspaceState.ACTIVE,
             created_at=now,
             changed_at=now,
+            zone=body.zone,
         )
         await gate.access_store.create_workspace(origin_in(asker, workspace_id), workspace)
         await changed(gate, AccessNames(workspaces=frozenset({workspace_id})))
         return workspace_wire(workspace)
 
-    return await answered_once(gate, asker, "workspaces", key, body.model_dump(mode="json"), create)
+    return await answered_once(gate, asker, "workspaces", key, body.for_digest(), create)
 
 
 @router.get("/workspaces")

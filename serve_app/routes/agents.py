@@ -29,6 +29,7 @@ from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency
 from serve_app.in_cluster_classes import check_class, installed
+from serve_app.residency import check_residency
 from serve_app.routes.chosen_credentials import credential_uses
 from serve_app.routes.whole_endpoints import with_whole_endpoints
 from serve_app.schemas.agents import RegisterAgent, RegisterAgents, agent_wire, last_activity, leave_out, shown_status
@@ -165,6 +166,7 @@ async def _register(gate: Gateway, bodies: Sequence[RegisterAgent], asker: Origi
     alone = len(bodies) == 1
     uses = await credential_uses(gate, asker.workspace, [(body, _transport(body)) for body in whole])
     agents = [_named(gate, body, asker, now, uses.get(body.agent_id), alone=alone) for body in whole]
+    check_residency(gate, asker.workspace, agents)
     digest = body_digest([body.for_digest() for body in bodies]) if key else b""
     items = []
     for index, agent in enumerate(agents):
@@ -199,7 +201,8 @@ async def register_agent(request: Request, body: RegisterAgent, asker: Asker, ke
     """Registers an agent. If it exists, its description is replaced and its counters are kept. A `draining` or `paused` that
     the agent itself had reported ends; one that an operator set stays, and `notice` in the answer says so. An agent that the
     control plane calls or runs (`endpoint`, `import_path`) needs `controlplane:agents.write` besides. 400 (`InvalidRequest`)
-    if the fields do not fit together, 403 (`QuotaExceeded`) if the workspace has as many agents as it may, 409 (`Conflict`)
+    if the fields do not fit together, 403 (`QuotaExceeded`) if the workspace has as many agents as it may or (`Forbidden`,
+    ``residency_violation``) the agent says that it runs outside of the workspace's zone, 409 (`Conflict`)
     if the key was used with another body or the agent is unregistered at the same time."""
     await _check_kind(request, [body])
     (agent,) = await _register(gateway(request), [body], asker, key)
@@ -221,7 +224,8 @@ def _registered_wire(agent: Agent) -> dict[str, Any]:
 async def register_agents(request: Request, body: RegisterAgents, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Registers up to 1,000 agents in one transaction; of several entries for one agent the last counts. 400
     (`InvalidRequest`) if the fields of an agent do not fit together, 403 (`QuotaExceeded`) if the workspace may not have so
-    many, 409 (`Conflict`) if the key was used with another body or an agent is unregistered at the same time."""
+    many or (`Forbidden`, ``residency_violation``) an agent says that it runs outside of the workspace's zone, 409 (`Conflict`)
+    if the key was used with another body or an agent is unregistered at the same time."""
     await _check_kind(request, body.agents)
     # Of several descriptions of an agent the last counts, as if they came one after the other. Each would be a transaction of its
     # own, and a thousand of them held up the registrations of everybody until they were given up.

@@ -44,6 +44,7 @@ from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.exact_numbers import exact_numbers
 from serve_app.http.hang_ups import hung_up
 from serve_app.http.idempotency import Idempotency, given_key, key_of
+from serve_app.residency import check_residency
 from serve_app.routes.children import below_their_parents, outcomes_of, parked_in
 from serve_app.routes.questions import asked_in
 from serve_app.routes.task_reads import Wait, shown, task_at_its_end
@@ -254,13 +255,14 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
     ``queues`` only those of these queues. The same ``claim_id`` gives the same leases, and the newest call under it is the one
     that is answered: an older one that still waits ends with 409 (`Conflict`, ``superseded``). ``cancelling`` names tasks that
     the agent should stop. 404 (`NotFound`) if the agent is not registered. 403 (`Forbidden`, ``workspace_suspended``) while the
-    workspace is suspended.
+    workspace is suspended, or (``residency_violation``) if the agent says that it runs outside of the workspace's zone.
     """
     gate = gateway(request)
     asked_at = gate.clock.now()
     acting_agent(request, body.agent_id)
     check_starts(gate.access, asker.workspace)
     agent = await _claimant(gate, asker, body.agent_id)
+    check_residency(gate, asker.workspace, [agent])
     gate.record_activity(asker.workspace, body.agent_id)
     registered = frozenset(agent.capabilities)
     capabilities = registered if not body.capabilities else registered & frozenset(body.capabilities)

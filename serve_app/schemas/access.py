@@ -24,10 +24,14 @@ class OpenState(StrEnum):
 
 
 class NewWorkspace(ExactBody):
-    """``name`` is for people; without one it is the id."""
+    """``name`` is for people; without one it is the id. ``zone``: where the workspace is resident, for good; nowhere if it is
+    left out."""
+
+    younger = frozenset({"zone"})
 
     id: Word
     name: Words | None = None
+    zone: Word | None = None
 
 
 class WorkspaceChange(ExactBody):
@@ -73,6 +77,7 @@ def workspace_wire(workspace: Workspace) -> dict[str, Any]:
         "id": workspace.id,
         "name": workspace.name,
         "state": workspace.state.value,
+        "zone": workspace.zone,
         "created_at": workspace.created_at,
         "changed_at": workspace.changed_at,
     }

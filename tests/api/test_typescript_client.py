@@ -19,6 +19,7 @@ from tests.api.test_worker import ended, submit
 from tests.support.api import Api, api_settings
 from tests.support.docs import ROOT
 from tests.support.node_packages import NODE, installed
+from tests.support.other_regions import two_regions
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls
 from tests.support.system import clean_environment
@@ -188,3 +189,27 @@ async def test_calls_answer_and_throw_what_they_say(api: Api) -> None:
         "foreign": unknown,
         "nobody": unknown,
     }
+
+
+async def told_by(url: str, **environment: str) -> list[Any]:
+    async with node("regions.mts", url, ARAGORA_API_KEY="secret", **environment) as process:
+        lines, _ = await process.communicate()
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+async def test_calls_go_on_where_their_zone_is() -> None:
+    async with two_regions() as (first, url, second, other):
+        first.elsewhere = other + "/"
+        assert await told_by(url, ARAGORA_API_URLS=f"{url}, {other}") == [["t", other]] * 2
+        # The fetch of Node itself repeats what was answered 421, once (Fetch standard: on a new connection).
+        assert (len(first.calls) <= 2, len(second.calls)) == (True, 2)
+        assert {call[1:] for call in (*first.calls, *second.calls)} == {("Bearer secret", b'{"task_type":"t"}')}
+
+
+async def test_calls_go_to_no_address_that_is_not_known() -> None:
+    async with two_regions() as (first, url, second, other):
+        first.elsewhere = other
+        told = await told_by(url)
+        # Node's fetch repeats a 421 by itself, and may fail at that.
+        assert {code for code, _ in told} <= {"wrong_zone", "outcome_unknown"}
+        assert ({at for _, at in told}, second.calls) == ({url}, [])

@@ -79,9 +79,7 @@ async def test_a_database_is_copied_and_follows_over_a_link(
     await replica.set_role("secondary", 1, None)
     changes = RandomChanges(stores, 11)
     await changes.begin()
-    end = SourceEnd(
-        ReplicationSource(PostgresReplicationReads(stores.pool), ZONE, frozenset, SourceBounds(rows=9, size=10**5))
-    )
+    end = SourceEnd(ReplicationSource(PostgresReplicationReads(stores.pool), ZONE, SourceBounds(rows=9, size=10**5)))
     receiver = ReplicationReceiver(replica, await links.to(end), NoBell())
     for _ in range(3):
         for _ in range(25):

@@ -61,6 +61,18 @@ async def test_writes_are_not_opened_in_a_part_of_a_copy(
     assert await database.open_writes(2, until) == 2
 
 
+async def test_who_lacks_payloads_does_not_take_over(stores: Stores, database: PostgresRegionDatabase) -> None:
+    """Its images would replace those of the regions that have them."""
+    await stores.pool.execute("insert into workspace_zones values ('w', 'eu')")
+    until = await database.clock() + LONG_S
+    inside = PostgresRegionDatabase(stores.pool, ZONE, "west", "eu")
+    for outside in (database, PostgresRegionDatabase(stores.pool, ZONE, "north", "us")):
+        assert ((await outside.report()).is_whole, await outside.open_writes(2, until)) == (False, None)
+    follower = (await PostgresReplica(stores.pool, ZONE).state()).as_follower
+    assert (follower.is_whole, (await inside.report()).is_whole) == (False, True)
+    assert await inside.open_writes(2, until) == 2
+
+
 async def test_trust_is_by_the_clock_of_the_database_and_never_moves_back(
     stores: Stores, database: PostgresRegionDatabase
 ) -> None:

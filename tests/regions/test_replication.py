@@ -28,7 +28,6 @@ from cluster.domain.replication.batch import (
     ReplicationRefused,
     TextRow,
 )
-from cluster.domain.replication.residency import Residency
 from cluster.domain.replication.tables import TABLES
 from cluster.ports.replication import SourceSnapshot
 from cluster.ports.tasks import SubmitItem
@@ -41,7 +40,7 @@ from regions.replication.receiver import ReplicationReceiver
 from regions.replication.source import ReplicationSource, SourceBounds
 from tests.support.outcomes import new_outcome
 from tests.support.probes import eventually
-from tests.support.replicating import RandomChanges, secret_of, tables_of
+from tests.support.replicating import RESIDENCY, RandomChanges, secret_of, tables_of
 from tests.support.samples import NOW, new_task, system_event
 from tests.support.stores import StoreUrls, fresh_name
 
@@ -64,23 +63,22 @@ class Bell:
 class Link:
     """The source, in this process. It keeps what it sent, so that a test may send it again."""
 
-    def __init__(
-        self, stores: Stores, bounds: SourceBounds | None = None, withheld: frozenset[str] = frozenset()
-    ) -> None:
+    def __init__(self, stores: Stores, bounds: SourceBounds | None = None, residency: str | None = RESIDENCY) -> None:
         reads = PostgresReplicationReads(stores.pool)
-        self.source = ReplicationSource(reads, ZONE, lambda: withheld, bounds)
+        self.source = ReplicationSource(reads, ZONE, bounds)
+        self._residency = residency
         self.batches: list[Batch] = []
         self.pieces: list[CopyPiece] = []
 
     async def batch(self, follower: Follower) -> Batch:
-        self.batches.append(await self.source.batch(follower.position))
+        self.batches.append(await self.source.batch(follower.position, self._residency))
         return self.batches[-1]
 
     async def tail(self) -> CopyBeginning:
         return await self.source.tail()
 
     async def piece(self, progress: CopyProgress) -> CopyPiece:
-        self.pieces.append(await self.source.piece(progress))
+        self.pieces.append(await self.source.piece(progress, self._residency))
         return self.pieces[-1]
 
     async def report(self) -> PeerReport:
@@ -396,7 +394,7 @@ async def test_images_are_of_the_snapshot_that_the_rows_are_of(primary: Region) 
                 snapshot.log_rows = log_rows  # type: ignore[method-assign]
                 yield snapshot
 
-    batch = await ReplicationSource(Meddling(stores.pool), ZONE, frozenset).batch(START)
+    batch = await ReplicationSource(Meddling(stores.pool), ZONE).batch(START)
     assert (len(batch.rows), batch.images_at) == (1, 1)
     (image,) = [row for images in batch.images if images.table == "tasks" for row in images.rows]
     assert "later" not in image
@@ -405,9 +403,8 @@ async def test_images_are_of_the_snapshot_that_the_rows_are_of(primary: Region) 
 async def test_payloads_of_a_resident_workspace_do_not_travel(primary: Region, secondary: Region) -> None:
     changes = RandomChanges(primary.stores, 3)
     await changes.begin()
-    withheld = Residency({"eu-w": "eu", "w": "us"}).withheld_from("us")
-    assert withheld == {"eu-w"}
-    link = Link(primary.stores, SourceBounds(rows=20), withheld)
+    await primary.stores.pool.execute("insert into workspace_zones values ('eu-w', 'eu'), ('w', 'us')")
+    link = Link(primary.stores, SourceBounds(rows=20), "us")
     withholds = {name for name, table in TABLES.items() if table.whole_rows_withheld}
     assert withholds == {
         *("deliberation_events", "schedules", "workflows", "workflow_runs"),

@@ -303,6 +303,15 @@ CALLS: dict[str, Call] = {
         ),
         {"p_new": True, "p_id": "w-1", "p_name": "name-1", "p_state": "suspended", "p_at": T2},
     ),
+    "create_resident_workspace": Call(
+        lambda s: access(s).create_workspace(
+            ORIGIN,
+            Workspace(
+                id="w-1", name="name-1", state=WorkspaceState.ACTIVE, created_at=T1, changed_at=T2, zone="zone-1"
+            ),
+        ),
+        {"p_id": "w-1", "p_name": "name-1", "p_zone": "zone-1", "p_at": T2},
+    ),
     "put_binding": Call(
         lambda s: access(s).put_binding(
             ORIGIN, RoleBinding(workspace="w-1", subject="user:s", role="role-1", created_at=T1, created_by="user:by")

@@ -43,6 +43,7 @@ from regions.links.server import LinkServer
 from regions.replication.source import ReplicationSource
 from tests.support.authorities import Issued, Issuer
 from tests.support.listening import listening, port_of
+from tests.support.replicating import RESIDENCY
 
 ZONE = "test-region"
 #: For a busy machine; bodies are small.
@@ -83,13 +84,13 @@ class SourceEnd:
 
     async def batch(self, peer: str, follower: Follower) -> Batch:
         self.asked_by.add(peer)
-        return await self._source.batch(follower.position)
+        return await self._source.batch(follower.position, RESIDENCY)
 
     async def tail(self, peer: str) -> CopyBeginning:
         return await self._source.tail()
 
     async def piece(self, peer: str, progress: CopyProgress) -> CopyPiece:
-        return await self._source.piece(progress)
+        return await self._source.piece(progress, RESIDENCY)
 
     async def report(self, peer: str) -> PeerReport:
         return PeerReport(epoch=3, version=4, position=(await self._source.tail()).tail, is_whole=True)

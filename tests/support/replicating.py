@@ -65,6 +65,8 @@ from tests.support.workflows import settle, workflow_keeper
 from tests.support.workflows import start as start_run
 
 WORKSPACES = ("w", "eu-w")
+#: What random changes make resident is in this zone; a region of it gets all of that.
+RESIDENCY = "eu"
 AGENTS = ("a1", "a2", "a3")
 POLICY = RetryPolicy()
 #: JSON that a store which parses it would change or refuse.
@@ -541,7 +543,7 @@ class RandomChanges:
         found = replace(found, name=secret_of(found.id))
         state = self._chance.choice((WorkspaceState.ACTIVE, WorkspaceState.SUSPENDED))
         await self.stores.access.put_workspace(self._origin(), replace(found, state=state))
-        ended = a_workspace(f"ended-{self._n}", changed_at=self._now)
+        ended = a_workspace(f"ended-{self._n}", changed_at=self._now, zone=RESIDENCY)
         await self.stores.access.create_workspace(self._origin(), ended)
         await self.stores.access.put_workspace(self._origin(), replace(ended, state=WorkspaceState.DELETED))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -163,6 +163,8 @@ class ShellRegion:
     links: dict[str, CutLink] = field(default_factory=dict)
     #: Where it keeps surplus rows; None leaves them to operators.
     surplus: Path | None = None
+    #: The zones of residency of all regions.
+    zones: Mapping[str, str] = field(default_factory=dict)
     life: int = 0
     lives: bool = False
     shell: RegionShell = field(init=False)
@@ -179,14 +181,15 @@ class ShellRegion:
         reads = PostgresReplicationReads(pool)
         parts = ShellParts(
             group=self.group,
-            database=PostgresRegionDatabase(pool, ZONE, self.name),
-            replica=PostgresReplica(pool, ZONE),
-            source=ReplicationSource(reads, ZONE, frozenset),
+            database=PostgresRegionDatabase(pool, ZONE, self.name, self.zones.get(self.name)),
+            replica=PostgresReplica(pool, ZONE, self.zones.get(self.name)),
+            source=ReplicationSource(reads, ZONE),
             links=self.links,  # type: ignore[arg-type]
             doorbell=Bell(),
             clock=SystemClock(),
             statuses=self.statuses,
             surplus=None if self.surplus is None else SurplusFiles(self.surplus, self.name, ZONE, reads),
+            zones=self.zones,
         )
         self.shell = RegionShell(self.name, ZONE, f"{self.name}/{self.life}", self.timers, parts)
         return self.shell
@@ -263,7 +266,11 @@ class World:
 
 @asynccontextmanager
 async def shells(
-    urls: StoreUrls, group: ConsensusGroup, issuer: RegionIssuer | None = None, timers: RegionTimers = TIMERS
+    urls: StoreUrls,
+    group: ConsensusGroup,
+    issuer: RegionIssuer | None = None,
+    timers: RegionTimers = TIMERS,
+    zones: Mapping[str, str] | None = None,
 ) -> AsyncIterator[World]:
     """Three regions that have started. With an ``issuer`` their links are TLS."""
     async with AsyncExitStack() as stack:
@@ -273,7 +280,7 @@ async def shells(
             await migrate(urls.database, schema)
             opened = await open_stores(urls.database, schema, ZONE, max_connections=4)
             stack.push_async_callback(opened.close)
-            regions[name] = ShellRegion(name, opened, CutGroup(group), timers)
+            regions[name] = ShellRegion(name, opened, CutGroup(group), timers, zones=zones or {})
             regions[name].make()
         for here in regions.values():
             for there in regions.values():

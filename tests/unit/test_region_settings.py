@@ -43,6 +43,17 @@ def test_three_regions_fit_together() -> None:
     assert (timers.election_s, timers.stale_s, timers.sync_s, timers.problems()) == (10.0, 60.0, 5.0, [])
 
 
+def test_each_region_is_in_one_zone_or_in_none() -> None:
+    zones = load_settings(
+        THREE | {"ARAGORA_DATA_RESIDENCY": "us", "ARAGORA_REGION_ZONES": "us-east-1=us, eu-west-1=eu"}
+    ).zones()
+    assert (zones.own, dict(zones.zones)) == ("us", {"us-east-1": "us", "eu-west-1": "eu"})
+    assert zones.regions == {"us-east-1", "us-west-2", "eu-west-1"}
+    alone = load_settings({"ARAGORA_DATA_RESIDENCY": "eu"}).zones()
+    assert (alone.own, alone.has_others, alone.regions) == ("eu", False, {"default"})
+    assert not load_settings({}).zones().zones
+
+
 def test_the_settings_survive_the_file(tmp_path: Path) -> None:
     first = load_settings(THREE | {"ARAGORA_REPLICATION_MODE": "async"})
     first.to_config_file(tmp_path / "config.json")
@@ -64,10 +75,16 @@ def test_without_peers_the_guides_variables_stop_no_start(guides: dict[str, str]
 
 
 @pytest.mark.parametrize(
-    "name", ["REPLICATION_MODE", "REGION_WITNESSES", "ETCD_ENDPOINTS", "REGION_CERT_FILE", "REGION_URLS"]
+    "name",
+    ["REPLICATION_MODE", "REGION_WITNESSES", "ETCD_ENDPOINTS", "REGION_CERT_FILE", "REGION_URLS", "REGION_ZONES"],
 )
 def test_without_peers_what_is_for_peers_is_refused(name: str) -> None:
-    value = {"REPLICATION_MODE": "sync", "ETCD_ENDPOINTS": "http://e:1", "REGION_URLS": "e=http://e:1"}.get(name, "w")
+    value = {
+        "REPLICATION_MODE": "sync",
+        "ETCD_ENDPOINTS": "http://e:1",
+        "REGION_URLS": "e=http://e:1",
+        "REGION_ZONES": "e=eu",
+    }.get(name, "w")
     assert "ARAGORA_REGION_PEERS is not" in refused(**{"REGION_PEERS": "", name: value, **_without(name)})
 
 
@@ -103,6 +120,13 @@ def _without(kept: str) -> dict[str, str]:
         ({"REGION_URLS": "us-west-2=west.example.com"}, "each must be NAME=URL"),
         ({"REGION_URLS": "https://west.example.com"}, "each must be NAME=URL"),
         ({"REGION_URLS": "ap-1=https://ap.example.com"}, "ARAGORA_REGION_URLS names ap-1, which is no region"),
+        ({"REGION_ZONES": "eu-west-1"}, "each must be NAME=ZONE"),
+        ({"REGION_ZONES": "eu-west-1=eu,eu-west-1=us"}, "it names a region twice"),
+        ({"REGION_ZONES": "ap-1=eu"}, "ARAGORA_REGION_ZONES names ap-1, which is no region"),
+        ({"REGION_ZONES": "us-east-1=us"}, "says that us-east-1 is in us, and its ARAGORA_DATA_RESIDENCY says nothing"),
+        ({"REGION_ZONES": "us-east-1=us", "DATA_RESIDENCY": "eu"}, "and its ARAGORA_DATA_RESIDENCY says eu"),
+        ({"REGION_ZONES": "eu-west-1=default"}, "No zone of residency is called default"),
+        ({"DATA_RESIDENCY": "e u"}, "ARAGORA_DATA_RESIDENCY="),
         ({"ETCD_ENDPOINTS": "e:2379"}, "ARAGORA_ETCD_ENDPOINTS="),
         ({"REPLICATION_MODE": "some"}, "ARAGORA_REPLICATION_MODE="),
     ],

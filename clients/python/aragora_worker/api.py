@@ -37,6 +37,7 @@ from aragora_worker.base.urls import PASSWORD_FORM, without_userinfo
 from aragora_worker.errors import ENDED_HOW, INVALID_BODY, ApiError, OutcomeUnknown, TaskNotCompleted, Unavailable
 from aragora_worker.governance import GovernanceCalls
 from aragora_worker.reasons import reason
+from aragora_worker.regions import KnownRegions
 from aragora_worker.repeating import DEFAULT_PATIENCE, Patience, RetryDelays, until_taken
 from aragora_worker.tasks import timeout
 from aragora_worker.tls import ClientTls
@@ -89,7 +90,9 @@ class OutputEvent:
 class ControlPlaneClient(GovernanceCalls):
     """A client of one base URL, with one pool. Methods return the API's JSON objects and raise what the module's docstring lists.
 
-    ``workspace`` is the one that its calls act in; None: the API chooses among the caller's.
+    ``workspace`` is the one that its calls act in; None: the API chooses among the caller's. ``other_urls``: other regions of the
+    control plane. If the region that is called says that one of them answers for the workspace, the call is made there, once, and
+    so are those that follow.
 
     Raises: `InvalidRequest` if the URL or the key cannot be used, or ``workspace`` is no id."""
 
@@ -100,6 +103,7 @@ class ControlPlaneClient(GovernanceCalls):
         timeout_s: float = 30.0,
         tls: ClientTls | None = None,
         workspace: str | None = None,
+        other_urls: Sequence[str] = (),
     ) -> None:
         headers = {"Accept": "application/json"}
         if workspace is not None:
@@ -108,17 +112,22 @@ class ControlPlaneClient(GovernanceCalls):
             if not (api_key.isascii() and api_key.isprintable()):
                 raise InvalidRequest("The API key has characters that no header may have; look at ARAGORA_API_KEY.")
             headers["Authorization"] = f"Bearer {api_key}"
-        self.base_url = base_url.rstrip("/")
-        #: As messages have it: whoever reads them need not know a password that is in it.
-        self.shown_url = without_userinfo(self.base_url)
+        for url in (*other_urls, base_url):
+            self._take_url(url)
+            self._check_url()
+        self._regions = KnownRegions((base_url, *other_urls))
         self._timeout_s = timeout_s
-        self._check_url()
         self._headers = headers
         self._tls = tls or ClientTls()
         self._tls_state = self._tls.state()
         self._http = self._new_http()
-        #: The one before the last renewal of certificates: its calls end meanwhile.
+        #: The one before the last renewal of certificates, or of another region: its calls end meanwhile.
         self._former: httpx.AsyncClient | None = None
+
+    def _take_url(self, url: str) -> None:
+        self.base_url = url.rstrip("/")
+        #: As messages have it: whoever reads them need not know a password that is in it.
+        self.shown_url = without_userinfo(self.base_url)
 
     def _new_http(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
@@ -141,9 +150,29 @@ class ControlPlaneClient(GovernanceCalls):
             renewed = self._new_http()
         except InvalidRequest:
             return
-        former, self._former, self._http, self._tls_state = self._former, self._http, renewed, state
+        self._tls_state = state
+        await self._replace(renewed)
+
+    async def _replace(self, http: httpx.AsyncClient) -> None:
+        former, self._former, self._http = self._former, self._http, http
         if former is not None:
             await former.aclose()
+
+    async def _moved(self, asked: str, answer: httpx.Response) -> bool:
+        """Whether a call that was answered so by the region at ``asked`` is to be made again, at the region that it names."""
+        url = self._regions.instead(asked, answer)
+        if url is None:
+            return False
+        if url != self.base_url:  # else another call has moved already
+            before = self.base_url
+            self._take_url(url)
+            try:
+                http = self._new_http()
+            except InvalidRequest:  # certificates of which one was replaced and not the other yet
+                self._take_url(before)
+                return False
+            await self._replace(http)
+        return True
 
     def _check_url(self) -> None:
         """Checks the URL once, here: a later error of httpx about a URL is then about a redirect in an answer."""
@@ -197,15 +226,25 @@ class ControlPlaneClient(GovernanceCalls):
             headers["Content-Type"] = "application/json"
         patience_s = timeout_s if timeout_s is not None else self._timeout_s
         await self._renew()
-        try:
-            request = self._http.build_request(
-                method,
-                url,
-                **content,
-                params={k: v for k, v in (params or {}).items() if v is not None},
-                headers=headers,
-                timeout=httpx.Timeout(patience_s, connect=CONNECT_S),
+        asked, shown = self.base_url, self._tls_state
+        arguments: dict[str, Any] = {
+            **content,
+            "params": {k: v for k, v in (params or {}).items() if v is not None},
+            "headers": headers,
+            "timeout": httpx.Timeout(patience_s, connect=CONNECT_S),
+        }
+        answer = await self._answer(self._built(method, url, arguments), patience_s)
+        if await self._moved(asked, answer):
+            answer = await self._answer(self._built(method, url, arguments), patience_s)
+        if answer.status_code == 401 and shown != self._tls.state():
+            raise Unavailable(
+                "The certificate of this call has been replaced since it began; make it again.", "certificate_replaced"
             )
+        return _unwrap(answer, has or {})
+
+    def _built(self, method: str, url: str, arguments: Mapping[str, Any]) -> httpx.Request:
+        try:
+            return self._http.build_request(method, url, **arguments)
         except httpx.InvalidURL:
             raise self._no_url("it is too long, or its path holds a character that no URL has") from None
         except ValueError:
@@ -213,13 +252,6 @@ class ControlPlaneClient(GovernanceCalls):
                 "The call holds what JSON does not have: NaN, an infinity or half a character; leave it out.",
                 INVALID_BODY,
             ) from None
-        shown = self._tls_state
-        answer = await self._answer(request, patience_s)
-        if answer.status_code == 401 and shown != self._tls.state():
-            raise Unavailable(
-                "The certificate of this call has been replaced since it began; make it again.", "certificate_replaced"
-            )
-        return _unwrap(answer, has or {})
 
     async def _answer(self, request: httpx.Request, patience_s: float) -> httpx.Response:
         try:
@@ -511,13 +543,21 @@ class ControlPlaneClient(GovernanceCalls):
             headers["Last-Event-ID"] = cursor
         params = {k: v for k, v in filters.items() if v is not None}
         await self._renew()
+        timeout = httpx.Timeout(CONNECT_S, read=45.0)
         try:
-            async with self._http.stream(
-                "GET", API + path, params=params, headers=headers, timeout=httpx.Timeout(CONNECT_S, read=45.0)
-            ) as response:
-                await _check_stream(response)
-                async for event in _parse_sse(response, cursor):
-                    yield event
+            for is_last in (False, True):
+                asked = self.base_url
+                async with self._http.stream(
+                    "GET", API + path, params=params, headers=headers, timeout=timeout
+                ) as response:
+                    if response.status_code != 200:
+                        await response.aread()
+                    if not is_last and await self._moved(asked, response):
+                        continue
+                    await _check_stream(response)
+                    async for event in _parse_sse(response, cursor):
+                        yield event
+                return
         except CallerError:
             raise
         except (httpx.RequestError, *_ODD_REDIRECT, ControlPlaneError):

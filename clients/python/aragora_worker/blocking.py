@@ -30,8 +30,9 @@ class BlockingClient(BlockingGovernanceCalls):
         timeout_s: float = 30.0,
         tls: ClientTls | None = None,
         workspace: str | None = None,
+        other_urls: Sequence[str] = (),
     ) -> None:
-        self._client = ControlPlaneClient(base_url, api_key, timeout_s, tls, workspace)
+        self._client = ControlPlaneClient(base_url, api_key, timeout_s, tls, workspace, other_urls)
         self._loop = asyncio.new_event_loop()
 
     def __enter__(self) -> Self:

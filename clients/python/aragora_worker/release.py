@@ -39,6 +39,7 @@ class Left:
     reports: Sequence[Report]
     tls: Mapping[str, str | None] = field(default_factory=dict)
     workspace: str | None = None
+    other_urls: Sequence[str] = ()
 
 
 def release_later(left: Left) -> None:
@@ -69,7 +70,9 @@ _HEIRS: list[subprocess.Popen[bytes]] = []
 
 async def _send(left: Left) -> None:
     tls = ClientTls(**left.tls)
-    async with ControlPlaneClient(left.base_url, left.api_key, tls=tls, workspace=left.workspace) as client:
+    async with ControlPlaneClient(
+        left.base_url, left.api_key, tls=tls, workspace=left.workspace, other_urls=left.other_urls
+    ) as client:
 
         async def send(reports: Sequence[bytes]) -> Sequence[Report]:
             body = b'{"reports":[' + b",".join(reports) + b"]}"

@@ -31,6 +31,7 @@ class ClientSettings:
     API of this machine's control plane is, for a worker that is told no other."""
 
     api_url: str | None = None
+    api_urls: tuple[str, ...] = ()
     api_key: str | None = field(default=None, repr=False)
     client_workspace: str | None = None
     client_ca_file: Path | None = None
@@ -91,6 +92,10 @@ def _text(_: str, value: str) -> str:
     return value
 
 
+def _texts(_: str, value: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
 def _path(_: str, value: str) -> Path:
     return Path(value)
 
@@ -121,6 +126,7 @@ def _refused(variable: str, value: str, accepted: str) -> SettingsError:
 
 _READERS: Mapping[str, Callable[[str, str], Any]] = {
     "api_url": _text,
+    "api_urls": _texts,
     "api_key": _text,
     "client_workspace": _text,
     "client_ca_file": _path,

@@ -58,7 +58,8 @@ PATIENCE = Patience()
 class Worker:
     """Runs up to ``concurrency`` jobs at once and claims up to ``batch`` of them at a time. ``description`` has the other members
     of the agent's registration (``model``, ``provider``, ``tags``, ...). ``base_url``, ``api_key``, ``tls`` and
-    ``workspace`` default to ARAGORA_API_URL, ARAGORA_API_KEY, ARAGORA_CLIENT_CA_FILE, _CERT_FILE and _KEY_FILE, and _WORKSPACE.
+    ``workspace`` default to ARAGORA_API_URL, ARAGORA_API_KEY, ARAGORA_CLIENT_CA_FILE, _CERT_FILE and _KEY_FILE, and _WORKSPACE;
+    ``other_urls``, where the other regions answer, to ARAGORA_API_URLS.
     ``patience`` says how long to wait between repeats of a call.
 
     Raises: `InvalidRequest` if the id or a number is none that a worker can have."""
@@ -74,6 +75,7 @@ class Worker:
         api_key: str | None = None,
         tls: ClientTls | None = None,
         workspace: str | None = None,
+        other_urls: Sequence[str] | None = None,
         heartbeat_s: float = HEARTBEAT_S,
         drain_s: float = DRAIN_S,
         patience: Patience = PATIENCE,
@@ -93,6 +95,7 @@ class Worker:
         )
         self._api_key = api_key or settings.api_key
         self._workspace = workspace or settings.client_workspace
+        self._other_urls = tuple(settings.api_urls if other_urls is None else other_urls)
         #: Task type → its handler; None for every other type.
         self._handlers: dict[str | None, Handler] = {}
         #: In the registration, and in each claim: while a release rolls, processes of two versions may have one id.
@@ -147,7 +150,8 @@ class Worker:
             left = self._session.left_running
             if left or not returned.wait(EXIT_S):
                 if left:
-                    release_later(Left(self._base_url, self._api_key, left, asdict(self._tls), self._workspace))
+                    whom = asdict(self._tls), self._workspace, self._other_urls
+                    release_later(Left(self._base_url, self._api_key, left, *whom))
                 end_process(1 if session.exception() else 0)
 
         try:
@@ -186,7 +190,9 @@ class Worker:
         outcome: Future[None] = Future()
 
         async def session() -> None:
-            client = ControlPlaneClient(self._base_url, self._api_key, tls=self._tls, workspace=self._workspace)
+            client = ControlPlaneClient(
+                self._base_url, self._api_key, tls=self._tls, workspace=self._workspace, other_urls=self._other_urls
+            )
             await self._session.run(client, handlers_loop)
 
         def live() -> None:

@@ -206,7 +206,7 @@ export type EpochSeconds = number;
  */
 export type Erase = { workspace?: string | null; task_id?: string | null; subject?: string | null; dry_run?: boolean; cursor?: string | null };
 
-export type Error = { error: string; code: string; trace_id: string; errors?: Array<{ field: string; message: string }>; policy_id?: string; policy_version?: number; violation_type?: "agent" | "region" | "sla" | "condition"; allowed?: string; budget_id?: string; resets_at?: EpochSeconds; quota?: "agents" | "queued_tasks" | "running_tasks" | "submits_per_minute"; limit?: number; used?: number; can_override?: boolean; index?: number };
+export type Error = { error: string; code: string; trace_id: string; errors?: Array<{ field: string; message: string }>; policy_id?: string; policy_version?: number; violation_type?: "agent" | "region" | "sla" | "condition"; allowed?: string; budget_id?: string; resets_at?: EpochSeconds; quota?: "agents" | "queued_tasks" | "running_tasks" | "submits_per_minute"; limit?: number; used?: number; can_override?: boolean; index?: number; zone?: string; region?: string | null; url?: string | null };
 
 /** Why an attempt failed. `malformed`: its answer could not be stored or read; it is retried like `retryable`. */
 export type ErrorClass = "retryable" | "not_retryable" | "rate_limited" | "malformed";
@@ -326,8 +326,11 @@ export type NewKey = { name: string; grants: Array<string>; workspaces?: Array<s
 
 export type NewMember = { subject: string; role: string };
 
-/** `name` is for people; without one it is the id. */
-export type NewWorkspace = { id: string; name?: string | null };
+/**
+ * `name` is for people; without one it is the id. `zone`: where the workspace is resident, for good; nowhere if it is
+ * left out.
+ */
+export type NewWorkspace = { id: string; name?: string | null; zone?: string | null };
 
 export type Notification = { notification_id: string; channel: string; rule: string | null; event: string; severity: "info" | "warning" | "error" | "critical"; title: string; entity: string; seq: number; event_at: EpochSeconds; created_at: EpochSeconds; status: "pending" | "delivered" | "dead"; attempts: number; repeats: number; next_attempt_at: EpochSeconds | null; ended_at: EpochSeconds | null; last_error: string | null };
 
@@ -599,7 +602,7 @@ export type WorkflowDocument = { name: string; description?: string | null; step
 
 export type WorkflowRun = { run_id: string; workflow: string; version: number; status: "running" | "failing" | "cancelling" | "completed" | "failed" | "cancelled"; created_at: EpochSeconds; changed_at: EpochSeconds; ended_at: EpochSeconds | null; created_by: string; replays: string | null; metadata?: Record<string, Json>; steps: Array<RunStep> };
 
-export type Workspace = { id: string; name: string; state: "active" | "suspended" | "deleted"; created_at: EpochSeconds; changed_at: EpochSeconds };
+export type Workspace = { id: string; name: string; state: "active" | "suspended" | "deleted"; zone: string | null; created_at: EpochSeconds; changed_at: EpochSeconds };
 
 /** Fields that are left out stay as they are. */
 export type WorkspaceChange = { name?: string | null; state?: OpenState | null };
@@ -765,7 +768,7 @@ export class Api {
    * `queues` only those of these queues. The same `claim_id` gives the same leases, and the newest call under it is the one
    * that is answered: an older one that still waits ends with 409 (`Conflict`, `superseded`). `cancelling` names tasks that
    * the agent should stop. 404 (`NotFound`) if the agent is not registered. 403 (`Forbidden`, `workspace_suspended`) while the
-   * workspace is suspended.
+   * workspace is suspended, or (`residency_violation`) if the agent says that it runs outside of the workspace's zone.
    */
   claimTask(args: { body: Claim } & Repeatable): Promise<{ task: LeasedTask | null; tasks?: Array<LeasedTask>; cancelling?: Array<string> }> {
     return this.#caller.call("POST", "/api/control-plane/tasks/claim", [], args);
@@ -880,8 +883,10 @@ export class Api {
   }
 
   /**
-   * Creates a workspace. Needs the permission in all workspaces. 409 (`Conflict`, `workspace_exists`) if there is or was one
-   * of that id.
+   * Creates a workspace. Needs the permission in all workspaces. With `zone` it is resident there for good: make it at a
+   * region of the zone. 400 (`InvalidRequest`, `unknown_zone`) if no region is in that zone; 409 (`Conflict`) if there is or was
+   * a workspace of that id (`workspace_exists`), or no second region of the zone could hold what it has (`zone_too_small`);
+   * 503 (`TryLater`, `zone_without_primary`) while only a region outside of the zone writes.
    */
   createWorkspace(args: { body: NewWorkspace } & Repeatable): Promise<Workspace> {
     return this.#caller.call("POST", "/api/control-plane/workspaces", [], args);
@@ -1533,7 +1538,8 @@ export class Api {
    * Registers an agent. If it exists, its description is replaced and its counters are kept. A `draining` or `paused` that
    * the agent itself had reported ends; one that an operator set stays, and `notice` in the answer says so. An agent that the
    * control plane calls or runs (`endpoint`, `import_path`) needs `controlplane:agents.write` besides. 400 (`InvalidRequest`)
-   * if the fields do not fit together, 403 (`QuotaExceeded`) if the workspace has as many agents as it may, 409 (`Conflict`)
+   * if the fields do not fit together, 403 (`QuotaExceeded`) if the workspace has as many agents as it may or (`Forbidden`,
+   * `residency_violation`) the agent says that it runs outside of the workspace's zone, 409 (`Conflict`)
    * if the key was used with another body or the agent is unregistered at the same time.
    */
   registerAgent(args: { body: RegisterAgent } & Repeatable): Promise<Agent> {
@@ -1543,7 +1549,8 @@ export class Api {
   /**
    * Registers up to 1,000 agents in one transaction; of several entries for one agent the last counts. 400
    * (`InvalidRequest`) if the fields of an agent do not fit together, 403 (`QuotaExceeded`) if the workspace may not have so
-   * many, 409 (`Conflict`) if the key was used with another body or an agent is unregistered at the same time.
+   * many or (`Forbidden`, `residency_violation`) an agent says that it runs outside of the workspace's zone, 409 (`Conflict`)
+   * if the key was used with another body or an agent is unregistered at the same time.
    */
   registerAgents(args: { body: RegisterAgents } & Repeatable): Promise<{ agents: Array<Agent>; total: number }> {
     return this.#caller.call("POST", "/api/control-plane/agents/batch", [], args);

@@ -12,6 +12,9 @@ const LONG_POLL_S = 25;
 export interface ClientOptions {
   /** Default: ARAGORA_API_URL, else http://127.0.0.1:8080. */
   baseUrl?: string;
+  /** Other regions of the control plane: where calls go if the region that is called is not in their workspace's zone. Credentials
+   * are sent to no other address. Default: ARAGORA_API_URLS, separated by commas. */
+  otherUrls?: readonly string[];
   /** Default: ARAGORA_API_KEY. */
   apiKey?: string;
   /** The workspace that the calls act in. Default: ARAGORA_CLIENT_WORKSPACE, else the API chooses among the caller's. */
@@ -35,19 +38,19 @@ export interface OutputEvent {
 
 /** A client of one control plane. `api` has a method for each of its calls; what they throw is in errors.ts. */
 export class ControlPlaneClient implements Caller {
-  readonly baseUrl: string;
   readonly api: Api;
   readonly patience: Patience;
+  #baseUrl: string;
+  readonly #known: readonly string[];
   readonly #headers: Record<string, string>;
   readonly #timeoutMs: number;
   readonly #fetch: typeof fetch;
 
   constructor(options: ClientOptions = {}) {
     const { env } = process;
-    this.baseUrl = (options.baseUrl ?? (env["ARAGORA_API_URL"] || "http://127.0.0.1:8080")).replace(/\/+$/, "");
-    if (!/^https?:\/\//.test(this.baseUrl) || !URL.canParse(this.baseUrl)) {
-      throw new TypeError("The URL of the control plane needs http:// or https:// and a host; look at ARAGORA_API_URL.");
-    }
+    this.#baseUrl = checked(options.baseUrl ?? (env["ARAGORA_API_URL"] || "http://127.0.0.1:8080"), "ARAGORA_API_URL");
+    const others = options.otherUrls ?? (env["ARAGORA_API_URLS"] ?? "").split(",").map((url) => url.trim()).filter(Boolean);
+    this.#known = [this.#baseUrl, ...others.map((url) => checked(url, "ARAGORA_API_URLS"))];
     const key = options.apiKey ?? env["ARAGORA_API_KEY"];
     const workspace = options.workspace ?? env["ARAGORA_CLIENT_WORKSPACE"];
     this.#headers = {
@@ -61,18 +64,25 @@ export class ControlPlaneClient implements Caller {
     this.api = new Api(this);
   }
 
+  /** Where calls go now. */
+  get baseUrl(): string {
+    return this.#baseUrl;
+  }
+
   /** Makes a call: `args` has the members of the path and the query, `body`, `idempotency_key`, `signal` and `timeoutMs`; `as` is
    * "text" if the answer is one. */
   async call<T>(method: string, path: string, query: readonly string[], args: object): Promise<T> {
     const given = args as Record<string, unknown>;
-    const url = new URL(this.baseUrl + path.replace(/\{(\w+)\}/g, (_, name: string) => segment(name, given[name])));
+    const below = path.replace(/\{(\w+)\}/g, (_, name: string) => segment(name, given[name]));
+    const parameters = new URLSearchParams();
     for (const name of query) {
       for (const value of [given[name]].flat()) {
         if (value !== undefined && value !== null) {
-          url.searchParams.append(name, String(value));
+          parameters.append(name, String(value));
         }
       }
     }
+    const target = parameters.size > 0 ? `${below}?${parameters}` : below;
     const headers: Record<string, string> = { ...this.#headers };
     if (given["idempotency_key"] !== undefined) {
       headers["Idempotency-Key"] = String(given["idempotency_key"]);
@@ -81,22 +91,49 @@ export class ControlPlaneClient implements Caller {
     if (body !== undefined) {
       headers["Content-Type"] = "application/json";
     }
-    const bound = bounded(
-      typeof given["timeoutMs"] === "number" ? given["timeoutMs"] : this.#timeoutMs,
-      given["signal"] instanceof AbortSignal ? given["signal"] : undefined,
-    );
-    let response: Response;
-    let text: string;
+    const ms = typeof given["timeoutMs"] === "number" ? given["timeoutMs"] : this.#timeoutMs;
+    const outer = given["signal"] instanceof AbortSignal ? given["signal"] : undefined;
+    const asked = this.#baseUrl;
+    let [response, text] = await this.#sent(method, target, headers, body, ms, outer);
+    if (this.#moved(asked, response, text)) {
+      [response, text] = await this.#sent(method, target, headers, body, ms, outer);
+    }
+    return this.#unwrapped(response, text, given["as"] === "text") as T;
+  }
+
+  async #sent(
+    method: string,
+    target: string,
+    headers: Record<string, string>,
+    body: string | undefined,
+    ms: number,
+    outer: AbortSignal | undefined,
+  ): Promise<[Response, string]> {
+    const bound = bounded(ms, outer);
     try {
       const { signal } = bound;
-      response = await this.#fetch(url, { method, headers, signal, redirect: "manual", ...(body === undefined ? {} : { body }) });
-      text = await response.text();
+      const url = new URL(this.#baseUrl + target);
+      const response = await this.#fetch(url, { method, headers, signal, redirect: "manual", ...(body === undefined ? {} : { body }) });
+      return [response, await response.text()];
     } catch (error) {
       throw new OutcomeUnknown(`The control plane at ${this.#shown()} does not answer (${reason(error)}).`);
     } finally {
       bound.done();
     }
-    return this.#unwrapped(response, text, given["as"] === "text") as T;
+  }
+
+  /** Whether a call that the region at `asked` answered so is to be made again, at the region that it names (421 `wrong_zone`). */
+  #moved(asked: string, response: Response, text: string): boolean {
+    const { code, url } = (response.status === 421 ? object(text) : undefined) ?? {};
+    if (code !== "wrong_zone" || typeof url !== "string") {
+      return false;
+    }
+    const found = this.#known.find((known) => comparable(known) === comparable(url));
+    if (found === undefined || comparable(found) === comparable(asked)) {
+      return false;
+    }
+    this.#baseUrl = found;
+    return true;
   }
 
   /** What the task tells while it runs, until its end (`task_ended`). Goes on over outages, after the last event. */
@@ -143,8 +180,12 @@ export class ControlPlaneClient implements Caller {
       headers["Last-Event-ID"] = cursor;
     }
     try {
-      const url = this.baseUrl + CONTROL_PLANE + path;
-      const response = await this.#fetch(url, { headers, signal: bound.signal, redirect: "manual" });
+      const target = CONTROL_PLANE + path;
+      const asked = this.#baseUrl;
+      let response = await this.#fetch(asked + target, { headers, signal: bound.signal, redirect: "manual" });
+      if (response.status === 421 && this.#moved(asked, response, await response.clone().text())) {
+        response = await this.#fetch(this.#baseUrl + target, { headers, signal: bound.signal, redirect: "manual" });
+      }
       if (response.status !== 200 || !(response.headers.get("content-type") ?? "").startsWith("text/event-stream")) {
         this.#unwrapped(response, await response.text(), false);
         throw this.#foreign(response);
@@ -229,6 +270,18 @@ function bounded(ms: number, outer: AbortSignal | undefined): Bound {
       outer?.removeEventListener("abort", abort);
     },
   };
+}
+
+/** The URL as it is used. Throws `TypeError` if it is none. */
+function checked(url: string, variable: string): string {
+  if (!/^https?:\/\//.test(url) || !URL.canParse(url)) {
+    throw new TypeError(`The URL of the control plane needs http:// or https:// and a host; look at ${variable}.`);
+  }
+  return url.replace(/\/+$/, "");
+}
+
+function comparable(url: string): string {
+  return URL.canParse(url) ? new URL(url).href.replace(/\/+$/, "") : url;
 }
 
 function segment(name: string, value: unknown): string {

@@ -26,17 +26,21 @@ def list_(as_json: Json = False) -> None:
     if as_json:
         print_json(found)
         return
-    rows = ((workspace["id"], workspace["state"], workspace["name"]) for workspace in found["workspaces"])
-    listing(("id", "state", "name"), rows)
+    rows = (
+        (workspace["id"], workspace["state"], workspace.get("zone") or "", workspace["name"])
+        for workspace in found["workspaces"]
+    )
+    listing(("id", "state", "zone", "name"), rows)
 
 
 @app.command()
 def create(
     workspace: Annotated[str, typer.Argument(help="Its id.")],
     name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    zone: Annotated[str | None, typer.Option(help="The zone that it is resident in, for good.")] = None,
 ) -> None:
     """Create a workspace."""
-    call("POST", "/workspaces", {"id": workspace} | given(name=name))
+    call("POST", "/workspaces", {"id": workspace} | given(name=name, zone=zone))
     console.print(f"Created {plain(workspace)}.")
 
 

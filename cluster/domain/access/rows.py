@@ -19,7 +19,7 @@ ANONYMOUS = "anonymous"
 LOG_TEXTS: LogTexts = {
     "state": frozenset(WorkspaceState),
     "method": frozenset(SessionKind),
-    **dict.fromkeys(("workspace", "workspaces", "role", "grants", "permissions", "key_id", "agents"), IDENTITY),
+    **dict.fromkeys(("workspace", "workspaces", "zone", "role", "grants", "permissions", "key_id", "agents"), IDENTITY),
     # Of a call that was denied: names of ours, none of which its caller can choose.
     **dict.fromkeys(("code", "call", "route"), IDENTITY),
 }
@@ -42,6 +42,8 @@ def workspace_record(origin: Origin, workspace: Workspace, *, is_new: bool) -> L
     """The row of a workspace that was created or changed."""
     kind = "access.workspace_created" if is_new else "access.workspace_changed"
     data = {"state": workspace.state.value}
+    if is_new and workspace.zone is not None:
+        data["zone"] = workspace.zone
     return record_for(origin, workspace.changed_at, kind, workspace.id, data, {"name": workspace.name})
 
 

@@ -24,13 +24,15 @@ class WorkspaceState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
-    """``created_at`` and ``changed_at`` are epoch seconds."""
+    """``created_at`` and ``changed_at`` are epoch seconds. ``zone``: where it is resident (`cluster.domain.residency`), from its
+    creation on; None: nowhere."""
 
     id: str
     name: str
     state: WorkspaceState
     created_at: float
     changed_at: float
+    zone: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

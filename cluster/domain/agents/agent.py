@@ -185,6 +185,10 @@ class NewAgent:
     dedicated: Dedicated | None = None
     credential: CredentialUse | None = None
 
+    @property
+    def regions(self) -> frozenset[str]:
+        return frozenset((self.region_id, *self.available_regions))
+
 
 #: The capability of panel members. An agent that registers nothing else offers to deliberate, not to do whatever comes.
 PANEL_ONLY = "deliberation"

@@ -212,7 +212,8 @@ class ReplicationRefused(ControlPlaneError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaState:
     """The receiving database, under its lock. ``rows``: its own rows of the log at the numbers that a batch names. ``role`` and
-    ``epoch`` are None if it has never heard of the zone."""
+    ``epoch`` are None if it has never heard of the zone. ``lacks_payloads``: a workspace is resident in a zone that this
+    region is not in."""
 
     schema_version: int
     role: str | None
@@ -221,10 +222,17 @@ class ReplicaState:
     images_at: int = 0
     copying: CopyProgress | None = None
     rows: Mapping[int, LogPosition] = field(default_factory=dict)
+    lacks_payloads: bool = False
 
     @property
     def as_follower(self) -> Follower:
-        return Follower(position=self.head, is_whole=self.is_whole, epoch=self.epoch or 0)
+        return Follower(position=self.head, is_whole=self.may_lead, epoch=self.epoch or 0)
+
+    @property
+    def may_lead(self) -> bool:
+        """Whether the database could take over. One that lacks payloads never: they would be lost for those who have them, as its
+        images would replace theirs."""
+        return self.is_whole and not self.lacks_payloads
 
     @property
     def is_whole(self) -> bool:

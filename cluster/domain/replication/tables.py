@@ -104,6 +104,13 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         why="What a deleted workspace still has is ended in the name of who deleted it, whichever region ends it.",
     ),
     ReplicatedTable(
+        name="workspace_zones",
+        key=("workspace",),
+        naming=Naming(kinds=("access.workspace_created",), values={"workspace": "entity"}),
+        columns=_columns("workspace text, zone text"),
+        why="Every region knows what it may not hold and has to answer elsewhere.",
+    ),
+    ReplicatedTable(
         name="role_bindings",
         key=("workspace", "subject", "role"),
         naming=Naming(kinds=("access.role_bound", "access.role_unbound"), values={"subject": "entity"}),

@@ -1,7 +1,9 @@
 -- name: read_access
 -- What decides access, of one snapshot of the database: all of it (null), or what is named.
 select log_last() as cursor,
-       (select json_agg(w) from workspaces w where $1::text[] is null or w.id = any ($1))::text as workspaces,
+       (select json_agg(w)
+        from (select w.*, z.zone from workspaces w left join workspace_zones z on z.workspace = w.id) w
+        where $1::text[] is null or w.id = any ($1))::text as workspaces,
        (select json_agg(b order by b.workspace, b.role) from role_bindings b
         where $2::text[] is null or b.subject = any ($2))::text as bindings,
        (select json_agg(r) from custom_roles r
@@ -22,6 +24,10 @@ where w.state <> 'active'
 -- name: put_workspace
 -- One commit of a workspace.
 select put_workspace($1, $2, $3, $4, $5, $6, $7, $8)
+
+-- name: create_resident_workspace
+-- One commit of a new workspace that is resident in a zone.
+select create_resident_workspace($1, $2, $3, $4, $5, $6, $7)
 
 -- name: put_binding
 -- One commit of a role binding.

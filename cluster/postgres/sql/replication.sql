@@ -21,16 +21,25 @@ from (
 ) as rows
 group by epoch order by epoch
 
+-- name: withheld_workspaces
+-- What a region of a zone (null: of none) must not hold.
+select workspace from workspace_zones where zone is distinct from $1 order by workspace
+
 -- name: log_sums
 -- How many rows a range of the log has, and a sum over their numbers and digests, which needs no order.
 select count(*) as count, coalesce(sum(hashtextextended(seq || ' ' || digest::text, 0)::numeric), 0)::text as digest
 from log where seq > $1 and seq <= $2
 
 -- name: replica_state
--- What the receiving database is for a zone, and how far it is.
+-- What the receiving database is for a zone, how far it is, and whether something is resident outside of the region's zone ($2).
 select (select max(version) from schema_migrations) as schema_version, s.role, s.epoch,
-       coalesce(r.images_at, 0) as images_at, r.copying::text as copying
+       coalesce(r.images_at, 0) as images_at, r.copying::text as copying,
+       exists (select from workspace_zones where zone is distinct from $2) as lacks_payloads
 from (values ($1::text)) as z (zone) left join region_state s on s.region = z.zone left join replicas r on r.zone = z.zone
+
+-- name: lacks_payloads
+-- Whether a workspace is resident in another zone than that of this region.
+select exists (select from workspace_zones where zone is distinct from $1)
 
 -- name: replica_lock
 -- The lock of the zone's commits.
@@ -88,12 +97,14 @@ select version from region_state where region = $1
 select extract(epoch from clock_timestamp())::double precision
 
 -- name: open_writes
--- Makes this database primary under a later epoch, if it is whole and trusted; null if not. In the transaction that has the lock.
+-- Makes this database primary under a later epoch, if it is whole and trusted, and lacks nothing that is resident outside of the
+-- region's zone ($5); null if not. In the transaction that has the lock.
 update region_state set epoch = $2, role = 'primary', trusted_until = to_timestamp($3), leader = $4, raised_at = now()
 where region = $1 and epoch < $2 and clock_timestamp() < to_timestamp($3)
   and not exists (
       select from replicas where zone = $1
       and (copying is not null or images_at > coalesce((select max(seq) from log), 0)))
+  and not exists (select from workspace_zones where zone is distinct from $5)
 returning epoch
 
 -- name: close_writes
