@@ -14,6 +14,7 @@ from tests.support.principals import bearer
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls
 from tests.support.task_api import TaskApi
+from tests.support.workflows import Agents, settle, workflow_keeper
 
 ASKED = {
     "question": "Which tier does the customer get?",
@@ -79,12 +80,17 @@ async def test_questions_schedules_and_workflows_are_worked_with(viewer: Viewer)
     await tab.wait_for_url("**/runs/*")
     await tab.get_by_label("Value of the signal approved").fill('""')
     await tab.get_by_role("button", name="Send approved").click()
+    await expect(tab.get_by_text("Sent.", exact=True)).to_be_visible()
+    keeper = workflow_keeper(viewer.api.stores, Agents(viewer.api.stores, "default"))
+    await settle(keeper)
     steps = tab.get_by_role("region", name="Steps").locator("tbody tr")
     await expect(steps.filter(has_text="go").first).to_contain_text("completed")
-    await expect(tab.get_by_role("link", name="task_")).to_be_visible()
+    await expect(tab.get_by_role("link", name=".build.")).to_be_visible()
     await viewer.check("run")
     await tab.get_by_role("button", name="Cancel", exact=True).click()
     await tab.get_by_role("dialog").get_by_role("button", name="Cancel", exact=True).click()
+    await expect(tab.get_by_role("dialog")).to_have_count(0)
+    await settle(keeper)
     await expect(tab.get_by_role("button", name="Cancel", exact=True)).to_have_accessible_description("It has ended.")
 
 

@@ -214,7 +214,7 @@ export function RunPage({ id }: { id: string }) {
                           <td className="long">
                             {step.reason}
                             {step.waits_until !== null && step.status === "running" && <> until <Time at={step.waits_until} /></>}
-                            {step.result !== undefined && <Value title="Result" value={step.result} name={`${id}-${step.id}.json`} />}
+                            {step.result !== undefined && step.status === "completed" && <Value title="Result" value={step.result} name={`${id}-${step.id}.json`} />}
                             {step.result_left_out && <span className="faint">its result is too large for this page</span>}
                           </td>
                           <td>
