@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.connection import client, settings
+from cluster.cli.connection import client, client_settings
 from cluster.domain.base import ids
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import read_json
@@ -38,7 +38,7 @@ def _called(method: str, path: str, body: Any, params: Mapping[str, Any], key: s
         raise typer.BadParameter(f'"{odd}" is not an id; name the task, agent or deliberation.')
 
     async def work() -> Any:
-        async with client(settings()) as api:
+        async with client(client_settings()) as api:
             return await api.request(method, path, body, params=params, idempotency_key=key)
 
     return asyncio.run(work())

@@ -30,6 +30,7 @@ from cluster.cli.commands import (
     batch,
     budgets,
     ca,
+    context,
     credentials,
     deliberations,
     dlq,
@@ -61,9 +62,10 @@ from cluster.cli.commands import (
 )
 from cluster.cli.commands.deliberate import DEMO_OPTIONS, DEMO_QUESTION, register_personas, show_result
 from cluster.cli.commands.deliberate import deliberate as _deliberate
-from cluster.cli.connection import api_tls, ray_variables, running_system
+from cluster.cli.connection import api_tls, client_settings, ray_variables, running_system
 from cluster.cli.connection import client as _client
 from cluster.cli.connection import settings as _settings
+from cluster.cli.contexts import named_context
 from cluster.cli.exit_codes import NO_CONSENSUS, UNREACHABLE, guarded
 from cluster.cli.numbers import amount
 from cluster.cli.output import console, listing, plain, staged, working
@@ -78,6 +80,7 @@ from cluster.version import VERSION
 LOOK_S = 0.5
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
+app.add_typer(context.app, name="context")
 app.add_typer(agents.app, name="agents")
 app.add_typer(worker.app, name="worker")
 app.command()(doctor.doctor)
@@ -128,8 +131,12 @@ def aragora_cp(
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version of this command."),
     ] = False,
+    context_name: Annotated[
+        str | None, typer.Option("--context", help="Talk to this control plane (aragora-cp context list).")
+    ] = None,
 ) -> None:
     """Aragora control plane."""
+    named_context.set(context_name or None)
 
 
 def _announce(layout: Layout) -> None:
@@ -281,7 +288,7 @@ def deliberate(
     }
 
     async def work() -> dict[str, Any]:
-        async with _client(_settings()) as client:
+        async with _client(client_settings()) as client:
             return await _deliberate(client, question, config, timeout_s=timeout, live=not as_json)
 
     record = asyncio.run(work())

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.calls import given, path_segment
-from cluster.cli.connection import client, settings
+from cluster.cli.calls import Json, Words, call, given, path_segment, print_json, split
 from cluster.cli.output import console, listing
 from cluster.domain.agents.agent import Health, Liveness
 
 app = typer.Typer(no_args_is_help=True, help="Agents.")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Words = Annotated[str | None, typer.Option(help="Separated by commas.")]
-
-
-def _call(method: str, path: str, body: Any = None, **params: Any) -> Any:
-    async def work() -> Any:
-        async with client(settings()) as api:
-            return await api.request(method, path, body, params=params)
-
-    return asyncio.run(work())
-
-
-def _print(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def split(value: str | None) -> list[str]:
-    return [part.strip() for part in (value or "").split(",") if part.strip()]
-
 
 #: What is wrong with an agent. A status of another name hides it: one that is paused and lost is ``paused``.
 _MARKS = frozenset({Liveness.SUSPECT, Liveness.OFFLINE, Liveness.DEAF, Health.DEGRADED, Health.FAILED})
@@ -53,9 +30,9 @@ def list_agents(
     as_json: Json = False,
 ) -> None:
     """List agents, including those that take no work."""
-    found = _call("GET", "/agents", available="false", capability=capability, status=status)
+    found = call("GET", "/agents", available="false", capability=capability, status=status)
     if as_json:
-        _print(found)
+        print_json(found)
         return
     rows = (
         (
@@ -115,33 +92,33 @@ def register(
         "max_concurrency": max_concurrency,
         "credential": None if credential is None else {"name": credential, **choice},
     }
-    _print(_call("POST", "/agents", {key: value for key, value in body.items() if value is not None}))
+    print_json(call("POST", "/agents", {key: value for key, value in body.items() if value is not None}))
 
 
 @app.command()
 def show(agent_id: str) -> None:
     """Print one agent with its health and metrics, as JSON."""
-    agent, health = _call("GET", f"/agents/{path_segment(agent_id)}"), _call("GET", f"/health/{path_segment(agent_id)}")
-    _print({"agent": agent, "health": health, "metrics": _call("GET", f"/agents/{path_segment(agent_id)}/metrics")})
+    agent, health = call("GET", f"/agents/{path_segment(agent_id)}"), call("GET", f"/health/{path_segment(agent_id)}")
+    print_json({"agent": agent, "health": health, "metrics": call("GET", f"/agents/{path_segment(agent_id)}/metrics")})
 
 
 @app.command()
 def pause(agent_id: str) -> None:
     """Give an agent no new work until it is resumed."""
-    console.print(_call("POST", f"/agents/{path_segment(agent_id)}/pause")["status"])
+    console.print(call("POST", f"/agents/{path_segment(agent_id)}/pause")["status"])
 
 
 @app.command()
 def drain(agent_id: str) -> None:
     """Give an agent no new work, but let it finish the tasks that it holds."""
-    answer = _call("POST", f"/agents/{path_segment(agent_id)}/drain")
+    answer = call("POST", f"/agents/{path_segment(agent_id)}/drain")
     console.print("drained" if answer["drained"] else f"draining, {answer['running_tasks']} running")
 
 
 @app.command()
 def resume(agent_id: str) -> None:
     """End a pause or a drain that an operator set."""
-    answer = _call("POST", f"/agents/{path_segment(agent_id)}/resume")
+    answer = call("POST", f"/agents/{path_segment(agent_id)}/resume")
     console.print(answer["status"])
     if "notice" in answer:
         console.print(answer["notice"])
@@ -150,5 +127,5 @@ def resume(agent_id: str) -> None:
 @app.command()
 def remove(agent_id: str) -> None:
     """Remove an agent; the tasks that it holds go back to the queue."""
-    _call("DELETE", f"/agents/{path_segment(agent_id)}")
+    call("DELETE", f"/agents/{path_segment(agent_id)}")
     console.print("removed")

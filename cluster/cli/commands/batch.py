@@ -23,7 +23,7 @@ import httpx
 import typer
 
 from cluster.cli.calls import path_segment
-from cluster.cli.connection import client, ray_variables, running_system, settings
+from cluster.cli.connection import client, client_settings, ray_variables, running_system, settings
 from cluster.cli.exit_codes import REFUSED, USAGE
 from cluster.cli.numbers import amount
 from cluster.cli.output import console, errors, plain
@@ -149,7 +149,7 @@ async def _drive(path: Path, run_name: str, output: Output, pace: Pace, limits: 
                 else:
                     yield item
 
-        async with client(settings()) as api:
+        async with client(client_settings()) as api:
             await Driver(api, limits, finished).run(items())
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from aragora_worker.api import ControlPlaneClient
 from aragora_worker.errors import ApiError
-from cluster.cli.connection import api_tls, api_url, settings
+from cluster.cli.connection import api_tls, api_url, client_settings
 from cluster.cli.credentials import keep_session, kept_session
 from cluster.cli.output import console, plain
 from cluster.domain.base.errors import InvalidRequest, TryLater, Unauthenticated
@@ -25,7 +25,7 @@ _SAYS = {"device_code": str, "user_code": str, "verification_uri": str, "interva
 def login() -> None:
     """Log in with the control plane's OIDC provider, by any browser. Later commands use the session where ARAGORA_API_KEY is not
     set."""
-    ours = settings()
+    ours = client_settings()
     done = asyncio.run(_login(ours))
     keep_session(ours, api_url(ours), done["token"])
     console.print(f"Logged in as {plain(done['principal'])}.")
@@ -70,7 +70,7 @@ async def _confirmed(api: ControlPlaneClient, begun: dict[str, Any]) -> Any:
 
 def logout() -> None:
     """End the session of `aragora-cp login`, here and on the control plane."""
-    ours = settings()
+    ours = client_settings()
     url = api_url(ours)
     token = kept_session(ours, url)
     if token is None:

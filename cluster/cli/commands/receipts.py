@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cluster.cli.calls import path_segment
-from cluster.cli.connection import client, settings
+from cluster.cli.connection import client, client_settings
 from cluster.cli.exit_codes import NOT_RECOMPUTABLE, REFUSED
 from cluster.cli.output import console, errors, listing, plain
 from cluster.domain.base.canonical import canonical_bytes
@@ -36,7 +36,7 @@ _MARKS = {"passed": "[green]ok[/]", "failed": "[red]FAILED[/]", "not_checked": "
 
 def _fetch(path: str) -> Any:
     async def work() -> Any:
-        async with client(settings()) as api:
+        async with client(client_settings()) as api:
             return await api.get(path)
 
     return asyncio.run(work())

@@ -23,7 +23,7 @@ from cluster.cli.calls import (
     print_json,
     split,
 )
-from cluster.cli.connection import client, settings
+from cluster.cli.connection import client, client_settings
 from cluster.cli.exit_codes import TASK_CANCELLED, TASK_FAILED, TASK_TIMED_OUT
 from cluster.cli.listings import WHERE, listed
 from cluster.cli.numbers import amount
@@ -162,7 +162,7 @@ def follow(
 
 async def _followed(task_id: str, after: str | None, as_json: bool) -> str:
     status, line_begun = "", False
-    async with client(settings()) as api, aclosing(api.output(task_id, after=after)) as output:
+    async with client(client_settings()) as api, aclosing(api.output(task_id, after=after)) as output:
         async for event in output:
             status = str(event.data.get("status", ""))
             if as_json:
@@ -203,7 +203,7 @@ LOOK_S = 2.0
 
 async def _end_of(task_id: str) -> Mapping[str, Any]:
     task: Mapping[str, Any] = {}
-    async with client(settings()) as api, aclosing(api.task_states(task_id, look_s=LOOK_S)) as states:
+    async with client(client_settings()) as api, aclosing(api.task_states(task_id, look_s=LOOK_S)) as states:
         async for task in states:
             agent = f" at {task['assigned_agent']}" if task.get("assigned_agent") else ""
             error = f": {task['error']}" if task.get("error") else ""
