@@ -37,10 +37,12 @@ from cluster.cli.commands import (
     doctor,
     erase,
     evaluate,
+    events,
     hooks,
     keys,
     login,
     logs,
+    metrics,
     notifications,
     outcomes,
     policies,
@@ -51,6 +53,7 @@ from cluster.cli.commands import (
     region,
     regions,
     retention,
+    roles,
     schedules,
     secrets,
     story,
@@ -69,6 +72,7 @@ from cluster.cli.contexts import named_context
 from cluster.cli.exit_codes import NO_CONSENSUS, UNREACHABLE, guarded
 from cluster.cli.numbers import amount
 from cluster.cli.output import console, listing, plain, staged, working
+from cluster.cli.uniform import answered, finish
 from cluster.embedded.layout import Layout
 from cluster.embedded.model_server import MODEL
 from cluster.embedded.run_file import read_run_file
@@ -89,8 +93,11 @@ app.command()(login.logout)
 app.command()(logs.logs)
 app.add_typer(tasks.app, name="tasks")
 app.command()(story.story)
+app.command()(events.events)
+app.command()(roles.whoami)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(queue.app, name="queue")
+app.add_typer(metrics.app, name="metrics")
 app.add_typer(questions.app, name="questions")
 app.add_typer(credentials.app, name="credentials")
 app.add_typer(policies.app, name="policies")
@@ -107,6 +114,7 @@ app.add_typer(region.app, name="region")
 app.add_typer(regions.app, name="regions")
 app.add_typer(workspaces.app, name="workspaces")
 app.add_typer(workspaces.members_app, name="members")
+app.add_typer(roles.app, name="roles")
 app.add_typer(keys.app, name="keys")
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(outcomes.app, name="outcomes")
@@ -216,6 +224,7 @@ def down(
     settings = _settings()
     layout = Layout.of(settings.data_dir if data_dir is None else data_dir)
     found = stop_regions(layout.data_dir, settings.log_max_bytes) or stop_other(layout, settings.log_max_bytes)
+    answered({"stopped": bool(found), "data_dir": str(layout.data_dir), "deleted": delete_data})
     console.print("Stopped." if found else f"Nothing runs on {layout.data_dir}.")
     if delete_data and layout.data_dir.exists():
         shutil.rmtree(layout.data_dir)
@@ -362,16 +371,21 @@ def _demo_model(settings: Settings, start_model: Any) -> tuple[str, str, str, st
 def env() -> None:
     """Print the variables that other processes need, as shell lines: eval "$(aragora-cp env)"."""
     running = running_system(_settings())
-    for name, value in ray_variables(running).items():
+    variables = {**ray_variables(running), "ARAGORA_API_URL": running.api_url}
+    answered(variables)
+    for name, value in variables.items():
         typer.echo(f"export {name}={shlex.quote(value)}")
-    typer.echo(f"export ARAGORA_API_URL={shlex.quote(running.api_url)}")
     typer.echo(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH")
 
 
 @app.command()
 def version() -> None:
     """Print the version of this command."""
+    answered({"version": VERSION})
     typer.echo(VERSION)
+
+
+finish(app)
 
 
 def main() -> None:

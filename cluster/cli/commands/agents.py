@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from cluster.cli.calls import Json, Words, call, given, path_segment, print_json, split
-from cluster.cli.output import console, listing
+from cluster.cli.lines import Lines, send_lines
+from cluster.cli.output import console, counted, listing, plain, utc
+from cluster.cli.uniform import answered
 from cluster.domain.agents.agent import Health, Liveness
 
 app = typer.Typer(no_args_is_help=True, help="Agents.")
@@ -100,6 +102,55 @@ def show(agent_id: str) -> None:
     """Print one agent with its health and metrics, as JSON."""
     agent, health = call("GET", f"/agents/{path_segment(agent_id)}"), call("GET", f"/health/{path_segment(agent_id)}")
     print_json({"agent": agent, "health": health, "metrics": call("GET", f"/agents/{path_segment(agent_id)}/metrics")})
+
+
+@app.command()
+def health(as_json: Json = False) -> None:
+    """Show the health of the fleet and of every agent in it, as probes and heartbeats have it."""
+    found = call("GET", "/health")
+    if as_json:
+        print_json(found)
+        return
+    console.print(f"{found['status']}, {counted(len(found['agents']), 'agent')}")
+    rows = (
+        (
+            agent_id,
+            agent["status"],
+            agent["metadata"]["liveness"],
+            agent["latency_ms"],
+            utc(agent["timestamp"]),
+            agent["error"],
+        )
+        for agent_id, agent in found["agents"].items()
+    )
+    listing(("agent", "status", "liveness", "ms", "last sign of life (UTC)", "error"), rows)
+
+
+@app.command()
+def breakers(as_json: Json = False) -> None:
+    """List the breakers of agents and of the control plane's own dependencies. One that has never counted a failure is not
+    listed."""
+    found = call("GET", "/breakers")
+    if as_json:
+        print_json(found)
+        return
+    names = ("name", "state", "failure_count", "success_count")
+    rows = ([breaker[name] for name in names] for breaker in found["breakers"])
+    listing(("breaker", "state", "failures", "successes"), rows)
+    if found.get("stale"):
+        console.print("The database is away: agents' breakers are as they were last read.")
+
+
+@app.command("import")
+def import_(file: Lines) -> None:
+    """Register agents from a file, in batches of 1,000: each line is a body of POST /agents. Print their ids."""
+    total: list[str] = []
+    for answer in send_lines(file, "/agents/batch", "agents", "agents"):
+        ids = [agent["agent_id"] for agent in answer["agents"]]
+        total += ids
+        answered({"agent_ids": total, "total": len(total)})
+        for agent_id in ids:
+            console.print(plain(agent_id))
 
 
 @app.command()

@@ -27,6 +27,7 @@ from cluster.cli.connection import client, client_settings, ray_variables, runni
 from cluster.cli.exit_codes import REFUSED, USAGE
 from cluster.cli.numbers import amount
 from cluster.cli.output import console, errors, plain
+from cluster.cli.uniform import print_json
 from cluster.client.batches.driver import BatchLimits, Driver, Entry
 from cluster.client.batches.items import BadLine, Item, read_items, schema
 from cluster.client.batches.output import Output, opened
@@ -65,7 +66,7 @@ Patience = Annotated[float, amount("Seconds for which a call without an answer i
 @app.command("schema")
 def print_schema() -> None:
     """Print the JSON schema of a line of the input."""
-    typer.echo(json.dumps(schema(), indent=2))
+    print_json(schema())
 
 
 @app.command()

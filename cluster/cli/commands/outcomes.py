@@ -12,6 +12,7 @@ import typer
 
 from cluster.cli.calls import path_segment
 from cluster.cli.connection import client, client_settings
+from cluster.cli.uniform import print_json
 from cluster.domain.base.errors import InvalidRequest
 
 if TYPE_CHECKING:  # numpy takes longer to load than most commands take
@@ -160,7 +161,7 @@ def show(
                 "unknown_kind",
             )
         found = {"snapshot_id": found["snapshot_id"], "kind": kind, **kinds[kind]}
-    typer.echo(json.dumps(found, indent=2))
+    print_json(found)
 
 
 @weights_app.command("alarms")
