@@ -59,6 +59,7 @@ from cluster.cli.commands import (
     story,
     tasks,
     tokens,
+    top,
     worker,
     workflows,
     workspaces,
@@ -93,6 +94,7 @@ app.command()(login.logout)
 app.command()(logs.logs)
 app.add_typer(tasks.app, name="tasks")
 app.command()(story.story)
+app.command()(top.top)
 app.command()(events.events)
 app.command()(roles.whoami)
 app.add_typer(dlq.app, name="dlq")

@@ -19,7 +19,8 @@ app = typer.Typer(no_args_is_help=True, help="Agents.")
 _MARKS = frozenset({Liveness.SUSPECT, Liveness.OFFLINE, Liveness.DEAF, Health.DEGRADED, Health.FAILED})
 
 
-def _marked_status(agent: Mapping[str, Any]) -> str:
+def marked_status(agent: Mapping[str, Any]) -> str:
+    """An agent's status with what is wrong with it, such as ``paused (offline)``."""
     status = agent["status"]
     marks = [fact for fact in (agent["liveness"], agent["health"]) if fact in _MARKS and fact != status]
     return f"{status} ({', '.join(marks)})" if marks else str(status)
@@ -39,7 +40,7 @@ def list_agents(
     rows = (
         (
             agent["agent_id"],
-            _marked_status(agent),
+            marked_status(agent),
             agent["running_tasks"],
             agent["tasks_completed"],
             agent["tasks_failed"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -28,14 +28,19 @@ def story(
     if as_json:
         print_json({"id": subject_id, "events": events} | ({"progress": progress} if progress else {}))
         return
-    for event in events:
-        console.print(plain(on_one_line(_line(event))))
+    for line in story_lines(events):
+        console.print(plain(line))
     if progress:
         at = f"attempt {progress['attempt']}, {_time(progress['reported_at'])}"
         console.print(plain(on_one_line(f"last report of progress ({at}): {progress_words(progress)}")))
 
 
-def _line(event: dict[str, Any]) -> str:
+def story_lines(events: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line for each row of a story."""
+    return [on_one_line(_line(event)) for event in events]
+
+
+def _line(event: Mapping[str, Any]) -> str:
     """One line for a row. A table was rejected: it folds ids at the width of the terminal, and a pipe has none."""
     attempt = "" if event["attempt"] is None else f" (attempt {event['attempt']})"
     cause = f"because of {event['cause']}" if event["cause"] else ""
