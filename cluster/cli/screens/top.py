@@ -14,7 +14,7 @@ from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Grid, VerticalScroll
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import DataTable, Footer, Static
 
 from cluster.cli.screens.top_reading import Panel, Reading
@@ -69,10 +69,10 @@ class TopApp(App[None]):
     HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-small"), (130, "-wide")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Quit"),
-        Binding("r", "look", "Look now"),
-        Binding("p", "hold", "Hold / go on"),
+        Binding("r", "look", "Look"),
+        Binding("p", "hold", "Hold"),
         *(Binding(str(number), f"panel('{name}')", name.capitalize()) for number, name in enumerate(PANELS, start=1)),
-        Binding("0", "all", "All panels"),
+        Binding("0", "all", "All"),
     ]
     CSS = """
     Screen { layout: vertical; }
@@ -109,6 +109,11 @@ class TopApp(App[None]):
         self.action_look()
         self.set_interval(self._interval_s, self._tick)
 
+    @property
+    def _panels(self) -> Screen[object]:
+        """The screen of the panels, which is read on while another is over it."""
+        return self.screen_stack[0]
+
     def _tick(self) -> None:
         if not self._held:
             self.action_look()
@@ -120,14 +125,15 @@ class TopApp(App[None]):
 
     async def _look(self) -> None:
         reading = await self._read()
-        self.query_one("#summary", Static).update(Text(reading.summary))
-        for name, panel in reading.panels.items():
-            self._fill(self.query_one(f"#{name}", DataTable), panel)
+        with self.batch_update():
+            self._panels.query_one("#summary", Static).update(Text(reading.summary))
+            for name, panel in reading.panels.items():
+                self._fill(self._panels.query_one(f"#{name}", DataTable), panel)
         self._say(datetime.now().astimezone())
 
     def _say(self, at: datetime) -> None:
         held = "HELD · " if self._held else ""
-        self.query_one("#state", Static).update(
+        self._panels.query_one("#state", Static).update(
             Text(f"{held}{self._where} · read at {at:%H:%M:%S} · Enter: more of a row")
         )
 
@@ -136,7 +142,7 @@ class TopApp(App[None]):
         before = self._key_of(table)
         scrolled = table.scroll_y
         table.border_title = Text(panel.title)
-        table.border_subtitle = Text(panel.problem)
+        table.border_subtitle = Text(panel.problem, style="red")
         table.clear(columns=True)
         table.add_columns(*panel.head)
         seen: set[str] = set()
@@ -154,16 +160,16 @@ class TopApp(App[None]):
         return table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
 
     def _choose(self, name: str) -> None:
-        for table in self.query(DataTable):
+        for table in self._panels.query(DataTable):
             table.set_class(table.id == name, "-chosen")
-        self.query_one(f"#{name}", DataTable).focus()
+        self._panels.query_one(f"#{name}", DataTable).focus()
 
     def action_panel(self, name: str) -> None:
-        self.screen.add_class("-one")
+        self._panels.add_class("-one")
         self._choose(name)
 
     def action_all(self) -> None:
-        self.screen.remove_class("-one")
+        self._panels.remove_class("-one")
 
     def action_hold(self) -> None:
         self._held = not self._held

@@ -21,6 +21,9 @@ from cluster.rpc.control import ask_leader
 #: Rows of a panel. Who looks for one of 10,000 agents filters a list; a screen is for what is going on.
 MOST_ROWS: Final = 200
 REGION_S: Final = 2.0
+_NUMBERS: Final = dict.fromkeys(("pending", "running", "completed_today", "failed_today"), int)
+_HEALTH: Final = {"status": str, "version": str, "components": list}
+_OTHER_FORM: Final = "The answer has another form: the control plane may be of another version (aragora-cp status)."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +60,11 @@ class Reading:
 async def read(api: ControlPlaneClient, region_socket: Path) -> Reading:
     """Reads all panels side by side. What cannot be read becomes its panel's problem, so this raises nothing of the API's."""
     numbers, jobs, agents, deliberations, health, region = await asyncio.gather(
-        _answer(lambda: api.request("GET", "/queue/metrics")),
+        _answer(lambda: api.request("GET", "/queue/metrics", has=_NUMBERS)),
         _answer(lambda: api.request("GET", "/queue", params={"limit": MOST_ROWS})),
         _answer(lambda: api.request("GET", "/agents", params={"available": "false", "limit": MOST_ROWS})),
         _answer(lambda: api.request("GET", "/deliberations", params={"limit": 50})),
-        _answer(lambda: api.request("GET", "//health/detailed")),
+        _answer(lambda: api.request("GET", "//health/detailed", has=_HEALTH)),
         _region(region_socket),
     )
     return Reading(
@@ -97,21 +100,24 @@ def _panel(title: str, head: Sequence[str], found: Any, rows: Callable[[Any], Se
     """A panel whose rows begin with their keys."""
     if isinstance(found, ControlPlaneError):
         return Panel(title=title, head=tuple(head), problem=on_one_line(found.message))
-    made = tuple((_cell(row[0]), tuple(_cell(value) for value in row)) for row in rows(found))
+    try:
+        made = tuple((_cell(row[0]), tuple(_cell(value) for value in row)) for row in rows(found))
+    except (KeyError, TypeError, AttributeError):
+        return Panel(title=title, head=tuple(head), problem=_OTHER_FORM)
     return Panel(title=title, head=tuple(head), rows=made)
 
 
 def _summary(health: Any, numbers: Any) -> str:
     if isinstance(health, ControlPlaneError):
         return on_one_line(health.message)
-    ailing = [each["name"] for each in health["components"] if each["status"] != "healthy"]
+    ailing = [each.get("name", "?") for each in health["components"] if each.get("status") != "healthy"]
     words = [health["status"] + (f" ({', '.join(ailing)})" if ailing else ""), f"version {health['version']}"]
     if not isinstance(numbers, ControlPlaneError):
         words += [
             f"{numbers['pending']} wait, {numbers['running']} run",
-            f"{numbers['throughput_per_minute']:g} done a minute",
+            f"{numbers.get('throughput_per_minute', 0):g} done a minute",
             f"today {numbers['completed_today']} done, {numbers['failed_today']} failed",
-            f"mean wait {numbers['avg_wait_time_ms'] / 1000:.1f} s",
+            f"mean wait {numbers.get('avg_wait_time_ms', 0) / 1000:.1f} s",
         ]
     return on_one_line(" · ".join(words))
 
@@ -172,40 +178,31 @@ def _deliberations(deliberations: Any) -> Panel:
 
 
 def _regions(health: Any, agents: Any, region: Any) -> Panel:
-    """Regions as this machine's leader has them, else by the agents in them; then the parts of the control plane."""
-    head = ("part", "status", "figure")
-    if isinstance(health, ControlPlaneError):
-        return Panel(title="Regions and components", head=head, problem=on_one_line(health.message))
+    return _panel(
+        "Regions and components", ("part", "status", "figure"), health, lambda found: _parts(found, agents, region)
+    )
+
+
+def _parts(health: Any, agents: Any, region: Any) -> list[tuple[object, ...]]:
+    """Regions as this machine's leader has them, and by the agents in them; then the parts of the control plane."""
     rows: list[tuple[object, ...]] = []
     if region is not None:
-        in_sync = ", ".join(region.get("in_sync") or ())
-        rows.append(
-            (
-                f"region {region['region']}",
-                f"{region['role']} ({region['phase']})",
-                f"epoch {region['epoch']}, in sync: {in_sync or '-'}",
-            )
-        )
-        rows += [
-            (f"lag of {name}", "", ", ".join(f"{what} {value}" for what, value in lag.items()))
-            for name, lag in (region.get("lag") or {}).items()
-        ]
+        in_sync = ", ".join(region.get("in_sync") or ()) or "-"
+        role = f"{region['role']} ({region['phase']})"
+        rows.append((f"region {region['region']}", role, f"epoch {region['epoch']}, in sync: {in_sync}"))
+        for name, lag in (region.get("lag") or {}).items():
+            rows.append((f"lag of {name}", "", ", ".join(f"{what} {value}" for what, value in lag.items())))
         if region.get("problem"):
             rows.append(("problem", "", region["problem"]))
     if not isinstance(agents, ControlPlaneError):
         counts = Counter(agent["region_id"] for agent in agents["agents"])
         alive = Counter(agent["region_id"] for agent in agents["agents"] if agent["liveness"] == "alive")
-        rows += [
-            (f"agents in {name}", f"{alive[name]} alive", f"{count} in all") for name, count in sorted(counts.items())
-        ]
+        for name, count in sorted(counts.items()):
+            rows.append((f"agents in {name}", f"{alive[name]} alive", f"of the {count} that are shown"))
     for part in health["components"]:
         figure = part.get("error") or f"{part.get('latency_ms', '')} ms"
         rows.append((part["name"], part["status"], "; ".join([figure, *part.get("warnings", ())])))
-    return Panel(
-        title="Regions and components",
-        head=head,
-        rows=tuple((_cell(row[0]), tuple(_cell(value) for value in row)) for row in rows),
-    )
+    return rows
 
 
 async def detail(api: ControlPlaneClient, panel: str, key: str) -> str:
