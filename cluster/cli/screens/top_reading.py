@@ -12,7 +12,7 @@ from typing import Any, Final
 from aragora_worker.api import ControlPlaneClient
 from cluster.cli.commands.agents import marked_status
 from cluster.cli.commands.deliberate import WITHHELD
-from cluster.cli.commands.story import story_lines
+from cluster.cli.commands.story import explanation_lines, story_lines
 from cluster.cli.output import on_one_line
 from cluster.domain.base.errors import ControlPlaneError
 from cluster.domain.base.ids import path_segment
@@ -212,11 +212,9 @@ async def detail(api: ControlPlaneClient, panel: str, key: str) -> str:
     try:
         if panel == "queue":
             found = await api.request("GET", f"/tasks/{path_segment(key)}/explain")
-            lines += [f"{key} is {found['status_detail']}. {found['summary']}"]
-            lines += [f"- {reason['message']} What would change it: {reason['unblock']}" for reason in found["reasons"]]
-            lines.append("")
+            lines += [*explanation_lines(found), ""]
         story = await api.request("GET", f"/story/{path_segment(key)}")
-        lines += story_lines(story["events"])
+        lines += story_lines(story["events"], key)
         if story["has_more"]:
             lines.append(f"(There is more: aragora-cp story {key})")
     except ControlPlaneError as error:
