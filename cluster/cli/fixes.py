@@ -31,7 +31,8 @@ FIXES: Final = {
     f"{what}_not_found": f"`aragora-cp {command}` lists those that there are." for what, command in _LISTS.items()
 } | {
     "workspace_required": (
-        "`aragora-cp whoami` lists your workspaces; set ARAGORA_CLIENT_WORKSPACE to one, or give the context one with --workspace."
+        "`aragora-cp whoami` lists your workspaces; set ARAGORA_CLIENT_WORKSPACE to one, or give the context one with "
+        "--workspace."
     ),
     "workspace_suspended": "`aragora-cp workspaces resume` ends it, for who may manage the workspace.",
     "forbidden": "`aragora-cp whoami` shows what you may do; `aragora-cp members add` gives a role, for who may manage access.",
@@ -44,8 +45,8 @@ FIXES: Final = {
     "cursor_lost": "Begin without --after: what was before is not kept any more.",
 }
 _UNAUTHENTICATED: Final = (
-    "`aragora-cp context list` shows which credential is sent; `aragora-cp login` begins a session, or set ARAGORA_API_KEY (for a "
-    "context: `aragora-cp context add NAME --replace --url URL --token-env ARAGORA_API_KEY`)."
+    "`aragora-cp context list` shows which credential is sent; `aragora-cp login` begins a session, or set ARAGORA_API_KEY "
+    "(for a context: `aragora-cp context add NAME --replace --url URL --token-env ARAGORA_API_KEY`)."
 )
 
 

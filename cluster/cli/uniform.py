@@ -237,7 +237,8 @@ def _show(text: str, *, first: bool, as_json: bool) -> None:
 def _of_the_height(text: str) -> str:
     """The first lines of a text, as many as the terminal shows: the rest would push them out."""
     width, height = shutil.get_terminal_size()
-    lines, left = [], height - 2
+    lines: list[str] = []
+    left = height - 2
     for number, line in enumerate(text.splitlines()):
         left -= max(1, -(-len(line) // max(1, width)))
         if left < 0:

@@ -138,7 +138,7 @@ def _tells(name: str, value: Any) -> bool:
 
 
 def _plain(name: str, value: Any) -> str:
-    """A value in the form in which people read it, by its field's name: times, durations and priorities are numbers in the log."""
+    """A value in the form in which people read it, by its field's name: in the log, times, spans and priorities are numbers."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         if name.endswith("_at") and value > _EPOCH_S:
             return _time(value)
