@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
-from aragora_worker.errors import ApiError
+from aragora_worker.errors import ApiError, OutcomeUnknown
+from cluster.cli.contexts import chosen_context
+from cluster.settings import SettingsError, load_settings
 
 _LISTS: Final = {
     "task": "tasks list",
@@ -54,4 +57,9 @@ def fix_of(error: Exception) -> str | None:
     """A sentence that names the command or the setting which helps; None where the error's own sentence says it."""
     if isinstance(error, ApiError) and error.status == 401:
         return _UNAUTHENTICATED
+    if isinstance(error, OutcomeUnknown):
+        with suppress(SettingsError):
+            found = chosen_context(load_settings())
+            if found is not None:
+                return f"The context {found[0]} was used: `aragora-cp context list` lists all, and --context NAME names another."
     return FIXES.get(str(getattr(error, "code", "")))

@@ -30,7 +30,7 @@ def send_lines(file: Path, path: str, name: str, run: str) -> Iterator[dict[str,
 
     Raises: `InvalidRequest` if a line is no JSON object, or there is none; `ApiError` if the API refuses one."""
     text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    found = [_object(line, number) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    found = [_object(line, number) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if not found:
         raise InvalidRequest(f"{file} holds nothing; give one JSON object on each line.", "no_lines")
     for start in range(0, len(found), BATCH):

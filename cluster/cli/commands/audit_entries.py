@@ -63,7 +63,7 @@ def check(
     Raises: `Exit` if a row is not what was sealed.
     """
     found, begin = call("GET", "/audit/verify", start_seq=start), start
-    while found["valid"] and found["end_seq"] - begin >= _FEW:
+    while found["valid"] and (found["end_seq"] or 0) - begin >= _FEW:
         begin = found["end_seq"] + 1
         found = call("GET", "/audit/verify", start_seq=begin)
     shown = {**found, "start_seq": start}

@@ -74,8 +74,8 @@ def add(
         _check_url(url)
     if token_file is not None:
         token_in_file(token_file)  # a wrong path is found now
-    if name in read_contexts(settings()).contexts and not replace_:
-        raise typer.BadParameter(f"There is a context {name}; give --replace, or another name.")
+    if not replace_:
+        _check_new(read_contexts(settings()), name)  # before a token is asked for
     context = CliContext(
         url=url.rstrip("/"),
         workspace=workspace,
@@ -85,8 +85,16 @@ def add(
         ca_file=None if ca_file is None else os.path.abspath(ca_file),
     )
     with changing_contexts(settings()) as held:
+        if not replace_:
+            _check_new(held[0], name)
         held[0] = added(held[0], name, context)
     _tell(held[0], name, as_json, f"Added {name}.")
+
+
+def _check_new(book: ContextBook, name: str) -> None:
+    """Raises: `BadParameter` if there is a context of this name."""
+    if name in book.contexts:
+        raise typer.BadParameter(f"There is a context {name}; give --replace, or another name.")
 
 
 def _check_url(url: str) -> None:
@@ -100,7 +108,7 @@ def _check_url(url: str) -> None:
 
 
 def _token_of_stdin() -> str:
-    """The first line of standard input. On a terminal it is asked for and not shown; in a pipe nothing is asked."""
+    """The token of standard input. On a terminal it is asked for and not shown; in a pipe nothing is asked."""
     if sys.stdin.isatty():
         return checked_token(str(typer.prompt("Token", hide_input=True, err=True)), "What you typed")
     return checked_token(sys.stdin.read(MOST_TOKEN_CHARS + 1), "Standard input")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cluster.cli.exit_codes import MACHINE, REFUSED, USAGE
+from cluster.cli.exit_codes import MACHINE, REFUSED, UNREACHABLE, USAGE
 from tests.support.system import clean_environment
 
 COMMAND = str(Path(sys.executable).with_name("aragora-cp"))
@@ -257,3 +257,18 @@ def test_contexts_that_are_added_at_once_are_all_kept(line: CommandLine) -> None
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(add, range(4)))
     assert set(json.loads(line.file.read_text())["contexts"]) == {"c0", "c1", "c2", "c3"}
+
+
+def test_a_control_plane_that_is_away_names_the_context(line: CommandLine) -> None:
+    line.done("context", "add", "lab", "--url", "http://127.0.0.1:9")
+    ran = line.run("agents", "list")
+    assert ran.returncode == UNREACHABLE
+    assert "fix: The context lab was used" in ran.stderr
+
+
+def test_a_worker_sends_no_key_to_a_context_that_does_not_name_it(line: CommandLine, planes: Planes) -> None:
+    line.add("bare", planes[0])
+    ran = line.run("worker", "run", "json:dumps", "--task-types", "a", ARAGORA_API_KEY=TOKEN)
+    assert ran.returncode == USAGE
+    assert "--token-env" in ran.stderr
+    assert planes[0].calls == []
