@@ -145,5 +145,5 @@ def _plain(name: str, value: Any) -> str:
         if name.endswith("_seconds"):
             return duration(value)
         if name == "priority" and value in {each.value for each in Priority}:
-            return Priority(value).wire_name
+            return Priority(int(value)).wire_name
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -9,7 +9,7 @@ import typer
 
 from aragora_worker.loading import load, register
 from aragora_worker.worker import Worker
-from cluster.cli.commands.agents import split
+from cluster.cli.calls import split
 from cluster.cli.connection import api_tls, api_url, client_settings, settings
 from cluster.cli.exit_codes import guarded
 from cluster.cli.numbers import amount

@@ -66,7 +66,7 @@ class TopApp(App[None]):
 
     TITLE = "aragora-cp top"
     ENABLE_COMMAND_PALETTE = False
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-small"), (130, "-wide")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-small"), (130, "-wide")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Quit"),
         Binding("r", "look", "Look"),
