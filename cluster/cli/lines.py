@@ -18,9 +18,7 @@ from cluster.domain.base.errors import InvalidRequest
 BATCH: Final = 1000
 Lines = Annotated[
     Path,
-    typer.Argument(
-        exists=True, dir_okay=False, allow_dash=True, help="One JSON object on each line; - is standard input."
-    ),
+    typer.Argument(help="One JSON object on each line; - is standard input."),
 ]
 
 
@@ -28,7 +26,9 @@ def send_lines(file: Path, path: str, name: str, run: str) -> Iterator[dict[str,
     """Sends what a file holds, and yields the API's answer to each batch. All lines are read first, so that a bad one sends
     nothing. A repeat of the same file and ``run`` sends the same keys, so that it changes nothing twice.
 
-    Raises: `InvalidRequest` if a line is no JSON object, or there is none; `ApiError` if the API refuses one."""
+    Raises: `BadParameter` if there is no such file, `InvalidRequest` if a line is no JSON object, or there is none; `ApiError` if the API refuses one."""
+    if str(file) != "-" and not file.is_file():
+        raise typer.BadParameter(f"{file} is no file; give one, or - for standard input.")
     text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     found = [_object(line, number) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if not found:
