@@ -26,7 +26,9 @@ def send_lines(file: Path, path: str, name: str, run: str) -> Iterator[dict[str,
     """Sends what a file holds, and yields the API's answer to each batch. All lines are read first, so that a bad one sends
     nothing. A repeat of the same file and ``run`` sends the same keys, so that it changes nothing twice.
 
-    Raises: `BadParameter` if there is no such file, `InvalidRequest` if a line is no JSON object, or there is none; `ApiError` if the API refuses one."""
+    Raises: `BadParameter` if there is no such file, `InvalidRequest` if a line is no JSON object, or there is none; `ApiError` if
+    the API refuses one.
+    """
     if str(file) != "-" and not file.is_file():
         raise typer.BadParameter(f"{file} is no file; give one, or - for standard input.")
     text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
