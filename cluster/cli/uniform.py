@@ -133,9 +133,9 @@ def _with_options(
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         for name, (annotation, default) in options.items()
     ]
-    made = functools.wraps(before)(after)
-    made.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *more])  # type: ignore[attr-defined]
-    return made
+    declared = functools.wraps(before)(after)
+    declared.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *more])  # type: ignore[attr-defined]
+    return declared
 
 
 def _with_json(callback: Callable[..., Any]) -> Callable[..., Any]:

@@ -101,10 +101,10 @@ def _panel(title: str, head: Sequence[str], found: Any, rows: Callable[[Any], Se
     if isinstance(found, ControlPlaneError):
         return Panel(title=title, head=tuple(head), problem=on_one_line(found.message))
     try:
-        made = tuple((_cell(row[0]), tuple(_cell(value) for value in row)) for row in rows(found))
+        cells = tuple((_cell(row[0]), tuple(_cell(value) for value in row)) for row in rows(found))
     except (KeyError, TypeError, AttributeError):
         return Panel(title=title, head=tuple(head), problem=_OTHER_FORM)
-    return Panel(title=title, head=tuple(head), rows=made)
+    return Panel(title=title, head=tuple(head), rows=cells)
 
 
 def _summary(health: Any, numbers: Any) -> str:

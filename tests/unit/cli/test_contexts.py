@@ -126,9 +126,7 @@ def test_the_variable_of_the_url_counts_before_the_context_in_use(line: CommandL
     assert len(planes[0].calls) == 1
 
 
-def test_a_key_of_the_environment_is_not_sent_to_a_context_that_does_not_name_it(
-    line: CommandLine, planes: Planes
-) -> None:
+def test_a_key_is_not_sent_to_a_context_without_it(line: CommandLine, planes: Planes) -> None:
     line.add("bare", planes[0])
     line.done("agents", "list", ARAGORA_API_KEY=TOKEN)
     line.add("named", planes[1], "--token-env", "ARAGORA_API_KEY")
@@ -266,7 +264,7 @@ def test_a_control_plane_that_is_away_names_the_context(line: CommandLine) -> No
     assert "fix: The context lab was used" in ran.stderr
 
 
-def test_a_worker_sends_no_key_to_a_context_that_does_not_name_it(line: CommandLine, planes: Planes) -> None:
+def test_a_worker_sends_no_key_to_a_bare_context(line: CommandLine, planes: Planes) -> None:
     line.add("bare", planes[0])
     ran = line.run("worker", "run", "json:dumps", "--task-types", "a", ARAGORA_API_KEY=TOKEN)
     assert ran.returncode == USAGE
