@@ -249,6 +249,8 @@ class Settings(RegionSettings):
     oauth_group_roles: Words = variable((), "Roles of groups in ARAGORA_WORKSPACE, GROUP=ROLE separated by commas.", group="Security")
     oauth_allowed_domains: Words = variable((), "Domains of the e-mail addresses that may log in, separated by commas. Unset: whoever the provider knows; from google only those that have a role.", group="Security")
     oauth_session_life: float = variable(28_800, "How long a login lasts.", group="Security", unit="seconds", ge=300, le=604_800)
+    contexts_file: Path | None = variable(None, "Where `aragora-cp context` keeps contexts. Unset: .config/aragora/contexts.json in the home directory.", group="API", role=CLIENT)
+    context: str | None = variable(None, "The context that the command line uses. Unset: the one in use, unless ARAGORA_API_URL is set.", group="API", role=CLIENT)
     credentials_file: Path | None = variable(None, "Where `aragora-cp login` keeps its sessions. Unset: .config/aragora/credentials.json in the home directory.", group="API", role=CLIENT)
     rbac_enabled: bool = variable(True, "Check roles. If false, whoever is authenticated may do everything in its workspaces.", group="Security")
     admin_users: Words = variable(

@@ -5,15 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.connection import client, settings
+from cluster.cli.connection import client, client_settings
+from cluster.cli.uniform import answered, print_json
 from cluster.domain.base import ids
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import read_json
+
+__all__ = [  # print_json is for whoever prints what a call has answered
+    "Json",
+    "Words",
+    "agreed",
+    "call",
+    "given",
+    "json_fields",
+    "json_option",
+    "path_segment",
+    "post_under",
+    "print_json",
+    "split",
+    "usage",
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Words = Annotated[str | None, typer.Option(help="Separated by commas.")]
@@ -38,14 +55,12 @@ def _called(method: str, path: str, body: Any, params: Mapping[str, Any], key: s
         raise typer.BadParameter(f'"{odd}" is not an id; name the task, agent or deliberation.')
 
     async def work() -> Any:
-        async with client(settings()) as api:
+        async with client(client_settings()) as api:
             return await api.request(method, path, body, params=params, idempotency_key=key)
 
-    return asyncio.run(work())
-
-
-def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    answer = asyncio.run(work())
+    answered(answer)
+    return answer
 
 
 def split(value: str | None) -> list[str]:
@@ -73,6 +88,16 @@ def json_fields(**fields: tuple[str, str | None]) -> dict[str, Any]:
 
     Raises: `BadParameter` as `json_option`."""
     return {field: json_option(text, name) for field, (name, text) in fields.items() if text is not None}
+
+
+def agreed(question: str) -> None:
+    """Asks whether to go on, on a terminal. In a pipe nobody is asked.
+
+    Raises: `Abort` if the answer is no, `BadParameter` in a pipe.
+    """
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(f"{question} Nobody can be asked here: give --yes, or look first with --dry-run.")
+    typer.confirm(f"{question} Go on?", abort=True, err=True)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import os
 
 from aragora_worker.api import ControlPlaneClient
 from aragora_worker.tls import ClientTls, client_tls, default_pin, default_url
+from cluster.cli.contexts import with_context
 from cluster.cli.credentials import kept_session
 from cluster.cli.output import errors, plain
 from cluster.embedded.layout import EmbeddedError, Layout
@@ -23,8 +24,17 @@ def settings() -> Settings:
     return load_settings()
 
 
+def client_settings() -> Settings:
+    """The settings of a command that calls the API, with the context that it uses (`contexts`). Commands that work on this
+    machine's own system take `settings`.
+
+    Raises: `SettingsError` if a variable is not valid, or the context cannot be used.
+    """
+    return with_context(settings(), os.environ)  # noqa: TID251 - a context may name a variable that has its token
+
+
 def api_url(settings: Settings) -> str:
-    """ARAGORA_API_URL, else the system of the data directory, else the default address."""
+    """The settings' URL, else the system of the data directory, else the default address."""
     if settings.api_url is not None:
         return settings.api_url
     running = read_run_file(Layout.of(settings.data_dir))
@@ -39,14 +49,24 @@ def api_tls(settings: Settings) -> ClientTls:
     return client_tls(settings, default_pin(settings) if running is None else running.certificate or None)
 
 
+def credential(settings: Settings, url: str) -> str | None:
+    """What a call of the URL proves: ARAGORA_API_KEY or the context's token, else the session of `aragora-cp login`.
+
+    Raises: `SettingsError` if the file of sessions cannot be used."""
+    return settings.api_key.get_secret_value() if settings.api_key is not None else kept_session(settings, url)
+
+
 def client(settings: Settings) -> ControlPlaneClient:
-    """A client with ARAGORA_API_KEY, else with the session of `aragora-cp login`.
+    """A client with the `credential` of the API that the settings name.
 
     Raises: `SettingsError` if the file of sessions cannot be used, `InvalidRequest` if ARAGORA_CLIENT_WORKSPACE is no id."""
     url = api_url(settings)
-    key = settings.api_key.get_secret_value() if settings.api_key is not None else kept_session(settings, url)
     return ControlPlaneClient(
-        url, key, tls=api_tls(settings), workspace=settings.client_workspace, other_urls=settings.api_urls
+        url,
+        credential(settings, url),
+        tls=api_tls(settings),
+        workspace=settings.client_workspace,
+        other_urls=settings.api_urls,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cluster.cli.fixes import fix_of
 from cluster.cli.output import errors, plain
 from cluster.domain.base.errors import ControlPlaneError, InvalidRequest, TryLater
 from cluster.embedded.layout import EmbeddedError
@@ -38,4 +39,7 @@ def guarded(command: Callable[[], object]) -> None:
 
 def _leave(error: Exception, code: int) -> None:
     errors.print(f"[red]error:[/] {plain(str(error))}")
+    fix = fix_of(error)
+    if fix is not None:
+        errors.print(f"[green]fix:[/] {plain(fix)}")
     raise SystemExit(code) from None

@@ -30,16 +30,19 @@ from cluster.cli.commands import (
     batch,
     budgets,
     ca,
+    context,
     credentials,
     deliberations,
     dlq,
     doctor,
     erase,
     evaluate,
+    events,
     hooks,
     keys,
     login,
     logs,
+    metrics,
     notifications,
     outcomes,
     policies,
@@ -50,23 +53,27 @@ from cluster.cli.commands import (
     region,
     regions,
     retention,
+    roles,
     schedules,
     secrets,
     story,
     tasks,
     tokens,
+    top,
     worker,
     workflows,
     workspaces,
 )
 from cluster.cli.commands.deliberate import DEMO_OPTIONS, DEMO_QUESTION, person_config, register_personas, show_result
 from cluster.cli.commands.deliberate import deliberate as _deliberate
-from cluster.cli.connection import api_tls, ray_variables, running_system
+from cluster.cli.connection import api_tls, client_settings, ray_variables, running_system
 from cluster.cli.connection import client as _client
 from cluster.cli.connection import settings as _settings
+from cluster.cli.contexts import named_context
 from cluster.cli.exit_codes import NO_CONSENSUS, UNREACHABLE, guarded
 from cluster.cli.numbers import amount
 from cluster.cli.output import console, listing, plain, staged, working
+from cluster.cli.uniform import answered, finish
 from cluster.embedded.layout import Layout
 from cluster.embedded.model_server import MODEL
 from cluster.embedded.run_file import read_run_file
@@ -78,6 +85,7 @@ from cluster.version import VERSION
 LOOK_S = 0.5
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
+app.add_typer(context.app, name="context")
 app.add_typer(agents.app, name="agents")
 app.add_typer(worker.app, name="worker")
 app.command()(doctor.doctor)
@@ -86,8 +94,12 @@ app.command()(login.logout)
 app.command()(logs.logs)
 app.add_typer(tasks.app, name="tasks")
 app.command()(story.story)
+app.command()(top.top)
+app.command()(events.events)
+app.command()(roles.whoami)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(queue.app, name="queue")
+app.add_typer(metrics.app, name="metrics")
 app.add_typer(questions.app, name="questions")
 app.add_typer(credentials.app, name="credentials")
 app.add_typer(policies.app, name="policies")
@@ -104,6 +116,7 @@ app.add_typer(region.app, name="region")
 app.add_typer(regions.app, name="regions")
 app.add_typer(workspaces.app, name="workspaces")
 app.add_typer(workspaces.members_app, name="members")
+app.add_typer(roles.app, name="roles")
 app.add_typer(keys.app, name="keys")
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(outcomes.app, name="outcomes")
@@ -128,8 +141,12 @@ def aragora_cp(
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version of this command."),
     ] = False,
+    context_name: Annotated[
+        str | None, typer.Option("--context", help="Talk to this control plane (aragora-cp context list).")
+    ] = None,
 ) -> None:
     """Aragora control plane."""
+    named_context.set(context_name or None)
 
 
 def _announce(layout: Layout) -> None:
@@ -209,6 +226,7 @@ def down(
     settings = _settings()
     layout = Layout.of(settings.data_dir if data_dir is None else data_dir)
     found = stop_regions(layout.data_dir, settings.log_max_bytes) or stop_other(layout, settings.log_max_bytes)
+    answered({"stopped": bool(found), "data_dir": str(layout.data_dir), "deleted": delete_data})
     console.print("Stopped." if found else f"Nothing runs on {layout.data_dir}.")
     if delete_data and layout.data_dir.exists():
         shutil.rmtree(layout.data_dir)
@@ -293,7 +311,7 @@ def deliberate(
     }
 
     async def work() -> dict[str, Any]:
-        async with _client(_settings()) as client:
+        async with _client(client_settings()) as client:
             return await _deliberate(client, question, config, timeout_s=timeout, live=not as_json)
 
     record = asyncio.run(work())
@@ -367,16 +385,21 @@ def _demo_model(settings: Settings, start_model: Any) -> tuple[str, str, str, st
 def env() -> None:
     """Print the variables that other processes need, as shell lines: eval "$(aragora-cp env)"."""
     running = running_system(_settings())
-    for name, value in ray_variables(running).items():
+    variables = {**ray_variables(running), "ARAGORA_API_URL": running.api_url}
+    answered(variables)
+    for name, value in variables.items():
         typer.echo(f"export {name}={shlex.quote(value)}")
-    typer.echo(f"export ARAGORA_API_URL={shlex.quote(running.api_url)}")
     typer.echo(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH")
 
 
 @app.command()
 def version() -> None:
     """Print the version of this command."""
+    answered({"version": VERSION})
     typer.echo(VERSION)
+
+
+finish(app)
 
 
 def main() -> None:

@@ -48,6 +48,20 @@ def utc(at: float | None) -> str:
     return "-" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def duration(seconds: float) -> str:
+    """A time span for people, as the web page has it: ``80 ms``, ``2.5 s``, ``3 min 5 s``, ``2 h``, ``1 d 4 h``."""
+    if seconds < 0.0995:
+        return f"{max(0, round(seconds * 1000))} ms"
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{round(seconds)} s"
+    whole = round(seconds)
+    for size, unit, smaller_size, smaller in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // smaller_size
+            return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
+    raise AssertionError("it is a minute or longer")
+
+
 def on_one_line(value: object) -> str:
     """A value on one line. Characters that could move a terminal's cursor become spaces, since agents write some texts."""
     return "".join(char if char.isprintable() else " " for char in ("" if value is None else str(value)))

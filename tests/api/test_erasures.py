@@ -444,13 +444,13 @@ async def test_a_cursor_that_somebody_has_changed_is_refused(api: Api, position:
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
 
 
-async def test_the_command_asks_and_names_what_is_left(api: Api) -> None:
+async def test_the_command_needs_a_yes_and_names_what_is_left(api: Api) -> None:
     tasks = TaskApi(api)
     await tasks.agent("worker")
     task_id = await _ended(tasks)
     runner, environment = CliRunner(), clean_environment(ARAGORA_API_URL=api.url)
-    refused = await in_thread(runner.invoke, cli, ["erase", "--task", task_id], input="n\n", env=environment)
-    assert refused.exit_code == 1
+    refused = await in_thread(runner.invoke, cli, ["erase", "--task", task_id], input="y\n", env=environment)
+    assert (refused.exit_code, "--yes" in refused.output) == (2, True)  # nobody is asked in a pipe
     assert "redacted" not in await api.get(f"/tasks/{task_id}")
     done = await in_thread(runner.invoke, cli, ["erase", "--task", task_id, "--yes"], env=environment)
     assert (done.exit_code, "Erased: 1 tasks" in done.output, "Backups" in done.output) == (0, True, True), done.output

@@ -81,7 +81,7 @@ async def test_a_removed_deliberation_does_not_begin_anew(api: Api) -> None:
     assert (await api.get("/deliberations"))["total"] == 0
 
 
-async def test_the_command_shows_sets_counts_and_asks(api: Api) -> None:
+async def test_the_command_shows_sets_counts_and_needs_a_yes(api: Api) -> None:
     tasks = TaskApi(api)
     await tasks.agent("worker")
     await _ended(tasks)
@@ -99,7 +99,7 @@ async def test_the_command_shows_sets_counts_and_asks(api: Api) -> None:
     await api.stores.pool.execute("update tasks set created_at = created_at - 1e6, completed_at = completed_at - 1e6")
     code, shown = await said("run", "--dry-run")
     assert (code, "1 task, 0 deliberations" in shown) == (0, True), shown
-    assert (await said("run", stdin="n\n"))[0] == 1
+    assert (await said("run", stdin="y\n"))[0] == 2  # nobody is asked in a pipe
     assert not (await api.get("/retention"))["run_requested"]
     assert (await said("run", "--yes"))[0] == 0
     keeper = retention_keeper(api.stores, clock=Hurried(time.time()))

@@ -180,6 +180,8 @@ async def test_the_command_prints_the_story(api: Api) -> None:
     shown = (await _command(api, task_id)).output
     for words in ("task.submitted", "task.claimed", "task.dead_lettered", "claim-1", "fail-1", "error=Out of paper."):
         assert words in shown
+    assert "agent a1" in shown  # who held it, though a claim's row is by somebody else
+    assert "priority=normal" in shown
     whole = json.loads((await _command(api, "fail-1", "--json")).output)
     assert [(event["entity"], event["cause"]) for event in whole["events"]] == [(task_id, "fail-1")]
     events = (await api.get(f"/tasks/{task_id}/events"))["events"]
@@ -200,3 +202,16 @@ async def test_the_story_of_an_unknown_id_is_not_found(api: Api) -> None:
     assert (response.status_code, response.json()["code"]) == (404, "story_not_found")
     assert (await api.call("GET", f"/story/{'x' * 500}")).status_code == 400
     assert (await api.call("GET", "/story/%00")).status_code == 400
+
+
+async def test_the_command_says_why_a_task_waits(api: Api) -> None:
+    body = {"task_type": "echo", "required_capabilities": ["nobody-has-it"], "timeout_seconds": 90}
+    task_id = (await _post(api, "/tasks", "submit-1", body))["task_id"]
+    shown = (await _command(api, task_id)).output
+    assert "No registered agent has nobody-has-it." in shown
+    assert "What would change it: Register an agent with nobody-has-it." in shown
+    assert "timeout_seconds=1 min 30 s" in shown
+    await _post(api, f"/tasks/{task_id}/cancel", "stop-1")
+    ended = (await _command(api, task_id)).output
+    assert "What would change it" not in ended
+    assert "  +" in ended

@@ -26,7 +26,7 @@ ENVIRONMENT = {
     "actors/runtime.py": 1,
     "cluster/cli/commands/batch.py": 2,
     "cluster/cli/commands/doctor.py": 1,
-    "cluster/cli/connection.py": 1,
+    "cluster/cli/connection.py": 2,
     "cluster/cli/haproxy.py": 2,
     "cluster/cli/main.py": 2,
     "cluster/cli/region_group.py": 1,

@@ -35,7 +35,8 @@ def clean_environment(**changes: str) -> dict[str, str]:
         if not name.startswith(("ARAGORA_", "RAY_", "OPENAI_", "ANTHROPIC_", "PYTEST_"))
         and name != "PYTHONDONTWRITEBYTECODE"  # thirty processes would each compile whatever they import
     }
-    return kept | changes
+    # A developer's own contexts would send commands to another control plane.
+    return kept | {"ARAGORA_CONTEXTS_FILE": "/nonexistent/contexts.json"} | changes
 
 
 def system_ports() -> tuple[int, int]:

@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.calls import given, path_segment
-from cluster.cli.connection import client, settings
-from cluster.cli.output import console, listing
+from cluster.cli.calls import Json, Words, call, given, path_segment, print_json, split
+from cluster.cli.lines import Lines, send_lines
+from cluster.cli.output import console, counted, listing, plain, utc
+from cluster.cli.uniform import answered
 from cluster.domain.agents.agent import Health, Liveness
 
 app = typer.Typer(no_args_is_help=True, help="Agents.")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Words = Annotated[str | None, typer.Option(help="Separated by commas.")]
-
-
-def _call(method: str, path: str, body: Any = None, **params: Any) -> Any:
-    async def work() -> Any:
-        async with client(settings()) as api:
-            return await api.request(method, path, body, params=params)
-
-    return asyncio.run(work())
-
-
-def _print(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def split(value: str | None) -> list[str]:
-    return [part.strip() for part in (value or "").split(",") if part.strip()]
-
 
 #: What is wrong with an agent. A status of another name hides it: one that is paused and lost is ``paused``.
 _MARKS = frozenset({Liveness.SUSPECT, Liveness.OFFLINE, Liveness.DEAF, Health.DEGRADED, Health.FAILED})
 
 
-def _marked_status(agent: Mapping[str, Any]) -> str:
+def marked_status(agent: Mapping[str, Any]) -> str:
+    """An agent's status with what is wrong with it, such as ``paused (offline)``."""
     status = agent["status"]
     marks = [fact for fact in (agent["liveness"], agent["health"]) if fact in _MARKS and fact != status]
     return f"{status} ({', '.join(marks)})" if marks else str(status)
@@ -53,14 +33,14 @@ def list_agents(
     as_json: Json = False,
 ) -> None:
     """List agents, including those that take no work."""
-    found = _call("GET", "/agents", available="false", capability=capability, status=status)
+    found = call("GET", "/agents", available="false", capability=capability, status=status)
     if as_json:
-        _print(found)
+        print_json(found)
         return
     rows = (
         (
             agent["agent_id"],
-            _marked_status(agent),
+            marked_status(agent),
             agent["running_tasks"],
             agent["tasks_completed"],
             agent["tasks_failed"],
@@ -115,33 +95,82 @@ def register(
         "max_concurrency": max_concurrency,
         "credential": None if credential is None else {"name": credential, **choice},
     }
-    _print(_call("POST", "/agents", {key: value for key, value in body.items() if value is not None}))
+    print_json(call("POST", "/agents", {key: value for key, value in body.items() if value is not None}))
 
 
 @app.command()
 def show(agent_id: str) -> None:
     """Print one agent with its health and metrics, as JSON."""
-    agent, health = _call("GET", f"/agents/{path_segment(agent_id)}"), _call("GET", f"/health/{path_segment(agent_id)}")
-    _print({"agent": agent, "health": health, "metrics": _call("GET", f"/agents/{path_segment(agent_id)}/metrics")})
+    agent, health = call("GET", f"/agents/{path_segment(agent_id)}"), call("GET", f"/health/{path_segment(agent_id)}")
+    print_json({"agent": agent, "health": health, "metrics": call("GET", f"/agents/{path_segment(agent_id)}/metrics")})
+
+
+@app.command()
+def health(as_json: Json = False) -> None:
+    """Show the health of the fleet and of every agent in it, as probes and heartbeats have it."""
+    found = call("GET", "/health")
+    if as_json:
+        print_json(found)
+        return
+    console.print(f"{found['status']}, {counted(len(found['agents']), 'agent')}")
+    rows = (
+        (
+            agent_id,
+            agent["status"],
+            agent["metadata"]["liveness"],
+            agent["latency_ms"],
+            utc(agent["timestamp"]),
+            agent["error"],
+        )
+        for agent_id, agent in found["agents"].items()
+    )
+    listing(("agent", "status", "liveness", "ms", "last sign of life (UTC)", "error"), rows)
+
+
+@app.command()
+def breakers(as_json: Json = False) -> None:
+    """List the breakers of agents and of the control plane's own dependencies. One that has never counted a failure is not
+    listed."""
+    found = call("GET", "/breakers")
+    if as_json:
+        print_json(found)
+        return
+    names = ("name", "state", "failure_count", "success_count")
+    rows = ([breaker[name] for name in names] for breaker in found["breakers"])
+    listing(("breaker", "state", "failures", "successes"), rows)
+    if found.get("stale"):
+        console.print("The database is away: agents' breakers are as they were last read.")
+
+
+@app.command("import")
+def import_(file: Lines) -> None:
+    """Register agents from a file, in batches of 1,000: each line is a body of POST /agents. Print their ids."""
+    total: list[str] = []
+    for answer in send_lines(file, "/agents/batch", "agents", "agents"):
+        ids = [agent["agent_id"] for agent in answer["agents"]]
+        total += ids
+        answered({"agent_ids": total, "total": len(total)})
+        for agent_id in ids:
+            console.print(plain(agent_id))
 
 
 @app.command()
 def pause(agent_id: str) -> None:
     """Give an agent no new work until it is resumed."""
-    console.print(_call("POST", f"/agents/{path_segment(agent_id)}/pause")["status"])
+    console.print(call("POST", f"/agents/{path_segment(agent_id)}/pause")["status"])
 
 
 @app.command()
 def drain(agent_id: str) -> None:
     """Give an agent no new work, but let it finish the tasks that it holds."""
-    answer = _call("POST", f"/agents/{path_segment(agent_id)}/drain")
+    answer = call("POST", f"/agents/{path_segment(agent_id)}/drain")
     console.print("drained" if answer["drained"] else f"draining, {answer['running_tasks']} running")
 
 
 @app.command()
 def resume(agent_id: str) -> None:
     """End a pause or a drain that an operator set."""
-    answer = _call("POST", f"/agents/{path_segment(agent_id)}/resume")
+    answer = call("POST", f"/agents/{path_segment(agent_id)}/resume")
     console.print(answer["status"])
     if "notice" in answer:
         console.print(answer["notice"])
@@ -150,5 +179,5 @@ def resume(agent_id: str) -> None:
 @app.command()
 def remove(agent_id: str) -> None:
     """Remove an agent; the tasks that it holds go back to the queue."""
-    _call("DELETE", f"/agents/{path_segment(agent_id)}")
+    call("DELETE", f"/agents/{path_segment(agent_id)}")
     console.print("removed")

@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
 
 import typer
 
-from cluster.cli.calls import Json, call, print_json
+from cluster.cli.calls import Json
+from cluster.cli.commands import audit_entries
 from cluster.cli.commands.receipts import trusted_keys
 from cluster.cli.database import opened
 from cluster.cli.exit_codes import REFUSED
-from cluster.cli.output import console, counted, errors, listing, plain
+from cluster.cli.output import console, counted, errors, plain
+from cluster.cli.uniform import answered
 from cluster.domain.base.errors import InvalidRequest, PeerError
 
 if TYPE_CHECKING:  # the libraries of signatures and of the database are loaded by the commands that need them
@@ -55,34 +57,10 @@ class Format(StrEnum):
 # --- list -------------------------------------------------------------------------------------------------------------
 
 
-@app.command("list")
-def list_entries(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most entries.")] = 50,
-    offset: Annotated[int, typer.Option(min=0, help="Newer entries to pass over.")] = 0,
-    actions: Annotated[str | None, typer.Option(help="Only these, separated by commas, such as task.failed.")] = None,
-    actors: Annotated[str | None, typer.Option(help="Only of these principals, separated by commas.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only from this time on, as ISO 8601.")] = None,
-    as_json: Json = False,
-) -> None:
-    """List the entries of the workspace's audit, newest first."""
-    asked = {"limit": limit, "offset": offset, "actions": actions, "actor_ids": actors, "start_time": since}
-    page = call("GET", "/audit", **{name: value for name, value in asked.items() if value is not None})
-    if as_json:
-        print_json(page)
-        return
-    rows = (
-        (
-            entry["sequence_number"],
-            entry["timestamp"],
-            entry["action"],
-            entry["resource_id"],
-            entry["actor"]["id"],
-            (entry["entry_hash"] or "not sealed")[:12],
-        )
-        for entry in page["entries"]
-    )
-    listing(("seq", "time", "action", "of", "by", "entry hash"), rows)
-
+app.command("list")(audit_entries.list_entries)
+app.command()(audit_entries.entry)
+app.command()(audit_entries.stats)
+app.command()(audit_entries.check)
 
 # --- verify -----------------------------------------------------------------------------------------------------------
 
@@ -244,6 +222,7 @@ def push(
         new, after = _append(Path(target))
     pushed = "1 checkpoint" if len(new) == 1 else f"{len(new)} checkpoints"
     last = new[-1].last_seq if new else after
+    answered({"target": target, "pushed": len(new), "covered_through": last})
     console.print(f"{pushed} pushed to {plain(target)}, which covers the rows up to {last}.")
 
 

@@ -23,10 +23,11 @@ import httpx
 import typer
 
 from cluster.cli.calls import path_segment
-from cluster.cli.connection import client, ray_variables, running_system, settings
+from cluster.cli.connection import client, client_settings, ray_variables, running_system, settings
 from cluster.cli.exit_codes import REFUSED, USAGE
 from cluster.cli.numbers import amount
 from cluster.cli.output import console, errors, plain
+from cluster.cli.uniform import print_json
 from cluster.client.batches.driver import BatchLimits, Driver, Entry
 from cluster.client.batches.items import BadLine, Item, read_items, schema
 from cluster.client.batches.output import Output, opened
@@ -65,7 +66,7 @@ Patience = Annotated[float, amount("Seconds for which a call without an answer i
 @app.command("schema")
 def print_schema() -> None:
     """Print the JSON schema of a line of the input."""
-    typer.echo(json.dumps(schema(), indent=2))
+    print_json(schema())
 
 
 @app.command()
@@ -149,7 +150,7 @@ async def _drive(path: Path, run_name: str, output: Output, pace: Pace, limits: 
                 else:
                     yield item
 
-        async with client(settings()) as api:
+        async with client(client_settings()) as api:
             await Driver(api, limits, finished).run(items())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from cluster.cli.checks.stores import stores_settings
 from cluster.cli.commands.tokens import store_revocation
 from cluster.cli.connection import settings
 from cluster.cli.output import console, plain
+from cluster.cli.uniform import answered
 from cluster.domain.base.ids import check_id
 from cluster.embedded.layout import Layout
 from cluster.ports.access import Revocation
@@ -32,8 +34,7 @@ def init() -> None:
     """Make an authority in the data directory."""
     authority = _authority()
     authority.create(datetime.now(UTC))
-    typer.echo(f"export ARAGORA_TLS_CA_FILE={authority.file}")
-    typer.echo(f"export ARAGORA_CLIENT_CA_FILE={authority.file}")
+    _print({"ARAGORA_TLS_CA_FILE": authority.file, "ARAGORA_CLIENT_CA_FILE": authority.file})
 
 
 @app.command()
@@ -54,7 +55,7 @@ def issue(
         with usage():
             check_id(agent, "--agent")
         files = _authority().issue_agent(agent, settings().tls_trust_domain, now, life)
-        _print("ARAGORA_CLIENT", files)
+        _print(_named("ARAGORA_CLIENT", files))
     elif server is not None:
         hosts = [host.strip() for host in server.split(",") if host.strip()]
         if not hosts:
@@ -62,14 +63,14 @@ def issue(
                 "--server names nothing; give the addresses and names of the API, as in --server 127.0.0.1."
             )
         files = _authority().issue_server(hosts, now, life)
-        typer.echo("export ARAGORA_TLS_ENABLED=true")
-        _print("ARAGORA_TLS", files)
+        _print({"ARAGORA_TLS_ENABLED": "true"} | _named("ARAGORA_TLS", files))
 
 
 @app.command()
 def renew(name: Annotated[str, typer.Argument(help="An agent's id, or server.")]) -> None:
     """Issue a certificate again, with a new key, into the same files. Whoever has them open takes the new ones."""
     files = _authority().renew(name, datetime.now(UTC))
+    answered({"name": name, "certificate": str(files.certificate), "key": str(files.key)})
     console.print(f"Renewed {plain(str(files.certificate))}.")
 
 
@@ -91,6 +92,7 @@ def deny(serial: Annotated[str, typer.Argument(help="As `openssl x509 -noout -se
             stores_settings(settings()), Revocation(subject=f"jti:{DENIED}{number}", not_before=now, until=until)
         )
     )
+    answered({"denied": number})
     console.print(f"Denied {number}.")
 
 
@@ -100,6 +102,11 @@ def _authority() -> DevelopmentAuthority:
     return DevelopmentAuthority(Layout.of(settings().data_dir).data_dir / "ca")
 
 
-def _print(prefix: str, files: CertificateFiles) -> None:
-    typer.echo(f"export {prefix}_CERT_FILE={files.certificate}")
-    typer.echo(f"export {prefix}_KEY_FILE={files.key}")
+def _named(prefix: str, files: CertificateFiles) -> dict[str, object]:
+    return {f"{prefix}_CERT_FILE": files.certificate, f"{prefix}_KEY_FILE": files.key}
+
+
+def _print(found: Mapping[str, object]) -> None:
+    answered({name: str(value) for name, value in found.items()})
+    for name, value in found.items():
+        typer.echo(f"export {name}={value}")

@@ -58,6 +58,12 @@ def list_credentials(as_json: Json = False) -> None:
 
 
 @app.command()
+def show(name: str) -> None:
+    """Print a credential as JSON, with where it may be sent. Its secret is not shown."""
+    print_json(call("GET", f"/credentials/{path_segment(name)}"))
+
+
+@app.command()
 def rotate(
     name: str,
     file: File = None,

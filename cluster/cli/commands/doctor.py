@@ -21,7 +21,7 @@ from cluster.cli.checks.findings import GROUP_S, NOT_TRIED, OK, PROBLEM, WARNING
 from cluster.cli.checks.peers import check_peers
 from cluster.cli.checks.ray import check_hard_stop, check_ray
 from cluster.cli.checks.stores import check_audit_key, check_database, check_growth, check_redis
-from cluster.cli.connection import api_tls, api_url, client, running_system, settings
+from cluster.cli.connection import api_tls, api_url, client, client_settings, running_system
 from cluster.cli.exit_codes import UNREACHABLE
 from cluster.cli.output import listing
 from cluster.embedded.layout import EmbeddedError
@@ -146,7 +146,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     \f
     Raises: `Exit` if there is a problem.
     """
-    findings, hangs = _examined(settings())
+    findings, hangs = _examined(client_settings())
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

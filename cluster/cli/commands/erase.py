@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.calls import Json, call, given, print_json
+from cluster.cli.calls import Json, agreed, call, given, print_json
 from cluster.cli.output import console, errors, plain
 
 
@@ -25,14 +25,14 @@ def erase(
     A run that broke off goes on when you repeat it.
 
     \f
-    Raises: `BadParameter` unless exactly one of the three is given, `Abort` if you do not agree, `Conflict` while something of it
-    has not ended.
+    Raises: `BadParameter` unless exactly one of the three is given, or in a pipe without --yes; `Abort` if you do not agree,
+    `Conflict` while something of it has not ended.
     """
     target = given(workspace=workspace, task_id=task, subject=subject)
     if len(target) != 1:
         raise typer.BadParameter("Give exactly one of --workspace, --task and --subject.")
     if not (dry_run or yes):
-        typer.confirm("This deletes for good what people and agents wrote. Go on?", abort=True, err=True)
+        agreed("This deletes for good what people and agents wrote.")
     answer = _call(target, dry_run, None)
     while not answer["complete"]:
         if not as_json:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cluster.cli.calls import Json, call, given, json_fields, path_segment, print_json
-from cluster.cli.connection import api_url, settings
+from cluster.cli.connection import api_url, client_settings
 from cluster.cli.numbers import amount
 from cluster.cli.output import console, errors, listing, plain, utc
 
@@ -171,4 +171,4 @@ def _show_secret(hook: dict[str, Any], as_json: bool) -> None:
         return
     if hook["secret"] is not None:
         typer.echo(hook["secret"])
-    errors.print(plain(f"{hook['notice']} Its webhooks go to {api_url(settings()).rstrip('/')}{hook['path']}"))
+    errors.print(plain(f"{hook['notice']} Its webhooks go to {api_url(client_settings()).rstrip('/')}{hook['path']}"))

@@ -18,6 +18,7 @@ from cluster.cli.checks.stores import stores_settings
 from cluster.cli.connection import client, settings
 from cluster.cli.numbers import amount
 from cluster.cli.output import console, errors, listing, plain
+from cluster.cli.uniform import answered
 from cluster.domain.access.api_key import SECRET_BYTES, ApiKey, digest_of, secret_of, token_of
 from cluster.domain.access.workspaces import ALL_WORKSPACES
 from cluster.domain.base.errors import ControlPlaneError, InvalidRequest
@@ -204,6 +205,8 @@ def rotate(
 @app.command()
 def revoke(key_ids: Annotated[list[str], typer.Argument()]) -> None:
     """Revoke keys for good: they count no more, on all replicas within a second."""
+    revoked: list[Any] = []
     for key_id in key_ids:
-        call("DELETE", f"/keys/{path_segment(key_id)}")
+        revoked.append(call("DELETE", f"/keys/{path_segment(key_id)}"))
+        answered({"revoked": revoked})
         console.print(f"Revoked {plain(key_id)}.")

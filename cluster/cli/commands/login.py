@@ -10,9 +10,10 @@ from typing import Any
 
 from aragora_worker.api import ControlPlaneClient
 from aragora_worker.errors import ApiError
-from cluster.cli.connection import api_tls, api_url, settings
+from cluster.cli.connection import api_tls, api_url, client_settings
 from cluster.cli.credentials import keep_session, kept_session
 from cluster.cli.output import console, plain
+from cluster.cli.uniform import answered, told
 from cluster.domain.base.errors import InvalidRequest, TryLater, Unauthenticated
 from cluster.process.clock import SystemClock
 from cluster.settings import Settings
@@ -25,9 +26,10 @@ _SAYS = {"device_code": str, "user_code": str, "verification_uri": str, "interva
 def login() -> None:
     """Log in with the control plane's OIDC provider, by any browser. Later commands use the session where ARAGORA_API_KEY is not
     set."""
-    ours = settings()
+    ours = client_settings()
     done = asyncio.run(_login(ours))
     keep_session(ours, api_url(ours), done["token"])
+    answered({"principal": done["principal"]})
     console.print(f"Logged in as {plain(done['principal'])}.")
 
 
@@ -36,9 +38,9 @@ async def _login(ours: Settings) -> Any:
     async with ControlPlaneClient(api_url(ours), tls=api_tls(ours)) as api:
         begun = await api.request("POST", "/auth/device", has=_SAYS)
         complete = begun.get("verification_uri_complete")
-        console.print(f"Open {plain(begun['verification_uri'])} in a browser and type {plain(begun['user_code'])}.")
+        told().print(f"Open {plain(begun['verification_uri'])} in a browser and type {plain(begun['user_code'])}.")
         if complete:
-            console.print(f"Or open {plain(complete)} and see that it shows this code.")
+            told().print(f"Or open {plain(complete)} and see that it shows this code.")
         return await _confirmed(api, begun)
 
 
@@ -70,14 +72,16 @@ async def _confirmed(api: ControlPlaneClient, begun: dict[str, Any]) -> Any:
 
 def logout() -> None:
     """End the session of `aragora-cp login`, here and on the control plane."""
-    ours = settings()
+    ours = client_settings()
     url = api_url(ours)
     token = kept_session(ours, url)
     if token is None:
+        answered({"ended": False})
         console.print("Nobody is logged in.")
         return
     ended = asyncio.run(_logout(ours, url, token))
     keep_session(ours, url, None)
+    answered({"ended": ended})
     console.print("Logged out." if ended else "The session had ended already.")
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cluster.cli.calls import path_segment
-from cluster.cli.connection import client, settings
+from cluster.cli.connection import client, client_settings
+from cluster.cli.uniform import print_json
 from cluster.domain.base.errors import InvalidRequest
 
 if TYPE_CHECKING:  # numpy takes longer to load than most commands take
@@ -55,7 +56,7 @@ def import_(
 
 async def _send(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     counts = dict.fromkeys(("recorded", "conflict"), 0)
-    async with client(settings()) as api:
+    async with client(client_settings()) as api:
         for start in range(0, len(outcomes), BATCH):
             done = await api.post("/outcomes/batch", {"outcomes": outcomes[start : start + BATCH]})
             for name in counts:
@@ -115,7 +116,7 @@ def _parsed(line: str, number: int) -> dict[str, Any]:
 
 def _fetch(path: str, **params: Any) -> Any:
     async def work() -> Any:
-        async with client(settings()) as api:
+        async with client(client_settings()) as api:
             return await api.get(path, **params)
 
     return asyncio.run(work())
@@ -160,7 +161,7 @@ def show(
                 "unknown_kind",
             )
         found = {"snapshot_id": found["snapshot_id"], "kind": kind, **kinds[kind]}
-    typer.echo(json.dumps(found, indent=2))
+    print_json(found)
 
 
 @weights_app.command("alarms")

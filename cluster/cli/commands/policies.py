@@ -173,6 +173,12 @@ def list_violations(
     listing(("violation", "status", "type", "policy", "at (UTC)", "description"), rows)
 
 
+@violations_app.command("show")
+def show_violation(violation_id: str) -> None:
+    """Print a violation as JSON."""
+    print_json(call("GET", f"/policies/violations/{path_segment(violation_id)}"))
+
+
 @violations_app.command("stats")
 def violation_stats() -> None:
     """Print how many violations there are, by status and type, as JSON."""

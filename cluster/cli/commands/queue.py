@@ -22,6 +22,25 @@ def metrics() -> None:
 
 
 @app.command()
+def jobs(limit: Annotated[int, typer.Option(min=1, max=1000)] = 50, as_json: Json = False) -> None:
+    """List the oldest tasks that run, then the oldest that wait, by priority."""
+    found = call("GET", "/queue", limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    rows = (
+        (
+            *(job[name] for name in ("id", "status_detail", "priority", "type", "created_at")),
+            ", ".join(job["agents_assigned"]),
+            job.get("name"),
+        )
+        for job in found["jobs"]
+    )
+    listing(("task", "status", "priority", "type", "submitted", "agent", "name"), rows)
+    console.print(f"{len(found['jobs'])} of {found['total']}")
+
+
+@app.command()
 def controls(as_json: Json = False) -> None:
     """List the controls that are set; everything else has the defaults."""
     found = call("GET", "/queue/controls")

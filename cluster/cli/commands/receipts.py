@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cluster.cli.calls import path_segment
-from cluster.cli.connection import client, settings
+from cluster.cli.connection import client, client_settings
 from cluster.cli.exit_codes import NOT_RECOMPUTABLE, REFUSED
 from cluster.cli.output import console, errors, listing, plain
+from cluster.cli.uniform import answered, echo_json
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import CallerError, InvalidRequest
 
@@ -37,7 +38,7 @@ _MARKS = {"passed": "[green]ok[/]", "failed": "[red]FAILED[/]", "not_checked": "
 
 def _fetch(path: str) -> Any:
     async def work() -> Any:
-        async with client(settings()) as api:
+        async with client(client_settings()) as api:
             return await api.get(path)
 
     return asyncio.run(work())
@@ -47,11 +48,12 @@ def _write(document: Mapping[str, Any], out: Path | None) -> None:
     """Writes a document in canonical form, so that equal receipts are equal files."""
     content = canonical_bytes(document) + b"\n"
     if out is None:
-        typer.echo(content.decode(), nl=False)
+        echo_json(content.decode().removesuffix("\n"))
         return
     temporary = out.with_name(out.name + ".new")
     temporary.write_bytes(content)
     temporary.replace(out)
+    answered({"written": str(out)})
     errors.print(f"Written to {plain(str(out))}.")
 
 
@@ -234,6 +236,7 @@ def show(file: File) -> None:
     if is_proof(receipt):
         raise InvalidRequest(f"{file} proves one event only; check it with `aragora-cp receipts verify`.")
     receipt, head = _valid(file), receipt["head"]
+    answered(receipt)
     proof = receipt["consensus_proof"]
     for name, value in (
         ("Receipt", receipt["receipt_id"]),

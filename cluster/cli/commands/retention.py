@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.calls import Json, call, given, print_json
+from cluster.cli.calls import Json, agreed, call, given, print_json
 from cluster.cli.database import opened
 from cluster.cli.numbers import amount
 from cluster.cli.output import console, counted, listing, plain
@@ -67,10 +67,10 @@ def run(
     """Remove now what the workspace does not keep, instead of within a quarter of an hour.
 
     \f
-    Raises: `Abort` if you do not agree.
+    Raises: `Abort` if you do not agree, `BadParameter` in a pipe without --yes.
     """
     if not (dry_run or yes):
-        typer.confirm("This removes for good what the workspace does not keep. Go on?", abort=True, err=True)
+        agreed("This removes for good what the workspace does not keep.")
     answer = call("POST", "/retention/run", {"dry_run": dry_run})
     if as_json:
         print_json(answer)

@@ -11,6 +11,7 @@ import typer
 from cluster.cli.checks.stores import stores_settings
 from cluster.cli.connection import settings
 from cluster.cli.output import console
+from cluster.cli.uniform import answered
 from cluster.settings import Settings, SettingsError
 
 app = typer.Typer(no_args_is_help=True, help="Secrets of the deployment.")
@@ -23,14 +24,20 @@ def generate() -> None:
     """Print new secrets, as lines for an environment file."""
     from cluster.domain.access.sealing import KEY_BYTES
 
-    typer.echo(f"ARAGORA_JWT_SECRET={secrets.token_urlsafe(JWT_BYTES)}")
-    typer.echo(f"ARAGORA_SECRETS_KEY={base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}")
+    found = {
+        "ARAGORA_JWT_SECRET": secrets.token_urlsafe(JWT_BYTES),
+        "ARAGORA_SECRETS_KEY": base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode(),
+    }
+    answered(found)
+    for name, value in found.items():
+        typer.echo(f"{name}={value}")
 
 
 @app.command()
 def rotate() -> None:
     """Seal the secrets in the database with ARAGORA_SECRETS_KEY that ARAGORA_SECRETS_KEY_PREVIOUS has sealed."""
     count = asyncio.run(_rotate(stores_settings(settings())))
+    answered({"sealed_anew": count})
     console.print("1 secret was sealed anew." if count == 1 else f"{count} secrets were sealed anew.")
 
 

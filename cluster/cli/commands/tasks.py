@@ -23,11 +23,13 @@ from cluster.cli.calls import (
     print_json,
     split,
 )
-from cluster.cli.connection import client, settings
+from cluster.cli.connection import client, client_settings
 from cluster.cli.exit_codes import TASK_CANCELLED, TASK_FAILED, TASK_TIMED_OUT
+from cluster.cli.lines import Lines, send_lines
 from cluster.cli.listings import WHERE, listed
 from cluster.cli.numbers import amount
 from cluster.cli.output import console, errors, listing, on_one_line, plain, printable, progress_words, total_words
+from cluster.cli.uniform import answered
 from cluster.domain.tasks.task import TaskDetail, TaskStatus
 
 app = typer.Typer(no_args_is_help=True, help="Tasks.")
@@ -76,7 +78,7 @@ def submit(
         str | None, typer.Option(help="Prefer the agent that took the last task of this key.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end, and print its result.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --wait: print the whole task as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: with --wait the whole task.")] = False,
 ) -> None:
     """Submit a task and print its id; with --wait its result."""
     retry = given(
@@ -113,6 +115,9 @@ def submit(
     )
     body |= json_fields(metadata=("--metadata", metadata))
     task_id = _submitted(body, parent, lease_token)
+    if not wait and as_json:
+        print_json({"task_id": task_id})
+        return
     if not wait:
         typer.echo(task_id)
         return
@@ -162,7 +167,7 @@ def follow(
 
 async def _followed(task_id: str, after: str | None, as_json: bool) -> str:
     status, line_begun = "", False
-    async with client(settings()) as api, aclosing(api.output(task_id, after=after)) as output:
+    async with client(client_settings()) as api, aclosing(api.output(task_id, after=after)) as output:
         async for event in output:
             status = str(event.data.get("status", ""))
             if as_json:
@@ -203,7 +208,7 @@ LOOK_S = 2.0
 
 async def _end_of(task_id: str) -> Mapping[str, Any]:
     task: Mapping[str, Any] = {}
-    async with client(settings()) as api, aclosing(api.task_states(task_id, look_s=LOOK_S)) as states:
+    async with client(client_settings()) as api, aclosing(api.task_states(task_id, look_s=LOOK_S)) as states:
         async for task in states:
             agent = f" at {task['assigned_agent']}" if task.get("assigned_agent") else ""
             error = f": {task['error']}" if task.get("error") else ""
@@ -249,6 +254,52 @@ def list_(
     console.print(f"{len(found['tasks'])} of {total_words(found)}")
     if found["next_cursor"]:
         console.print(f"Read on with --cursor {found['next_cursor']}")
+
+
+@app.command()
+def history(
+    status: Annotated[str | None, typer.Option(help="completed, failed, cancelled or timeout.")] = None,
+    task_type: Annotated[str | None, typer.Option("--type")] = None,
+    agent: str | None = None,
+    queue: str | None = None,
+    where: Annotated[list[str] | None, typer.Option(help=WHERE)] = None,
+    limit: Annotated[int, typer.Option(min=1)] = 50,
+    cursor: Annotated[str | None, typer.Option(help="The cursor that the page before printed.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List tasks that have ended, newest first, with their durations."""
+    filters = given(status=status, task_type=task_type, agent_id=agent, queue=queue)
+    found = listed("/tasks/history", "history", limit, cursor, where, filters)
+    if as_json:
+        print_json(found)
+        return
+    rows = (
+        (
+            *(task[name] for name in ("id", "status", "type", "assigned_agent", "completed_at")),
+            "" if task["duration_ms"] is None else round(task["duration_ms"]),
+            task.get("error"),
+        )
+        for task in found["history"]
+    )
+    listing(("task", "status", "type", "agent", "ended", "ms", "error"), rows)
+    console.print(f"{len(found['history'])} of {total_words(found)}")
+    if found["next_cursor"]:
+        console.print(f"Read on with --cursor {found['next_cursor']}")
+
+
+@app.command("import")
+def import_(
+    file: Lines,
+    run: Annotated[str, typer.Option(help="Another name submits the same lines again.")] = "",
+) -> None:
+    """Submit tasks from a file, in batches of 1,000 that are taken as a whole: each line is a body of POST /tasks. Print their
+    ids. The same file again submits nothing twice, so that one that broke off goes on."""
+    total: list[str] = []
+    for answer in send_lines(file, "/tasks/batch", "tasks", run):
+        total += answer["task_ids"]
+        answered({"task_ids": total, "total": len(total)})
+        for task_id in answer["task_ids"]:
+            console.print(plain(task_id))
 
 
 @app.command()

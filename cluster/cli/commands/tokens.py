@@ -16,6 +16,7 @@ import typer
 from cluster.cli.checks.stores import stores_settings
 from cluster.cli.connection import settings
 from cluster.cli.output import console
+from cluster.cli.uniform import answered
 from cluster.domain.access.principal import ISSUERS_SUBJECT, user_name
 from cluster.domain.base.log import LOCAL_ADMIN, Origin
 from cluster.ports.access import Revocation
@@ -60,7 +61,9 @@ def create(
         workspaces=() if workspace is None else (workspace,),
         grants=() if role is None else (role,),
     )
-    typer.echo(make_token(claims, asyncio.run(_secret(ours))))
+    token = make_token(claims, asyncio.run(_secret(ours)))
+    answered({"token": token, "subject": claims.subject, "expires_at": claims.expires_at, "jti": claims.jti})
+    typer.echo(token)
 
 
 @app.command()
@@ -81,6 +84,7 @@ def revoke(
     name = f"jti:{jti}" if subject is None else _checked(subject, or_of_issuer=True)
     longest_s = max(ours.jwt_expiry, ours.oauth_session_life)  # a principal's sessions end with its tokens
     asyncio.run(store_revocation(ours, Revocation(subject=name, not_before=now, until=now + longest_s + 60)))
+    answered({"revoked": name})
     console.print("Revoked.")
 
 

@@ -9,8 +9,8 @@ import typer
 
 from aragora_worker.loading import load, register
 from aragora_worker.worker import Worker
-from cluster.cli.commands.agents import split
-from cluster.cli.connection import api_tls, api_url, settings
+from cluster.cli.calls import split
+from cluster.cli.connection import api_tls, api_url, client_settings, settings
 from cluster.cli.exit_codes import guarded
 from cluster.cli.numbers import amount
 from cluster.domain.base.errors import InvalidRequest
@@ -68,7 +68,13 @@ def run(
         _refuse_options(context, target)
         guarded(found.run_forever)
         return
-    ours = settings()
+    ours = client_settings()
+    key = None if ours.api_key is None else ours.api_key.get_secret_value()
+    if key is None and settings().api_key is not None:
+        raise typer.BadParameter(
+            "The context in use has no token, and ARAGORA_API_KEY may be another control plane's: give the context one with "
+            "`aragora-cp context add NAME --replace --url URL --token-env ARAGORA_API_KEY`."
+        )
     try:
         worker = Worker(
             agent_id,
@@ -76,7 +82,9 @@ def run(
             concurrency=concurrency or ours.worker_concurrency,
             batch=ours.batch_size,
             base_url=api_url(ours),
+            api_key=key,
             tls=api_tls(ours),
+            workspace=ours.client_workspace,
             drain_s=drain_seconds,
             queues=split(queues),
             version=version,
