@@ -16,9 +16,7 @@ import typer
 
 from cluster.cli.checks.api import check_api, check_api_clock, check_breakers, check_retries, check_waiting
 from cluster.cli.checks.encryption import check_encryption, check_passwords
-from cluster.cli.checks.etcd import check_etcd
 from cluster.cli.checks.findings import GROUP_S, NOT_TRIED, OK, PROBLEM, WARNING, Check, Finding, problem, run_all
-from cluster.cli.checks.peers import check_peers
 from cluster.cli.checks.ray import check_hard_stop, check_ray
 from cluster.cli.checks.stores import check_audit_key, check_database, check_growth, check_redis
 from cluster.cli.connection import api_tls, api_url, client, client_settings, running_system
@@ -42,6 +40,8 @@ async def examine(ours: Settings, within_s: float = GROUP_S) -> list[Finding]:
     """Runs every check, in two groups of ``within_s``. A check that raises or hangs becomes a finding, and the others still
     run."""
     from cluster.cli.checks.certificates import check_certificates
+    from cluster.cli.checks.etcd import check_etcd
+    from cluster.cli.checks.peers import check_peers
 
     async with client(ours) as api:
         findings = await run_all(
