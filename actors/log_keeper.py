@@ -7,13 +7,15 @@ The commit that removes a segment looks again whether the rows are those of the 
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from actors.while_primary import WhilePrimary
 from cluster.domain.audit.checkpoint import DamagedCheckpoint
 from cluster.domain.audit.log_retention import Segment, archive_deletion, holder, removal
 from cluster.domain.audit.retention import DAY_S
-from cluster.domain.base.errors import Conflict, Fenced, TryLater
+from cluster.domain.base.errors import Conflict, TryLater
 from cluster.log.archives import NotAsSealed, write_archive
 from cluster.ports.audit import AuditTrail
 from cluster.ports.clock import Clock
@@ -51,7 +53,7 @@ class LogKeeper:
         self._log = log
         self._trail = trail
         self._segments = segments
-        self._region = region
+        self._while_primary = WhilePrimary(region)
         self._days = days
         self._directory = directory
         self._archive_days = archive_days
@@ -74,16 +76,19 @@ class LogKeeper:
         """Removes the segments that may go, and archives that are old enough; returns how many segments went.
 
         Raises: `TryLater` if the store does not answer."""
-        if self._directory is None or await self._region.epoch() == 0:
-            self._problem = ""
+        if self._directory is None:
             return 0
+        removed = await self._while_primary.do(partial(self._archive, self._directory))
+        if removed is None:
+            self._problem = ""
+        return removed or 0
+
+    async def _archive(self, directory: Path) -> int:
         removed = 0
         try:
-            while await self._remove_oldest(self._directory):
+            while await self._remove_oldest(directory):
                 removed += 1
-            await self._forget_archives(self._directory)
-        except Fenced:
-            pass  # another region is the primary
+            await self._forget_archives(directory)
         except (OSError, NotAsSealed, DamagedCheckpoint, Conflict) as error:
             self._say(f"The log cannot be archived, and grows: {error}")
         return removed

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
+from actors.while_primary import WhilePrimary, give_way
 from cluster.domain.audit.retention import (
     DELIBERATIONS_REMOVED,
     LISTS,
@@ -20,7 +21,7 @@ from cluster.domain.audit.retention import (
     RetentionRule,
     removal,
 )
-from cluster.domain.base.errors import Fenced, TryLater
+from cluster.domain.base.errors import TryLater
 from cluster.ports.clock import Clock
 from cluster.ports.erasure import Position
 from cluster.ports.log import Region
@@ -35,10 +36,6 @@ PASS_S: Final = 900.0
 #: Tasks, deliberations or runs that are read, and removed, at once.
 BATCH: Final = 500
 START: Final[Position] = (float("-inf"), "")
-#: After a window, at least; else so many times what the window took. With half of the time for itself it made submits take 1.33
-#: times as long (bench ``retention.submits``).
-APART_S: Final = 0.02
-APART_TIMES: Final = 4
 
 
 async def removable(
@@ -78,12 +75,11 @@ class RetentionKeeper:
         on_fatal: OnFatal = unwatched,
     ) -> None:
         self._store = store
-        self._region = region
         self._default = default
         self._window_s = window_s
         self._clock = clock
         self._batch = batch
-        self._has_epoch = False
+        self._while_primary = WhilePrimary(region)
         self._next_pass = float("-inf")
         self._loops = Loops(on_fatal)
 
@@ -101,22 +97,14 @@ class RetentionKeeper:
         """Goes through the workspaces for which somebody has asked, and through all when it is time.
 
         Raises: `TryLater` if the store does not answer."""
-        try:
-            if not self._has_epoch:
-                # Where another region is the primary, every removal would be made and refused.
-                self._has_epoch = await self._region.epoch() > 0
-            if not self._has_epoch:
-                return
-            is_time = self._clock.now() >= self._next_pass
-            for workspace in await (self._store.workspaces() if is_time else self._store.requested()):
-                await self._pass(workspace)
-            if is_time:
-                self._next_pass = self._clock.now() + PASS_S
-        except Fenced:
-            self._has_epoch = False
-        except TryLater:
-            self._has_epoch = False
-            raise
+        await self._while_primary.do(self._go_through)
+
+    async def _go_through(self) -> None:
+        is_time = self._clock.now() >= self._next_pass
+        for workspace in await (self._store.workspaces() if is_time else self._store.requested()):
+            await self._pass(workspace)
+        if is_time:
+            self._next_pass = self._clock.now() + PASS_S
 
     async def _pass(self, workspace: str) -> None:
         state = await self._store.state(workspace)
@@ -130,7 +118,7 @@ class RetentionKeeper:
                     if ids:
                         record = removal(workspace, kind, ids, self._clock.now(), "")
                         removed[kind] += await self._store.remove(kind, record)
-                    await self._clock.sleep(max(APART_S, APART_TIMES * (self._clock.now() - began)))
+                    await give_way(self._clock, began)
                     began = self._clock.now()
         last = Pass(
             ended_at=self._clock.now(),

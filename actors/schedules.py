@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from actors.messages import CancelRequest
 from actors.under_policies import judged_items
+from actors.while_primary import WhilePrimary
 from cluster.domain.base.compact import evolve
 from cluster.domain.base.errors import Conflict, ControlPlaneError, Fenced, NotFound, TryLater
 from cluster.domain.base.log import LogRecord, Origin, caused_by_row, record_for
@@ -90,11 +91,10 @@ class ScheduleKeeper:
         self._schedules = schedules
         self._policies = policies
         self._deliberations = deliberations
-        self._region = region
         self._cancel = cancel
         self._doorbell = doorbell
         self._clock = clock
-        self._has_epoch = False
+        self._while_primary = WhilePrimary(region)
         #: Schedules that cannot run as they are: id → revision. One that is changed is tried again.
         self._broken: dict[str, int] = {}
         self._loops = Loops(on_fatal)
@@ -111,24 +111,17 @@ class ScheduleKeeper:
         return {"serving": self._loops.running, "warnings": broken[:10]}
 
     async def fire_due(self) -> bool:
-        """Starts what is due; returns whether there may be more at once. Waits for the primary if this region is not.
+        """Starts what is due; returns whether there may be more at once. Starts nothing if this region is not the primary.
 
         Raises: `TryLater` if a store or the scheduler does not answer."""
+        return bool(await self._while_primary.do(self._fire_some))
+
+    async def _fire_some(self) -> bool:
         now = self._clock.now()
-        try:
-            if not self._has_epoch:
-                await self._region.epoch()
-                self._has_epoch = True
-            found = await self._schedules.due(now, BATCH)
-            due = [schedule for schedule in found if self._broken.get(schedule.id) != schedule.revision]
-            for part in (False, True):
-                await self._commit([schedule for schedule in due if schedule.is_deliberation is part], now)
-        except Fenced:
-            self._has_epoch = False
-            return False
-        except TryLater:
-            self._has_epoch = False
-            raise
+        found = await self._schedules.due(now, BATCH)
+        due = [schedule for schedule in found if self._broken.get(schedule.id) != schedule.revision]
+        for part in (False, True):
+            await self._commit([schedule for schedule in due if schedule.is_deliberation is part], now)
         return len(found) == BATCH and bool(due)
 
     async def _commit(self, due: Sequence[Schedule], now: float) -> None:

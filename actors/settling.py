@@ -12,8 +12,9 @@ import logging
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from actors.while_primary import WhilePrimary, give_way
 from cluster.domain.audit.retention import DAY_S, RetentionRule
-from cluster.domain.base.errors import Fenced, TryLater
+from cluster.domain.base.errors import TryLater
 from cluster.domain.budgets.entries import folding, forgetting
 from cluster.domain.policies.violations import removing
 from cluster.ports.budgets import Budgets
@@ -31,9 +32,6 @@ PASS_S: Final = 900.0
 #: An entry is added to its day so long after its attempt has ended: what people look at is still one row for each attempt.
 FOLD_AFTER_S: Final = 600.0
 BATCH: Final = 500
-#: After a commit, at least; else so many times what it took, as with retention.
-APART_S: Final = 0.02
-APART_TIMES: Final = 4
 
 
 class SettlingKeeper:
@@ -54,11 +52,10 @@ class SettlingKeeper:
         self._budgets = budgets
         self._policies = policies
         self._rules = rules
-        self._region = region
         self._default = default
         self._clock = clock
         self._batch = batch
-        self._has_epoch = False
+        self._while_primary = WhilePrimary(region)
         self._next_pass = float("-inf")
         self._loops = Loops(on_fatal)
 
@@ -76,21 +73,13 @@ class SettlingKeeper:
         """Adds what has ended to its days, and deletes what is too old when it is time.
 
         Raises: `TryLater` if the store does not answer."""
-        try:
-            if not self._has_epoch:
-                # Where another region is the primary, every commit would be made and refused.
-                self._has_epoch = await self._region.epoch() > 0
-            if not self._has_epoch:
-                return
-            await self._fold()
-            if self._clock.now() >= self._next_pass:
-                await self._forget()
-                self._next_pass = self._clock.now() + PASS_S
-        except Fenced:
-            self._has_epoch = False
-        except TryLater:
-            self._has_epoch = False
-            raise
+        await self._while_primary.do(self._settle)
+
+    async def _settle(self) -> None:
+        await self._fold()
+        if self._clock.now() >= self._next_pass:
+            await self._forget()
+            self._next_pass = self._clock.now() + PASS_S
 
     async def _fold(self) -> None:
         while True:
@@ -101,7 +90,7 @@ class SettlingKeeper:
                 await self._budgets.fold(of_one, folding(workspace, of_one, self._clock.now()))
             if len(entries) < self._batch:
                 return
-            await self._pause(began)
+            await give_way(self._clock, began)
 
     async def _forget(self) -> None:
         for workspace in await self._budgets.with_days():
@@ -111,20 +100,17 @@ class SettlingKeeper:
                 while old := await self._budgets.old_days(workspace, oldest, self._batch):
                     began = self._clock.now()
                     await self._budgets.forget_days(old, forgetting(workspace, old, began))
-                    await self._pause(began)
+                    await give_way(self._clock, began)
         for workspace in await self._policies.with_violations():
             days = (await self._rule(workspace)).violation_days
             before = self._clock.now() - days * DAY_S
             while days > 0 and (ids := await self._policies.old_violations(workspace, before, self._batch)):
                 began = self._clock.now()
                 await self._policies.remove_violations(ids, removing(workspace, ids, began))
-                await self._pause(began)
+                await give_way(self._clock, began)
 
     async def _rule(self, workspace: str) -> RetentionRule:
         return self._default.changed((await self._rules.state(workspace)).rule or {})
-
-    async def _pause(self, began: float) -> None:
-        await self._clock.sleep(max(APART_S, APART_TIMES * (self._clock.now() - began)))
 
     async def _run(self) -> None:
         while True:
