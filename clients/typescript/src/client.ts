@@ -1,5 +1,6 @@
 import { Api, type Caller, type Json, type Task } from "./api.ts";
 import { ControlPlaneError, OutcomeUnknown, Refused, TaskNotCompleted, Unavailable } from "./errors.ts";
+import { type Fetch, fetchOnce } from "./fetching.ts";
 import { Delays, PATIENCE, type Patience, pause, untilTaken } from "./repeating.ts";
 
 const CONTROL_PLANE = "/api/control-plane";
@@ -22,7 +23,7 @@ export interface ClientOptions {
   /** How long a call may take. */
   timeoutMs?: number;
   patience?: Patience;
-  /** Another `fetch`, for instance one with a client certificate. */
+  /** Another `fetch`, for instance one with a client certificate. One that is Node's own repeats what is answered 421. */
   fetch?: typeof fetch;
 }
 
@@ -44,7 +45,7 @@ export class ControlPlaneClient implements Caller {
   readonly #known: readonly string[];
   readonly #headers: Record<string, string>;
   readonly #timeoutMs: number;
-  readonly #fetch: typeof fetch;
+  readonly #fetch: Fetch;
 
   constructor(options: ClientOptions = {}) {
     const { env } = process;
@@ -59,7 +60,7 @@ export class ControlPlaneClient implements Caller {
       ...(workspace ? { "X-Aragora-Workspace": workspace } : {}),
     };
     this.#timeoutMs = options.timeoutMs ?? 30_000;
-    this.#fetch = options.fetch ?? fetch;
+    this.#fetch = options.fetch ?? fetchOnce;
     this.patience = options.patience ?? PATIENCE;
     this.api = new Api(this);
   }
@@ -112,8 +113,8 @@ export class ControlPlaneClient implements Caller {
     const bound = bounded(ms, outer);
     try {
       const { signal } = bound;
-      const url = new URL(this.#baseUrl + target);
-      const response = await this.#fetch(url, { method, headers, signal, redirect: "manual", ...(body === undefined ? {} : { body }) });
+      const sent = body === undefined ? {} : { body };
+      const response = await this.#fetch(this.#baseUrl + target, { method, headers, signal, redirect: "manual", ...sent });
       return [response, await response.text()];
     } catch (error) {
       throw new OutcomeUnknown(`The control plane at ${this.#shown()} does not answer (${reason(error)}).`);
