@@ -42,8 +42,14 @@ class Clients:
             if not shaped or not answer.is_success:
                 self.failed.append(f"{method} {path}: {first.text}, then {answer.status_code} {answer.text}")
         elif not answer.is_success:
-            self.failed.append(f"{method} {path}: {answer.status_code} {answer.text}")
+            self.failed.append(f"{method} {path}: {answer.status_code} {answer.text}{await self._story(path)}")
         return dict(answer.json()) if answer.is_success else {}
+
+    async def _story(self, path: str) -> str:
+        """What the log has about the task that a path names."""
+        _, _, rest = path.partition("/tasks/")
+        task_id, _, verb = rest.partition("/")
+        return f"; {(await self._try('GET', f'/story/{task_id}')).text}" if verb else ""
 
     async def _try(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
