@@ -53,6 +53,7 @@ QUESTION = {
 }
 RETRY = {"attempts": 5, "initial_seconds": 1200, "factor": 3, "cap_seconds": 7200, "non_retryable": ["Broken"]}
 CHECKPOINT = {"page": 2, "of": ["ä"]}
+QUOTAS = {"queued_tasks": 5_000}
 
 _LISTS = (
     "/workflows",
@@ -69,7 +70,8 @@ def shown(facts: dict[str, Any]) -> list[str]:
     """Paths at which the API shows it, which must be there again."""
     runs = [f"/workflow-runs/{facts[name]}?results=true" for name in ("waiting", "building")]
     tasks = [f"/tasks/{facts['steady']['id']}", *(f"/tasks/{facts[name]}/explain" for name in ("asking", "retried"))]
-    return [*_LISTS, f"/schedules/{facts['schedule']}", *runs, *tasks]
+    parked = [f"/tasks/{facts['parked']['parent']}"] if "parked" in facts else []  # builds before 0.10.0 had none
+    return [*_LISTS, f"/schedules/{facts['schedule']}", *runs, *tasks, *parked]
 
 
 async def leave(scene: Scene) -> None:
@@ -78,6 +80,8 @@ async def leave(scene: Scene) -> None:
         ("night-worker", "night"),
         ("steady-worker", "steady"),
         ("hook-worker", "hooked"),
+        ("parent-worker", "parents"),
+        ("child-worker", "children"),
     ):
         await scene.agent(name, capability)
     facts: dict[str, Any] = {"budget": (await scene.repeatable("POST", "/budgets", BUDGET, "budget"))["id"]}
@@ -98,7 +102,23 @@ async def leave(scene: Scene) -> None:
     lease = await scene.lease("steady-worker", steady)
     said = {"lease_token": lease["lease_token"], "percent": 40, "message": "page 2 of 5", "checkpoint": CHECKPOINT}
     await scene.post(f"/tasks/{steady}/extend", said)
+    facts["parked"] = await _parked(scene)
+    await scene.call("PUT", "/quotas", QUOTAS)
     scene.facts["standing"] = facts | {"retried": retried, "steady": lease}
+
+
+async def _parked(scene: Scene) -> dict[str, Any]:
+    """A task whose holder waits for two children, of which one has ended."""
+    parent = await scene.task("parent", "parents")
+    lease = await scene.lease("parent-worker", parent)
+    asked = [{"task_type": f"child-{n}", "required_capabilities": ["children"], "payload": n} for n in range(2)]
+    body = {"lease_token": lease["lease_token"], "tasks": asked}
+    children = (await scene.repeatable("POST", f"/tasks/{parent}/children", body, "children-of-parent"))["task_ids"]
+    parking = {"lease_token": lease["lease_token"], "children": children, "checkpoint": CHECKPOINT}
+    await scene.post(f"/tasks/{parent}/park", parking)
+    first = await scene.lease("child-worker", children[0])
+    await scene.post(f"/tasks/{first['id']}/complete", {"lease_token": first["lease_token"], "result": "early"})
+    return {"parent": parent, "children": children}
 
 
 async def _runs(scene: Scene, facts: dict[str, Any]) -> None:

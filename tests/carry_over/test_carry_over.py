@@ -31,6 +31,7 @@ from tests.support.hooks import send
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls
 
+_QUOTAS = ("agents", "queued_tasks", "running_tasks", "submits_per_minute")
 #: Without those that go on with deliberations and calls of agents.
 STILL = (TELEMETRY, REGION_LEADER, SCHEDULER)
 Start = Callable[..., AbstractAsyncContextManager[Later]]
@@ -325,6 +326,28 @@ async def test_schedules_runs_questions_rules_and_budgets_go_on(start: Start, pi
         assert (await it.api.get(f"/schedules/{facts['schedule']}"))["next_run_at"] > due
         listed = (await tasks.get("/tasks", task_type="nightly"))["tasks"]
         assert [task["id"] for task in listed] == [night["id"]], "it was due once"
+
+
+async def test_a_parked_task_comes_back_with_its_children_and_quotas_hold(start: Start, picture: Picture) -> None:
+    facts = picture.facts.get("standing", {})
+    if "parked" not in facts:
+        assert picture.path.name in ("0.1.0", "0.1.1", *(f"0.{n}.0" for n in range(2, 10))), "later builds have one"
+        return
+    async with start() as it:
+        parent, children = facts["parked"]["parent"], facts["parked"]["children"]
+        assert await it.detail(parent) == "waiting_children"
+        assert (await it.api.get("/quotas"))["quotas"] == {**dict.fromkeys(_QUOTAS), **standing.QUOTAS}
+        lease = await it.tasks.claim_one("child-worker")
+        assert (lease["id"], lease["payload"]) == (children[1], 1)
+        await it.tasks.complete(lease)
+        again = await it.tasks.claim_one("parent-worker")
+        assert (again["id"], again["checkpoint"]) == (parent, standing.CHECKPOINT)
+        assert [(child["task_id"], child["status"]) for child in again["children"]] == [
+            (child, "completed") for child in children
+        ]
+        assert again["children"][0]["result"] == "early"
+        await it.tasks.complete(again)
+        await it.becomes(parent, "completed")
 
 
 async def _runs_go_on(it: Later) -> None:
