@@ -47,7 +47,8 @@ class Commits:
         """One commit of the group: all decisions of all writes, in order. Progress is stored before: the last of an attempt comes
         before its end.
 
-        Raises: `ActorUnavailable` if memory is not as the store; what the store raises."""
+        Raises: `ActorUnavailable` if memory is not as the store, `Fenced` if there is a newer generation; what the store
+        raises."""
         if state.failed:
             raise shard_away()
         progress = [report for write in writes for report in write.progress]
@@ -59,6 +60,10 @@ class Commits:
                 await self._commit(state, decisions)
             except Unstorable as error:
                 await self._refuse_culprit(state, decisions, error)
+        elif any(write.refuses for write in writes):
+            # A shard that was replaced does not know it before it writes. Its memory lacks what its successor has granted, so it
+            # would refuse the report of a holder, whose work was lost.
+            await self._tasks.confirm(state.fence)
         return [None] * len(writes)
 
     async def _commit(self, state: ShardState, decisions: Sequence[TaskDecision]) -> None:

@@ -263,6 +263,7 @@ class SchedulerShard:
         was decided in."""
         answers: list[Answer] = []
         missing: list[Asked] = []
+        refuses = False
         request: Any
         for caller, number, request in batch:
             try:
@@ -274,9 +275,10 @@ class SchedulerShard:
                 continue
             except Exception as error:  # noqa: BLE001 - one request's bug must not fail the others; logged by _refusal
                 answer = self._refusal(request, error)
+                refuses = True
             if answer is not None:
                 answers.append((caller, number, answer))
-        self._send(answers)
+        self._send(answers, refuses)
         return missing
 
     def _refusal(self, request: Any, error: Exception) -> ControlPlaneError:
@@ -351,12 +353,14 @@ class SchedulerShard:
             self._generations.broke(state, error)
         self._send([])
 
-    def _send(self, answers: Sequence[Answer]) -> None:
+    def _send(self, answers: Sequence[Answer], refuses: bool = False) -> None:
         """Takes what the core has decided on its way to the store. The answers are given when all decisions up to now are
-        durable, also an answer without a decision: it may rest on what others have changed."""
+        durable, also an answer without a decision: it may rest on what others have changed. ``refuses``: one of them is a
+        refusal."""
         state = self._state
         try:
-            written = None if state is None or state.failed else state.take_output(answers, self._clock.now())
+            now = self._clock.now()
+            written = None if state is None or state.failed else state.take_output(answers, now, refuses=refuses)
         except Exception as error:  # noqa: BLE001 - as above
             assert state is not None
             self._generations.broke(state, error)

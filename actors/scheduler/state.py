@@ -28,11 +28,12 @@ Answer = tuple[str, int, Any]
 @dataclass(frozen=True, slots=True)
 class Write:
     """Decisions to commit in order, reports of progress to store before them, and what may be answered once all of it is
-    durable."""
+    durable. ``refuses``: something is refused for what memory has, though nothing is decided."""
 
     decisions: Sequence[TaskDecision] = ()
     answers: Sequence[Answer] = ()
     progress: Sequence[ProgressReport] = ()
+    refuses: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.decisions or self.answers or self.progress)
@@ -119,9 +120,11 @@ class ShardState:
 
     # --- what goes out --------------------------------------------------------------------------------------------
 
-    def take_output(self, answers: Sequence[Answer], now: float) -> tuple[Write, Mapping[str, Sequence[str]]]:
+    def take_output(
+        self, answers: Sequence[Answer], now: float, *, refuses: bool = False
+    ) -> tuple[Write, Mapping[str, Sequence[str]]]:
         """What has to be written, with ``answers`` and those to waiting claims, which depend on it; and tasks whose ends must be
-        looked up, by workspace."""
+        looked up, by workspace. ``refuses``: one of the answers is a refusal."""
         decisions, answered = self.core.take_output(now)
         told = list(answers)
         for claim in answered:
@@ -129,7 +132,8 @@ class ShardState:
             if asker is not None:
                 self.by_caller.pop(asker, None)
                 told.append((*asker, self.claim_answer(claim.grants, claim.stopping)))
-        return Write(decisions, told, self._due_progress(decisions, told, now)), self.core.take_unresolved()
+        progress = self._due_progress(decisions, told, now)
+        return Write(decisions, told, progress, refuses), self.core.take_unresolved()
 
     def _due_progress(
         self, decisions: Sequence[TaskDecision], told: list[Answer], now: float

@@ -156,6 +156,11 @@ class TaskStore(WorkspaceTasks, Protocol):
     async def take_generation(self, shard: str, owner: str) -> ShardFence:
         """Takes a new, higher generation. From now on decisions under older ones fail with `Fenced`."""
 
+    async def confirm(self, fence: ShardFence) -> None:
+        """Returns if nobody else may have decided anything since this generation was taken.
+
+        Raises: `Fenced` if the generation was replaced."""
+
     async def open_tasks(self, shard: str) -> tuple[int, AsyncIterator[Sequence[TaskHead]]]:
         """(log cursor, batches of all pending and running tasks), read in one snapshot, which ends at the cursor."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster.domain.audit.retention import Stub
 from cluster.domain.base.conditions import Search
+from cluster.domain.base.errors import Fenced
 from cluster.domain.base.json_writing import json_writer
 from cluster.domain.base.log import LogRow, caused_by_row
 from cluster.domain.policies.submits import recorded
@@ -143,6 +144,11 @@ class PostgresTasks:
     async def take_generation(self, shard: str, owner: str) -> ShardFence:
         generation = await self._pool.value(_SQL["take_generation"], self._epoch.region, shard, owner)
         return ShardFence(shard=shard, generation=generation)
+
+    async def confirm(self, fence: ShardFence) -> None:
+        of = self._epoch.region, self._epoch.value, fence.shard, fence.generation
+        if not await self._pool.value(_SQL["is_owner"], *of):
+            raise Fenced("The scheduler shard was taken over.", "generation_replaced")
 
     async def open_tasks(self, shard: str) -> tuple[int, AsyncIterator[Sequence[TaskHead]]]:
         """Reads the open tasks of all partitions: there is one shard for now, so its name selects nothing yet."""

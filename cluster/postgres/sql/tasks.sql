@@ -46,6 +46,14 @@ select store_progress($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 -- Takes a new generation for a shard. Decisions under older ones fail from now on.
 select take_generation($1, $2, $3)
 
+-- name: is_owner
+-- Whether a generation of a shard, under a region's epoch, is the one that may decide at this moment.
+select exists (
+    select from shards s, region_state r
+    where s.shard = $3 and s.generation = $4
+      and r.region = $1 and r.epoch = $2 and r.role = 'primary' and r.trusted_until > clock_timestamp()
+)
+
 -- name: open_tasks
 -- The open tasks from which a shard builds its index, oldest first, without their bodies; of those that ask, or will when they are
 -- blocked no more, what decides about their questions; of those that wait for their children, which these are.
