@@ -90,7 +90,13 @@ async def test_questions_schedules_and_workflows_are_worked_with(viewer: Viewer)
     await tab.get_by_role("button", name="Cancel", exact=True).click()
     await tab.get_by_role("dialog").get_by_role("button", name="Cancel", exact=True).click()
     await expect(tab.get_by_role("dialog")).to_have_count(0)
-    await settle(keeper)
+
+    async def over() -> bool:
+        await settle(keeper)
+        (run,) = (await viewer.api.get("/workflow-runs"))["runs"]
+        return bool(run["status"] == "cancelled")
+
+    await eventually(over)
     await expect(tab.get_by_role("button", name="Cancel", exact=True)).to_have_accessible_description("It has ended.")
 
 

@@ -69,8 +69,14 @@ class Answering:
 
     def started(self, *words: str) -> subprocess.Popen[str]:
         environment = clean_environment(ARAGORA_API_URL=self.url)
+        # Whoever runs the tests in the background may have them ignore what ^C sends, and a child inherits that.
         return subprocess.Popen(
-            [COMMAND, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [COMMAND, *words],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
 
