@@ -66,7 +66,7 @@ async def test_a_replaced_shard_refuses_no_holder(
             return asked.done()
 
         await eventually(knows)
-        assert not asked.done()
+        assert not asked.done(), asked.exception()
         cluster.shard = new
         await cluster.driven(asked)
         if call is _report:
