@@ -46,6 +46,7 @@ def make(it: Context) -> Any:
         schedules=resources.stores.schedules,
         policies=lambda: resources.stores.policies,
         deliberations=lambda: resources.stores.deliberations,
+        workflows=lambda: resources.stores.workflows,
         region=resources.stores.region,
         cancel=shard.request,
         doorbell=resources.doorbell,
