@@ -228,7 +228,8 @@ async def test_a_due_run_may_be_a_run_of_the_newest_version_of_a_workflow(stores
     ((run_id, _),) = await fired(stores)
     assert await _started(stores) == [run_id]
     run = (await stores.workflows.runs("w", [run_id]))[run_id]
-    assert (run.version, run.principal, run.metadata) == (2, "user:tester", {"subject": "ann"})
+    metadata = {"schedule": "sched_1", "due_at": START + EVERY_S, "subject": "ann"}
+    assert (run.version, run.principal, run.metadata) == (2, "user:tester", metadata)
     assert (await stores.workflows.run_input("w", run_id))[0] == {"items": [1]}
     assert await stores.schedules.open_runs("w", [run_id, "other"]) == {run_id}
     assert await stores.schedules.has_run("w", run_id)

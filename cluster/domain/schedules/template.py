@@ -62,7 +62,8 @@ def workflow_template(name: str, version: int | None, given: Any, metadata: Mapp
 
 
 def run_workflow(schedule: Schedule, fire: Fire, origin: Origin, version: int, now: float) -> StoredRun:
-    """The run of a workflow that a run is."""
+    """The run of a workflow that a run is. Its metadata, which each of its tasks gets, say which schedule started it, and when
+    it was due (epoch seconds)."""
     template = schedule.template["workflow"]
     return StoredRun(
         id=fire.run,
@@ -70,7 +71,11 @@ def run_workflow(schedule: Schedule, fire: Fire, origin: Origin, version: int, n
         name=template["name"],
         version=version,
         principal=origin.principal,
-        metadata=template["metadata"],
+        metadata={
+            "schedule": schedule.id,
+            **({} if fire.due is None else {"due_at": fire.due}),
+            **template["metadata"],
+        },
         status=RunStatus.RUNNING,
         state={},
         created_at=now,
