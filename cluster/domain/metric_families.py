@@ -253,6 +253,25 @@ FAMILIES: tuple[Family, ...] = (
         help="Budgets of which all is spent or reserved in their present period.",
     ),
     Family(
+        name="aragora_cp_schedule_runs_total",
+        kind="counter",
+        help="Runs of schedules that were due: started, or why not. Several that are left out at once count as one.",
+        labels=("outcome",),
+        known=("started", "missed", "overlap", "queue_full", "policy", "no_workflow"),
+    ),
+    Family(
+        name="aragora_cp_workflow_runs_started_total",
+        kind="counter",
+        help="Runs of workflows that were started, replays too.",
+    ),
+    Family(
+        name="aragora_cp_workflow_runs_ended_total",
+        kind="counter",
+        help="Runs of workflows by how they ended.",
+        labels=("status",),
+        known=("completed", "failed", "cancelled"),
+    ),
+    Family(
         name="aragora_cp_workflow_runs_open",
         kind="gauge",
         help="Runs of workflows that have not ended.",

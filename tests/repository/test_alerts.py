@@ -83,6 +83,21 @@ CASES = (
         clears=32,
     ),
     _simple("WorkflowStuck", "aragora_cp_workflow_stalled_seconds", "100", "90000"),
+    Case(
+        alert="WorkflowsFail",
+        series={'aragora_cp_workflow_runs_ended_total{status="failed"}': "0x5 2+2x4 10x100"},
+        quiet=5,
+        fires=12,
+        clears=90,
+    ),
+    Case(
+        alert="ScheduleMissed",
+        series={'aragora_cp_schedule_runs_total{outcome="missed"}': "0x5 1x100"},
+        quiet=5,
+        fires=12,
+        clears=90,
+        labels={"outcome": "missed"},
+    ),
     _simple("BudgetUsedUp", "aragora_cp_budgets_used_up", "0", "1", value="1"),
     Case(
         alert="SchedulerRereads",
