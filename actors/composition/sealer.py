@@ -89,6 +89,7 @@ def make(it: Context) -> Any:
         days=resources.settings.log_retention_days,
         directory=resources.settings.log_archive_dir,
         archive_days=resources.settings.audit_retention_days,
+        hold_s=resources.settings.log_hold,
         clock=resources.clock,
         on_fatal=it.on_fatal,
     )

@@ -222,6 +222,13 @@ FAMILIES: tuple[Family, ...] = (
         help="How long ago retention last ended its pass over a workspace.",
     ),
     Family(
+        name="aragora_cp_log_cursors_dropped_total",
+        kind="counter",
+        help="Segments of the log that went though a follower had not read them, since it held the log for too long.",
+        labels=("follower",),
+        known=("telemetry", "notifications", "workflows"),
+    ),
+    Family(
         name="aragora_cp_region_epoch",
         kind="gauge",
         help="The epoch under which this region's database accepts writes.",

@@ -115,6 +115,14 @@ CASES = (
         labels={"sqlstate_class": "53"},
     ),
     _simple("LogLag", 'aragora_cp_log_lag_seconds{follower="api"}', "1", "100", labels={"follower": "api"}),
+    Case(
+        alert="LogCursorDropped",
+        series={'aragora_cp_log_cursors_dropped_total{follower="workflows"}': "0x5 1x1600"},
+        quiet=5,
+        fires=12,
+        clears=1500,
+        labels={"follower": "workflows"},
+    ),
     _simple("AuditLag", "aragora_audit_lag_seconds", "0", "100"),
     Case(
         alert="TablesGrow",
