@@ -446,6 +446,7 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
             ),
             progress_opt=ref("Progress"),
             has_more=YES_OR_NO,
+            searched_from_opt=COUNT,
         )
     },
     ("GET", "/audit"): _AUDIT_PAGE,

@@ -1531,11 +1531,12 @@ export class Api {
    * The rows of the log about a task, a deliberation, an agent or a request (by its trace id), oldest first, with the rows
    * that led to them and those that they led to. `cause` is a trace id, `#` and the `seq` of a row, or empty if only the
    * passing of time caused it. `progress` is the last that a task's holder reported. While `has_more` is true, read on with
-   * `after` set to the last `seq`. 404 (`NotFound`) if
+   * `after` set to the last `seq`. With `archived` the archives of the log are searched too, which takes a second or so for
+   * each million rows; their rows have no words, and `searched_from` is the first row that is still there. 404 (`NotFound`) if
    * the log has no such rows, 400 (`InvalidRequest`) if the id is too long.
    */
-  readStory(args: { subject_id: string; after?: number; limit?: number } & CallOptions): Promise<{ id: string; events: Array<{ seq: number; timestamp: EpochSeconds; type: string; entity: string; attempt: number | null; principal: string; cause: string; data: EventData }>; progress?: Progress; has_more: boolean }> {
-    return this.#caller.call("GET", "/api/control-plane/story/{subject_id}", ["after", "limit"], args);
+  readStory(args: { subject_id: string; after?: number; limit?: number; archived?: boolean } & CallOptions): Promise<{ id: string; events: Array<{ seq: number; timestamp: EpochSeconds; type: string; entity: string; attempt: number | null; principal: string; cause: string; data: EventData }>; progress?: Progress; has_more: boolean; searched_from?: number }> {
+    return this.#caller.call("GET", "/api/control-plane/story/{subject_id}", ["after", "limit", "archived"], args);
   }
 
   /**
