@@ -62,7 +62,7 @@ def _template(gate: Gateway, asker: Origin, body: ScheduleFields) -> dict[str, A
         template = deliberation_template(admission(gate, body.deliberation, asker, None, True), given)
     elif body.workflow is not None:
         given_run = body.workflow
-        check_json(given_run.input, "workflow.input")
+        check_json(given_run.input, "input")
         check_run_metadata(given_run.metadata)
         template = workflow_template(given_run.name, given_run.version, given_run.input, given_run.metadata)
     else:
@@ -129,8 +129,8 @@ async def list_schedules(
 async def create_schedule(request: Request, body: ScheduleFields, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Makes a schedule; each run is a task, a deliberation or a run of a workflow, in the caller's name. What deliberates also
     takes the permission to start a deliberation. 400 (`InvalidRequest`) if the timing cannot be or no run would ever be due,
-    404 (`NotFound`, ``workflow_not_found``) if there is no such workflow, 409 (`Conflict`) if the key was used with another
-    body or for a schedule that has been deleted since, or the workspace has 1,000 schedules."""
+    404 (`NotFound`) if there is no such workflow, 409 (`Conflict`) if the key was used with another body or for a schedule
+    that has been deleted since, or the workspace has 1,000 schedules."""
     gate = gateway(request)
     await _may_start(request, asker, body, None)
     template = _template(gate, asker, body)

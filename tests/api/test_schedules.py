@@ -86,11 +86,9 @@ async def test_a_run_of_a_workflow_starts_by_the_clock(api: Api) -> None:
     await later(api, 600)
 
     async def ran() -> bool:
-        runs = (await api.get("/workflow-runs"))["runs"]
-        return len(runs) == 2 and all(run["steps"] for run in runs)
+        return len((await api.get("/workflow-runs"))["runs"]) == 2
 
     await eventually(ran)
-    assert (await api.get("/tasks"))["tasks"][0]["payload"] == 3
     story = await api.get(f"/story/{(await api.get(path))['last_run_id']}")
     assert "workflow.run_started" in {event["type"] for event in story["events"]}
 

@@ -857,8 +857,8 @@ export class Api {
   /**
    * Makes a schedule; each run is a task, a deliberation or a run of a workflow, in the caller's name. What deliberates also
    * takes the permission to start a deliberation. 400 (`InvalidRequest`) if the timing cannot be or no run would ever be due,
-   * 404 (`NotFound`, `workflow_not_found`) if there is no such workflow, 409 (`Conflict`) if the key was used with another
-   * body or for a schedule that has been deleted since, or the workspace has 1,000 schedules.
+   * 404 (`NotFound`) if there is no such workflow, 409 (`Conflict`) if the key was used with another body or for a schedule
+   * that has been deleted since, or the workspace has 1,000 schedules.
    */
   createSchedule(args: { body: ScheduleFields } & Repeatable): Promise<Schedule> {
     return this.#caller.call("POST", "/api/control-plane/schedules", [], args);
