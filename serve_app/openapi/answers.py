@@ -545,6 +545,7 @@ MAY_MISS = frozenset(
         ("POST", "/erasures"),
         ("POST", "/notifications/rules"),
         ("POST", "/hooks"),
+        ("POST", "/schedules"),
         ("GET", "/auth/login"),
         ("GET", "/auth/callback"),
         ("POST", "/auth/device"),

@@ -98,7 +98,7 @@ async def test_what_somebody_has_still_to_read_stays(stores: Stores, tmp_path: P
     ("follower", "table"),
     [("telemetry", "telemetry"), ("notifications", "notification_cursors"), ("workflows", "workflow_cursors")],
 )
-async def test_a_follower_that_holds_the_log_for_too_long_goes_on_behind_it(
+async def test_a_follower_that_holds_the_log_too_long_is_dropped(
     stores: Stores, tmp_path: Path, follower: str, table: str
 ) -> None:
     await _written(stores)

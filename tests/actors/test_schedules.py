@@ -219,7 +219,7 @@ async def _started(stores: Stores) -> list[str]:
     return [row.entity for row in await stores.log.read(0, 10_000) if row.kind == "workflow.run_started"]
 
 
-async def test_a_due_run_may_be_a_run_of_the_newest_version_of_a_workflow(stores: Stores) -> None:
+async def test_a_due_run_may_be_one_of_the_newest_workflow(stores: Stores) -> None:
     await create(stores, new_schedule(template=OF_A_WORKFLOW, overlap=Overlap.ALLOW))
     for step_id in ("a", "b"):
         await apply(stores, {"id": step_id, "task": {"task_type": "work"}})

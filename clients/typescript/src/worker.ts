@@ -166,7 +166,8 @@ export class Worker {
   }
 
   #seen(): Promise<Agent> {
-    return this.#client.api.getAgent({ agent_id: this.agentId, timeoutMs: ANNOUNCE_MS });
+    const args = { agent_id: this.agentId, timeoutMs: ANNOUNCE_MS };
+    return this.#client.api.getAgent(args);
   }
 
   /**
@@ -177,7 +178,8 @@ export class Worker {
     try {
       const agent = await this.#seen();
       if (this.#alone && agent.metadata?.[PROCESS] === this.#process && agent.intent_by !== "operator") {
-        await this.#client.api.deregisterAgent({ agent_id: this.agentId, timeoutMs: ANNOUNCE_MS });
+        const args = { agent_id: this.agentId, timeoutMs: ANNOUNCE_MS };
+        await this.#client.api.deregisterAgent(args);
       }
     } catch {
       // It is known as offline soon, and asks for nothing more.
