@@ -13,7 +13,14 @@ from typing import Any, Final
 
 from actors.while_primary import WhilePrimary
 from cluster.domain.audit.checkpoint import DamagedCheckpoint
-from cluster.domain.audit.log_retention import Segment, archive_deletion, holder, removal
+from cluster.domain.audit.log_retention import (
+    Segment,
+    archive_deletion,
+    cursor_dropped,
+    dropped,
+    holder,
+    removal,
+)
 from cluster.domain.audit.retention import DAY_S
 from cluster.domain.base.errors import Conflict, TryLater
 from cluster.log.archives import NotAsSealed, write_archive
@@ -33,7 +40,8 @@ LATE_S: Final = 7 * DAY_S
 
 class LogKeeper:
     """``days``: for how long rows stay in the database at least; 0: for ever. ``directory``: where archives go; None: nowhere,
-    and then nothing goes. ``archive_days``: for how long they are kept; 0: for ever."""
+    and then nothing goes. ``archive_days``: for how long they are kept; 0: for ever. ``hold_s``: for how many seconds the log
+    waits for a follower that has not read what could go; 0: for ever."""
 
     def __init__(
         self,
@@ -46,6 +54,7 @@ class LogKeeper:
         days: float,
         directory: Path | None,
         archive_days: float,
+        hold_s: float = LATE_S,
         clock: Clock,
         on_fatal: OnFatal = unwatched,
     ) -> None:
@@ -57,6 +66,7 @@ class LogKeeper:
         self._days = days
         self._directory = directory
         self._archive_days = archive_days
+        self._hold_s = hold_s
         self._clock = clock
         #: Why the oldest segment stays though it should go, as a sentence; empty if nothing is wrong.
         self._problem = ""
@@ -99,13 +109,23 @@ class LogKeeper:
             self._problem = ""
             return False
         # Only asked for a segment that is old enough: it looks at the oldest work of every workspace.
-        why = holder(segment, await self._segments.holds(), self._clock.now(), self._days)
-        if why:
+        holds, now = await self._segments.holds(), self._clock.now()
+        why, late = holder(segment, holds, now, self._days), dropped(segment, holds, now, self._days, self._hold_s)
+        if why and not late:
             self._say(self._held(segment, why))
             return False
         archive = await write_archive(directory, self._zone, segment, self._log, self._trail, self._segments)
         self._problem = ""
-        return await self._segments.remove(segment, archive, removal(archive, self._clock.now()))
+        records = {follower: cursor_dropped(follower, segment, now) for follower in sorted(late)}
+        removed = await self._segments.remove(segment, archive, removal(archive, now), records)
+        if removed and late:
+            _logger.error(
+                "the log did not wait any longer for %s, which has not read the rows %d to %d and goes on behind them",
+                " and ".join(sorted(late)),
+                segment.first_seq,
+                segment.last_seq,
+            )
+        return removed
 
     def _held(self, segment: Segment, why: str) -> str:
         late = self._clock.now() - self._days * DAY_S - segment.last_at > LATE_S

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,8 +19,9 @@ from cluster.domain.base.compact import evolve
 from cluster.domain.base.errors import Conflict, ControlPlaneError, Fenced, NotFound, TryLater
 from cluster.domain.base.log import LogRecord, Origin, caused_by_row, record_for
 from cluster.domain.schedules.machine import Cancel, Due, Effect, Fire, Skip, step
-from cluster.domain.schedules.schedule import PRINCIPAL, Schedule, SkipReason
-from cluster.domain.schedules.template import run_deliberation, run_task
+from cluster.domain.schedules.schedule import PRINCIPAL, RunKind, Schedule, SkipReason
+from cluster.domain.schedules.template import run_deliberation, run_key, run_task, run_workflow
+from cluster.domain.workflows.stored import StoredWorkflow, started_data
 from cluster.ports.clock import Clock
 from cluster.ports.deliberations import WorkspaceDeliberations
 from cluster.ports.log import Region
@@ -28,6 +29,7 @@ from cluster.ports.policies import WorkspacePolicies
 from cluster.ports.schedules import ScheduleChange, Schedules
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import Doorbell, WakeTopic, topics_for
+from cluster.ports.workflows import NewRun, WorkspaceWorkflows
 from cluster.process.loops import Loops, OnFatal, unwatched
 
 _logger = logging.getLogger(__name__)
@@ -38,20 +40,55 @@ BATCH: Final = 200
 
 
 def change_of(
-    schedule: Schedule, effects: Sequence[Effect], of_run: Origin, of_row: Origin, now: float
+    schedule: Schedule,
+    effects: Sequence[Effect],
+    of_run: Origin,
+    of_row: Origin,
+    now: float,
+    workflow: StoredWorkflow | None = None,
 ) -> ScheduleChange:
-    """What is to be committed of a step's effects. ``of_run``: in whose name runs start, ``of_row``: who let them."""
+    """What is to be committed of a step's effects. ``of_run``: in whose name runs start, ``of_row``: who let them.
+    ``workflow``: the version that runs are of, if they are of one."""
     fires = [effect for effect in effects if isinstance(effect, Fire)]
     tasks: list[SubmitItem] = []
     deliberations = []
+    runs: list[NewRun] = []
     for fire in fires:
-        if schedule.is_deliberation:
-            deliberations.append(run_deliberation(schedule, fire, of_run, now))
-        else:
-            task, key = run_task(schedule, fire, of_run, now)
-            tasks.append(SubmitItem(task=task, idempotency=key))
+        match schedule.kind:
+            case RunKind.DELIBERATION:
+                deliberations.append(run_deliberation(schedule, fire, of_run, now))
+            case RunKind.WORKFLOW if workflow is not None:
+                runs.append(_new_run(schedule, fire, of_run, workflow, now))
+            case RunKind.WORKFLOW:
+                pass  # it was deleted: the caller says so
+            case RunKind.TASK:
+                task, key = run_task(schedule, fire, of_run, now)
+                tasks.append(SubmitItem(task=task, idempotency=key))
     records = [record for effect in effects for record in _records(schedule, effect, of_row, now)]
-    return ScheduleChange(schedule=schedule, records=records, tasks=tasks, deliberations=deliberations)
+    return ScheduleChange(
+        schedule=schedule, records=records, tasks=tasks, deliberations=deliberations, workflow_runs=runs
+    )
+
+
+def _new_run(schedule: Schedule, fire: Fire, origin: Origin, workflow: StoredWorkflow, now: float) -> NewRun:
+    run = run_workflow(schedule, fire, origin, workflow.version, now)
+    return NewRun(
+        run=run,
+        input=schedule.template["workflow"]["input"],
+        record=record_for(origin, now, "workflow.run_started", run.id, started_data(run)),
+        key=run_key(fire),
+    )
+
+
+def topics_of(changes: Sequence[ScheduleChange]) -> list[WakeTopic]:
+    """Who is to hear of the runs that start with changes."""
+    tasks = [item for change in changes for item in change.tasks]
+    topics = [*(topics_for(tasks) if tasks else ())]
+    if any(change.deliberations for change in changes):
+        topics.append(WakeTopic.DELIBERATIONS)
+    if any(change.workflow_runs for change in changes):
+        topics.append(WakeTopic.WORKFLOWS)
+    return topics
 
 
 def _records(schedule: Schedule, effect: Effect, origin: Origin, now: float) -> list[LogRecord]:
@@ -66,11 +103,24 @@ def _records(schedule: Schedule, effect: Effect, origin: Origin, now: float) -> 
             return []  # the task's own row says so
 
 
-def _refused(fired: LogRecord) -> LogRecord:
+def _refused(fired: LogRecord, reason: SkipReason) -> LogRecord:
     """The row of a run that did not start, in place of that it did."""
     due = fired.data["due"]
-    data = {"schedule_id": fired.entity, "first": due, "last": due, "reason": SkipReason.POLICY.value}
+    data = {"schedule_id": fired.entity, "first": due, "last": due, "reason": reason.value}
     return evolve(fired, kind="schedule.skipped", data=data)
+
+
+def _without(before: Schedule, change: ScheduleChange, refused: Collection[str], reason: SkipReason) -> ScheduleChange:
+    """The change without the runs that may not start: they are skipped, and the schedule goes on."""
+    after = change.schedule
+    schedule = replace(
+        after,
+        runs=tuple(run for run in after.runs if run not in refused),
+        last_run=before.last_run if after.last_run in refused else after.last_run,
+        fired=after.fired - len(refused),
+    )
+    records = [_refused(record, reason) if record.data.get("run") in refused else record for record in change.records]
+    return replace(change, schedule=schedule, records=records)
 
 
 class ScheduleKeeper:
@@ -82,6 +132,7 @@ class ScheduleKeeper:
         schedules: Schedules,
         policies: Callable[[], WorkspacePolicies],
         deliberations: Callable[[], WorkspaceDeliberations],
+        workflows: Callable[[], WorkspaceWorkflows],
         region: Region,
         cancel: Callable[[CancelRequest], Awaitable[Any]],
         doorbell: Doorbell,
@@ -91,6 +142,7 @@ class ScheduleKeeper:
         self._schedules = schedules
         self._policies = policies
         self._deliberations = deliberations
+        self._workflows = workflows
         self._cancel = cancel
         self._doorbell = doorbell
         self._clock = clock
@@ -120,8 +172,8 @@ class ScheduleKeeper:
         now = self._clock.now()
         found = await self._schedules.due(now, BATCH)
         due = [schedule for schedule in found if self._broken.get(schedule.id) != schedule.revision]
-        for part in (False, True):
-            await self._commit([schedule for schedule in due if schedule.is_deliberation is part], now)
+        for kind in RunKind:
+            await self._commit([schedule for schedule in due if schedule.kind is kind], now)
         return len(found) == BATCH and bool(due)
 
     async def _commit(self, due: Sequence[Schedule], now: float) -> None:
@@ -152,11 +204,20 @@ class ScheduleKeeper:
         for effect in effects:
             if isinstance(effect, Cancel):
                 await self._cancel_run(schedule, effect.run, system, now)
-        change = change_of(changed, effects, changed.owner(cause), system, now)
+        fired = [effect.run for effect in effects if isinstance(effect, Fire)]
+        workflow = await self._workflow(changed) if fired and changed.kind is RunKind.WORKFLOW else None
+        change = change_of(changed, effects, changed.owner(cause), system, now, workflow)
+        if fired and changed.kind is RunKind.WORKFLOW and workflow is None:
+            return _without(schedule, change, fired, SkipReason.NO_WORKFLOW)
         return await self._under_policies(schedule, change) if change.tasks else change
 
+    async def _workflow(self, schedule: Schedule) -> StoredWorkflow | None:
+        """The version that a run is of; None if it was deleted."""
+        template = schedule.template["workflow"]
+        return await self._workflows().get(schedule.workspace, template["name"], template["version"])
+
     async def _under_policies(self, before: Schedule, change: ScheduleChange) -> ScheduleChange:
-        """The change without the runs that policies refuse: they are skipped, and the schedule goes on."""
+        """The change without the runs that policies refuse."""
         found = await judged_items(self._policies(), change.tasks)
         refused = {each.task.id for each in found if each.denied is not None}
         tasks = [
@@ -164,21 +225,17 @@ class ScheduleKeeper:
             for item, each in zip(change.tasks, found, strict=True)
             if each.task.id not in refused
         ]
-        after = change.schedule
-        schedule = replace(
-            after,
-            runs=tuple(run for run in after.runs if run not in refused),
-            last_run=before.last_run if after.last_run in refused else after.last_run,
-            fired=after.fired - len(refused),
-        )
-        records = [_refused(record) if record.data.get("run") in refused else record for record in change.records]
-        return replace(change, schedule=schedule, tasks=tasks, records=records)
+        return replace(_without(before, change, refused, SkipReason.POLICY), tasks=tasks)
 
     async def _cancel_run(self, schedule: Schedule, run: str, origin: Origin, now: float) -> None:
         """Before the commit of the run that replaces it: if that fails, it is decided again, and this one has been cancelled."""
-        if schedule.is_deliberation:
+        if schedule.kind is RunKind.DELIBERATION:
             record = record_for(origin, now, "deliberation.cancel_requested", run)
             await self._deliberations().cancel(schedule.workspace, run, record)
+            return
+        if schedule.kind is RunKind.WORKFLOW:
+            await self._workflows().ask(record_for(origin, now, "workflow.run_cancel_requested", run, {"run_id": run}))
+            await self._doorbell.notify(WakeTopic.WORKFLOWS)
             return
         request = CancelRequest(
             workspace=schedule.workspace, principal=origin.principal, task_id=run, cause=origin.cause
@@ -188,11 +245,7 @@ class ScheduleKeeper:
 
     async def _put(self, changes: Sequence[ScheduleChange]) -> None:
         await self._schedules.change(changes)
-        tasks = [item for change in changes for item in change.tasks]
-        topics = [*(topics_for(tasks) if tasks else ())]
-        if any(change.schedule.is_deliberation for change in changes):
-            topics.append(WakeTopic.DELIBERATIONS)
-        if topics:
+        if topics := topics_of(changes):
             await self._doorbell.notify(*topics)
 
     async def _run(self) -> None:

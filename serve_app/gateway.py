@@ -28,6 +28,7 @@ from cluster.domain.tasks.chunks import NewChunks, Written
 from cluster.domain.tasks.task import Submitted, Task
 from cluster.learning.weight_learner import Learner, owners_from
 from cluster.log.access_directory import AccessDirectory
+from cluster.log.archived_story import ArchivedStories
 from cluster.log.audit import AuditPart
 from cluster.log.budget_directory import BudgetDirectory
 from cluster.log.policy_directory import PolicyDirectory
@@ -115,6 +116,7 @@ class Gateway:
     hub: StreamHub
     chunk_hub: ChunkHub
     log: WorkspaceLog
+    archived_stories: ArchivedStories
     components: Components
     audit: WorkspaceAudit
     erasures: Erasures

@@ -28,6 +28,7 @@ from cluster.domain.metric_families import METRICS_COMPLETE, STORE_READABLE
 from cluster.domain.metrics import Increment, Metrics
 from cluster.log.access_directory import ACCESS_ROWS, AccessDirectory
 from cluster.log.agent_directory import AGENT_ROWS, AgentDirectory
+from cluster.log.archived_story import ArchivedStories
 from cluster.log.audit import verify_part
 from cluster.log.budget_directory import BUDGET_ROWS, BudgetDirectory
 from cluster.log.follower import LogFollower
@@ -213,6 +214,9 @@ class Replica:
             audit=resources.stores.audit,
             erasures=resources.stores.erasures,
             retention=resources.stores.retention,
+            archived_stories=ArchivedStories(
+                resources.stores.log, resources.stores.log_segments, resources.settings.log_archive_dir
+            ),
             verify_audit=partial(verify_part, resources.stores.log, resources.stores.seals),
             sealed=resources.stores.seals.sealed,
             components=self._components,

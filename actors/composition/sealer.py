@@ -46,6 +46,7 @@ def make(it: Context) -> Any:
         schedules=resources.stores.schedules,
         policies=lambda: resources.stores.policies,
         deliberations=lambda: resources.stores.deliberations,
+        workflows=lambda: resources.stores.workflows,
         region=resources.stores.region,
         cancel=shard.request,
         doorbell=resources.doorbell,
@@ -88,6 +89,7 @@ def make(it: Context) -> Any:
         days=resources.settings.log_retention_days,
         directory=resources.settings.log_archive_dir,
         archive_days=resources.settings.audit_retention_days,
+        hold_s=resources.settings.log_hold,
         clock=resources.clock,
         on_fatal=it.on_fatal,
     )

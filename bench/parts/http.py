@@ -18,7 +18,7 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
-from bench.parts.loop import Handlers, in_parallel, run
+from bench.parts.loop import Countdown, Handlers, in_parallel, run
 
 SERVER = urlsplit(sys.argv[1])
 PREFIX = sys.argv[2]
@@ -67,6 +67,7 @@ class Agents:
     def __init__(self) -> None:
         self.waiting: list[asyncio.Task[None]] = []
         self.latencies: list[float] = []
+        self.completed = Countdown()
 
     async def wait(self, agents: int, capability: str) -> dict[str, Any]:
         """Registers agents, each of which polls for work and completes every task that it gets."""
@@ -89,6 +90,7 @@ class Agents:
                     self.latencies.append((time.time() - task["payload"]["sent"]) * 1000)
                     done = {"lease_token": task["lease_token"]}
                     await line.expect("POST", f"/tasks/{task['id']}/complete", done)
+                    self.completed.done()
         finally:
             line.close()
 
@@ -120,7 +122,38 @@ class Agents:
         return {"error": str(failed[0])} if failed else {}
 
 
-async def steadily(agents: Agents, rate: float, seconds: float, capability: str) -> dict[str, Any]:
+async def plain(agents: Agents, total: int, capability: str) -> dict[str, Any]:
+    """Submits tasks in batches of 500, and answers when the agents have completed all of them."""
+    agents.completed.expect(total)
+    line = Line()
+    started = time.perf_counter()
+    for first in range(0, total, 500):
+        some = [{"task_type": "noop", "payload": {"sent": 0}, "required_capabilities": [capability]}]
+        await line.expect("POST", "/tasks/batch", {"tasks": some * min(500, total - first)})
+    line.close()
+    await agents.completed.reached()
+    return {"seconds": time.perf_counter() - started}
+
+
+async def fan_out(total: int, capability: str) -> dict[str, Any]:
+    """Runs a workflow that is one task for each item of a list, and answers when the run has ended."""
+    line = Line()
+    task = {"task_type": "noop", "required_capabilities": [capability], "input": {"sent": {"from": "item"}}}
+    step = {"id": "all", "map": {"over": {"from": "input"}, "task": task}}
+    await line.expect("POST", "/workflows", {"name": f"{PREFIX}-fan", "steps": [step]})
+    started = time.perf_counter()
+    run = await line.expect("POST", f"/workflows/{PREFIX}-fan/runs", {"input": [0] * total})
+    while run["ended_at"] is None:
+        run = await line.expect("GET", f"/workflow-runs/{run['run_id']}?wait=25")
+    line.close()
+    if run["status"] != "completed":
+        raise RuntimeError(f"the run is {run['status']}")
+    return {"seconds": time.perf_counter() - started}
+
+
+async def steadily(
+    agents: Agents, rate: float, seconds: float, capability: str, tenant: str | None = None
+) -> dict[str, Any]:
     """Submits at a steady rate, however long answers take. Answers what submits took, and when agents had the tasks."""
     agents.latencies.clear()
     took: list[float] = []
@@ -130,6 +163,8 @@ async def steadily(agents: Agents, rate: float, seconds: float, capability: str)
         line = idle.pop() if idle else Line()
         sent = time.time()
         body = {"task_type": "noop", "payload": {"sent": sent}, "required_capabilities": [capability]}
+        if tenant is not None:
+            body["tenant"] = tenant
         await line.expect("POST", "/tasks", body)
         took.append((time.time() - sent) * 1000)
         idle.append(line)
@@ -325,14 +360,19 @@ async def rest(seconds: float) -> dict[str, Any]:
 async def make() -> Handlers:
     agents = Agents()
 
-    async def submit(rate: float, seconds: float, capability: str) -> dict[str, Any]:
-        return await steadily(agents, rate, seconds, capability)
+    async def submit(rate: float, seconds: float, capability: str, tenant: str | None = None) -> dict[str, Any]:
+        return await steadily(agents, rate, seconds, capability, tenant)
+
+    async def submit_all(total: int, capability: str) -> dict[str, Any]:
+        return await plain(agents, total, capability)
 
     return {
         "wait": agents.wait,
         "expect_results": agents.expect_results,
         "leave": agents.leave,
         "submit": submit,
+        "plain": submit_all,
+        "fan_out": fan_out,
         "batches": batches,
         "register": register,
         "lists": lists,

@@ -222,6 +222,13 @@ FAMILIES: tuple[Family, ...] = (
         help="How long ago retention last ended its pass over a workspace.",
     ),
     Family(
+        name="aragora_cp_log_cursors_dropped_total",
+        kind="counter",
+        help="Segments of the log that went though a follower had not read them, since it held the log for too long.",
+        labels=("follower",),
+        known=("telemetry", "notifications", "workflows"),
+    ),
+    Family(
         name="aragora_cp_region_epoch",
         kind="gauge",
         help="The epoch under which this region's database accepts writes.",
@@ -251,6 +258,25 @@ FAMILIES: tuple[Family, ...] = (
         name="aragora_cp_budgets_used_up",
         kind="gauge",
         help="Budgets of which all is spent or reserved in their present period.",
+    ),
+    Family(
+        name="aragora_cp_schedule_runs_total",
+        kind="counter",
+        help="Runs of schedules that were due: started, or why not. Several that are left out at once count as one.",
+        labels=("outcome",),
+        known=("started", "missed", "overlap", "queue_full", "policy", "no_workflow"),
+    ),
+    Family(
+        name="aragora_cp_workflow_runs_started_total",
+        kind="counter",
+        help="Runs of workflows that were started, replays too.",
+    ),
+    Family(
+        name="aragora_cp_workflow_runs_ended_total",
+        kind="counter",
+        help="Runs of workflows by how they ended.",
+        labels=("status",),
+        known=("completed", "failed", "cancelled"),
     ),
     Family(
         name="aragora_cp_workflow_runs_open",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cluster.domain.audit.log_retention import CURSOR_DROPPED
 from cluster.domain.audit.retention import LISTS
 from cluster.domain.base.log import LogRow
 from cluster.domain.busiest import Busiest
@@ -315,6 +316,22 @@ def _removed(metrics: Metrics, row: LogRow) -> None:
     metrics.add("aragora_cp_retention_removed_total", (kind,), float(len(row.data.get(LISTS[row.kind], ()))))
 
 
+def _cursor_dropped(metrics: Metrics, row: LogRow) -> None:
+    metrics.add("aragora_cp_log_cursors_dropped_total", (str(row.data["follower"]),))
+
+
+def _schedule_run(metrics: Metrics, row: LogRow) -> None:
+    metrics.add("aragora_cp_schedule_runs_total", (str(row.data.get("reason", "started")),))
+
+
+def _run_started(metrics: Metrics, row: LogRow) -> None:
+    metrics.add("aragora_cp_workflow_runs_started_total")
+
+
+def _run_ended(metrics: Metrics, row: LogRow) -> None:
+    metrics.add("aragora_cp_workflow_runs_ended_total", (str(row.data["status"]),))
+
+
 _HANDLERS: Mapping[str, Handler] = {
     "task.submitted": _submitted,
     "task.claimed": _claimed,
@@ -333,5 +350,10 @@ _HANDLERS: Mapping[str, Handler] = {
     "deliberation.failed": _deliberation_ended,
     "deliberation.cancelled": _deliberation_ended,
     "policy.violation": _violation,
+    CURSOR_DROPPED: _cursor_dropped,
+    "schedule.fired": _schedule_run,
+    "schedule.skipped": _schedule_run,
+    "workflow.run_started": _run_started,
+    "workflow.run_ended": _run_ended,
     **dict.fromkeys(LISTS, _removed),
 }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from cluster.domain.audit.log_retention import Archive, Holds, Segment
+from cluster.domain.audit.log_retention import Archive, Follower, Holds, Segment
 from cluster.domain.base.log import LogRecord
 
 
@@ -37,8 +37,10 @@ class LogSegments(LogArchives, Protocol):
     async def entry(self, seq: int) -> bytes | None:
         """The entry hash of a row; None if it is not sealed. Raises: `StoreUnavailable`."""
 
-    async def remove(self, segment: Segment, archive: Archive, record: LogRecord) -> bool:
+    async def remove(
+        self, segment: Segment, archive: Archive, record: LogRecord, dropped: Mapping[Follower, LogRecord] | None = None
+    ) -> bool:
         """Removes the oldest segment, whose rows are in the archive; False, and nothing is changed, if it is not the oldest any
-        more or the log is being read.
+        more or the log is being read. ``dropped``: followers that have not read it and go on behind it, each with its row.
 
         Raises: `Fenced` if this region is not the primary any more, `StoreUnavailable`."""

@@ -13,6 +13,7 @@ from cluster.domain.schedules.schedule import Schedule
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.totals import Total
+from cluster.ports.workflows import NewRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class ScheduleChange:
     records: Sequence[LogRecord]
     tasks: Sequence[SubmitItem] = ()
     deliberations: Sequence[NewDeliberation] = ()
+    workflow_runs: Sequence[NewRun] = ()
     defined: bool = False
 
 
@@ -55,10 +57,10 @@ class WorkspaceSchedules(Protocol):
         """Some schedules whose runs would be of a subject or (None) of anybody, by id."""
 
     async def open_runs(self, workspace: str, runs: Sequence[str]) -> frozenset[str]:
-        """Those of the tasks and deliberations that have not ended."""
+        """Those of the tasks, deliberations and runs of workflows that have not ended."""
 
     async def has_run(self, workspace: str, run: str) -> bool:
-        """Whether there is a task or a deliberation of this id, ended or not."""
+        """Whether there is a task, a deliberation or a run of a workflow of this id, ended or not."""
 
 
 class Schedules(WorkspaceSchedules, Protocol):

@@ -28,6 +28,16 @@ class RunRow:
     data: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run that starts, with what it is given (any JSON), the row that says so, and the key that it is started under."""
+
+    run: StoredRun
+    input: Any
+    record: LogRecord
+    key: IdempotencyKey | None = None
+
+
 class WorkspaceWorkflows(Protocol):
     """What request handlers get: every method works in one workspace, which it is given or which the record names.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cluster.domain.audit.log_retention import Archive, Holds, Segment
+from cluster.domain.audit.log_retention import Archive, Follower, Holds, Segment
 from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.base.log import LogRecord
 from cluster.ports.log_segments import ArchivedRows
@@ -33,9 +33,9 @@ class PostgresLogSegments:
     async def holds(self) -> Holds:
         (row,) = await self._pool.rows(_SQL["log_holds"], self._epoch.region)
         cursors = {
-            "the counts of telemetry": row["counts"],
-            "notifications": row["notifications"],
-            "workflows": row["workflows"],
+            Follower.TELEMETRY: row["counts"],
+            Follower.NOTIFICATIONS: row["notifications"],
+            Follower.WORKFLOWS: row["workflows"],
         }
         return Holds(sealed=row["sealed"], cursors=cursors, oldest_work=await self._oldest_work())
 
@@ -50,13 +50,15 @@ class PostgresLogSegments:
         entry: bytes | None = await self._pool.value(_SQL["entry_of"], seq)
         return entry
 
-    async def remove(self, segment: Segment, archive: Archive, record: LogRecord) -> bool:
-        stored, rows = stored_archive(archive, record.at), log_rows([record], self._epoch)
-        return bool(
-            await self._pool.value(
-                _SQL["remove_log_segment"], self._epoch.region, self._epoch.value, segment.number, stored, rows
-            )
-        )
+    async def remove(
+        self, segment: Segment, archive: Archive, record: LogRecord, dropped: Mapping[Follower, LogRecord] | None = None
+    ) -> bool:
+        mine, stored = (self._epoch.region, self._epoch.value, segment.number), stored_archive(archive, record.at)
+        if not dropped:
+            rows = log_rows([record], self._epoch)
+            return bool(await self._pool.value(_SQL["remove_log_segment"], *mine, stored, rows))
+        rows = log_rows([record, *dropped.values()], self._epoch)
+        return bool(await self._pool.value(_SQL["drop_cursors_and_segment"], *mine, stored, list(dropped), rows))
 
     async def archives(self) -> Sequence[ArchivedRows]:
         return [

@@ -18,6 +18,7 @@ from cluster.postgres.log import Epoch, log_rows
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import in_one_statement, queries
 from cluster.postgres.tasks import submit_parts
+from cluster.postgres.workflows import start_arguments
 
 _SQL = queries("schedules")
 _dump = json_writer(allow_nan=True)
@@ -61,6 +62,11 @@ class PostgresSchedules:
             starting.append(
                 (queries("deliberations")["admit_deliberations"], admit_arguments(deliberations, self._epoch))
             )
+        starting.extend(
+            (queries("workflows")["start_run"], start_arguments(new, self._epoch))
+            for change in changes
+            for new in change.workflow_runs
+        )
         own = (
             self._epoch.region,
             self._epoch.value,

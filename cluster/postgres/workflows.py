@@ -19,7 +19,7 @@ from cluster.domain.workflows.stored import RUN_PREFIX, TASK_ENDS, SignalAnswer,
 from cluster.domain.workflows.waits import MOST_SIGNALS_CHARS
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.totals import Total
-from cluster.ports.workflows import RunRow
+from cluster.ports.workflows import NewRun, RunRow
 from cluster.postgres.deliberations import admit_arguments
 from cluster.postgres.large_values import read_results
 from cluster.postgres.log import Epoch, log_rows
@@ -61,10 +61,8 @@ class PostgresWorkflows:
         return [_workflow(row) for row in rows], Total(int(await self._pool.value(_SQL["count_workflows"], workspace)))
 
     async def start(self, run: StoredRun, input: Any, record: LogRecord, key: IdempotencyKey | None) -> str:
-        keys = ([key and key.route], [key and key.key], [key and key.body_digest])
-        kept = sorted({state.signal for state in run.steps.values() if state.signal is not None})
-        row = _row(run) | {"input": input, "refers": run.refers or None, "kept_signals": kept}
-        return str(await self._commit("start_run", _dump(row), *keys, log_rows([record], self._epoch)))
+        new = NewRun(run=run, input=input, record=record, key=key)
+        return str(await self._pool.value(_SQL["start_run"], *start_arguments(new, self._epoch)))
 
     async def runs(self, workspace: str, ids: Sequence[str]) -> dict[str, StoredRun]:
         return {row["id"]: _run(row) for row in await self._pool.rows(_SQL["get_runs"], workspace, list(ids))}
@@ -166,6 +164,15 @@ class PostgresWorkflows:
 
     async def _commit(self, statement: str, *arguments: Any) -> Any:
         return await self._pool.value(_SQL[statement], self._epoch.region, self._epoch.value, *arguments)
+
+
+def start_arguments(new: NewRun, epoch: Epoch) -> tuple[Any, ...]:
+    """The arguments of ``start_run``."""
+    run, key = new.run, new.key
+    kept = sorted({state.signal for state in run.steps.values() if state.signal is not None})
+    row = _row(run) | {"input": new.input, "refers": run.refers or None, "kept_signals": kept}
+    keys = ([key and key.route], [key and key.key], [key and key.body_digest])
+    return epoch.region, epoch.value, _dump(row), *keys, log_rows([new.record], epoch)
 
 
 def _row(run: StoredRun) -> dict[str, Any]:

@@ -446,6 +446,7 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
             ),
             progress_opt=ref("Progress"),
             has_more=YES_OR_NO,
+            searched_from_opt=COUNT,
         )
     },
     ("GET", "/audit"): _AUDIT_PAGE,
@@ -544,6 +545,7 @@ MAY_MISS = frozenset(
         ("POST", "/erasures"),
         ("POST", "/notifications/rules"),
         ("POST", "/hooks"),
+        ("POST", "/schedules"),
         ("GET", "/auth/login"),
         ("GET", "/auth/callback"),
         ("POST", "/auth/device"),

@@ -125,7 +125,7 @@ PAYLOADS: Mapping[str, str] = {
     "Progress": "message",
     "Question": "question answer_schema answer reason default",
     "HistoryEntry": "result error metadata",
-    "Schedule": "task deliberation",  # payload and metadata, the question and its material
+    "Schedule": "task deliberation workflow",  # payload and metadata, the question and its material, the input
     "Policy": "description metadata",
     "Violation": "resolution_notes metadata",
     "Hook": "task signal metadata input",

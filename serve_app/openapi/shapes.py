@@ -344,7 +344,7 @@ SHAPES["Schedule"] = fields(
     catch_up_window_seconds=NUMBER, catch_up_limit=COUNT, overlap=words(Overlap), paused=YES_OR_NO,
     next_run_at=nullable(EPOCH), last_due_at=nullable(EPOCH), last_run_id=nullable(ID), open_run_ids=listed(ID),
     runs_started=COUNT, created_at=EPOCH, changed_at=EPOCH, created_by=TEXT, task_type=nullable(TEXT), task=nullable(MAP),
-    deliberation=nullable(MAP),
+    deliberation=nullable(MAP), workflow_name=nullable(ID), workflow=nullable(MAP),
 )  # fmt: skip
 SHAPES["Hook"] = fields(
     name=ID, path=TEXT, paused=YES_OR_NO, task_type=nullable(TEXT), task=nullable(MAP), workflow=nullable(ID),

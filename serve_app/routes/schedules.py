@@ -1,4 +1,4 @@
-"""Routes of schedules: tasks and deliberations that start by the clock.
+"""Routes of schedules: tasks, deliberations and runs of workflows that start by the clock.
 
 A replica writes definitions itself. Runs that are due are started where the zone's primary is (``actors.schedules``)."""
 
@@ -10,19 +10,21 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Query, Request
 
-from actors.schedules import change_of
+from actors.schedules import change_of, topics_of
 from cluster.domain.access.permissions import Permission
 from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
+from cluster.domain.base.json_values import check_json
 from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.base.log import Origin, record_for
 from cluster.domain.schedules.machine import Change, Event, Pause, Resume, RunNow, step
-from cluster.domain.schedules.schedule import Schedule, checked
-from cluster.domain.schedules.template import deliberation_template
+from cluster.domain.schedules.schedule import RunKind, Schedule, checked, kind_of
+from cluster.domain.schedules.template import deliberation_template, workflow_template
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.domain.tasks.template import task_template
+from cluster.domain.workflows.document import deliberates
+from cluster.domain.workflows.stored import StoredWorkflow
 from cluster.ports.schedules import ScheduleChange
-from cluster.ports.wake_ups import WakeTopic, topics_for
 from serve_app.auth.admission import Asker, admit, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
@@ -31,6 +33,7 @@ from serve_app.http.paging import total_wire
 from serve_app.routes.deliberations import admission
 from serve_app.routes.made_before import still_there
 from serve_app.routes.tasks import new_task
+from serve_app.routes.workflows import check_run_metadata, known_workflow
 from serve_app.schemas.fields import Offset
 from serve_app.schemas.schedules import ScheduleFields, preview_wire, schedule_wire
 from serve_app.under_policies import under_policies
@@ -47,16 +50,21 @@ TRIES = 5
 def _template(gate: Gateway, asker: Origin, body: ScheduleFields) -> dict[str, Any] | None:
     """What runs are made from; None if the body does not say.
 
-    Raises: `InvalidRequest` if it says both, or what it says is none.
+    Raises: `InvalidRequest` if it says more than one, or what it says is none.
     """
-    if body.task is not None and body.deliberation is not None:
-        raise InvalidRequest("Give task or deliberation, not both.", "invalid_template")
+    if [body.task, body.deliberation, body.workflow].count(None) < 2:
+        raise InvalidRequest("Give one of task, deliberation and workflow, not both.", "invalid_template")
     now = gate.clock.now()
     if body.task is not None:
         template = task_template(new_task(gate, "task", body.task, asker, now))
     elif body.deliberation is not None:
         given = body.deliberation.model_dump(mode="json", exclude_unset=True, by_alias=True)
         template = deliberation_template(admission(gate, body.deliberation, asker, None, True), given)
+    elif body.workflow is not None:
+        given_run = body.workflow
+        check_json(given_run.input, "input")
+        check_run_metadata(given_run.metadata)
+        template = workflow_template(given_run.name, given_run.version, given_run.input, given_run.metadata)
     else:
         return None
     if len(canonical_json(template)) > MOST_TEMPLATE:
@@ -67,12 +75,31 @@ def _template(gate: Gateway, asker: Origin, body: ScheduleFields) -> dict[str, A
     return template
 
 
-async def _may_start(request: Request, body: ScheduleFields | None, schedule: Schedule | None = None) -> None:
-    """Whoever lets deliberations start needs the permission to start one.
+async def _may_start(request: Request, asker: Origin, body: ScheduleFields | None, schedule: Schedule | None) -> None:
+    """Whoever lets deliberations start, also by a workflow, needs the permission to start one.
 
-    Raises: `Forbidden`, `Unauthenticated`."""
-    if (body is not None and body.deliberation is not None) or (schedule is not None and schedule.is_deliberation):
+    Raises: `Forbidden`, `Unauthenticated`; `NotFound` if there is no such workflow."""
+    started = schedule is not None and schedule.kind is RunKind.DELIBERATION
+    if body is not None:
+        started = started or body.deliberation is not None
+        if body.workflow is not None:
+            named = await known_workflow(gateway(request), asker, body.workflow.name, body.workflow.version)
+            started = started or deliberates(named.document)
+    if started:
         await admit(request, Permission.DELIBERATIONS_WRITE)
+
+
+async def _workflow(request: Request, asker: Origin, schedule: Schedule) -> StoredWorkflow | None:
+    """The version that a run of the schedule is of now; None if its runs are of no workflow.
+
+    Raises: `NotFound` if it was deleted; `Forbidden` if it deliberates and the caller may not."""
+    if schedule.kind is not RunKind.WORKFLOW:
+        return None
+    template = schedule.template["workflow"]
+    found = await known_workflow(gateway(request), asker, template["name"], template["version"])
+    if deliberates(found.document):
+        await admit(request, Permission.DELIBERATIONS_WRITE)
+    return found
 
 
 async def _known(gate: Gateway, asker: Origin, schedule_id: str) -> Schedule:
@@ -100,16 +127,17 @@ async def list_schedules(
 @router.post("/schedules", status_code=201)
 @requires(Permission.TASKS_WRITE)
 async def create_schedule(request: Request, body: ScheduleFields, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Makes a schedule; each run is a task or a deliberation in the caller's name. A deliberation also takes the permission
-    to start one. 400 (`InvalidRequest`) if the timing cannot be or no run would ever be due, 409 (`Conflict`) if the key
-    was used with another body or for a schedule that has been deleted since, or the workspace has 1,000 schedules."""
+    """Makes a schedule; each run is a task, a deliberation or a run of a workflow, in the caller's name. What deliberates also
+    takes the permission to start a deliberation. 400 (`InvalidRequest`) if the timing cannot be or no run would ever be due,
+    404 (`NotFound`) if there is no such workflow, 409 (`Conflict`) if the key was used with another body or for a schedule
+    that has been deleted since, or the workspace has 1,000 schedules."""
     gate = gateway(request)
-    await _may_start(request, body)
+    await _may_start(request, asker, body, None)
     template = _template(gate, asker, body)
     if template is None:
-        raise InvalidRequest("Give a task or a deliberation: what each run is.", "invalid_template")
+        raise InvalidRequest("Give a task, a deliberation or a workflow: what each run is.", "invalid_template")
     now = gate.clock.now()
-    plan = checked(body.plan(None, now), now, deliberation="deliberation" in template)
+    plan = checked(body.plan(None, now), now, kind_of(template))
     schedule = Schedule(
         id=gate.new_id("sched"),
         workspace=asker.workspace,
@@ -143,16 +171,16 @@ async def update_schedule(
     request: Request, schedule_id: str, body: ScheduleFields, asker: Asker, key: Idempotency
 ) -> dict[str, Any]:
     """Changes a schedule; fields that are left out stay as they are. Runs start in the caller's name from now on. 400
-    (`InvalidRequest`) as when it is made, 404 (`NotFound`) if there is no such schedule."""
+    (`InvalidRequest`) as when it is made, 404 (`NotFound`) if there is no such schedule or workflow."""
     gate = gateway(request)
-    await _may_start(request, body, await _known(gate, asker, schedule_id))
+    await _may_start(request, asker, body, await _known(gate, asker, schedule_id))
     template = _template(gate, asker, body)
 
     def change(schedule: Schedule, now: float) -> Event:
         chosen = schedule.template if template is None else template
         plan = body.plan(schedule.plan, now)
         if plan != schedule.plan or chosen is template:
-            checked(plan, now, deliberation="deliberation" in chosen)
+            checked(plan, now, kind_of(chosen))
         name = schedule.name if body.name is None else body.name
         return Change(principal=asker.principal, name=name, plan=plan, template=chosen)
 
@@ -210,10 +238,11 @@ async def resume_schedule(request: Request, schedule_id: str, asker: Asker, key:
 @router.post("/schedules/{schedule_id}/run")
 @requires(Permission.TASKS_WRITE)
 async def run_schedule(request: Request, schedule_id: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Starts a run at once, whatever is due, paused or running; ``run_id`` is its task or deliberation. Send an
-    ``Idempotency-Key`` to make repeats safe. 404 (`NotFound`) if there is no such schedule."""
+    """Starts a run at once, whatever is due, paused or running; ``run_id`` is its task, deliberation or run of a
+    workflow. Send an ``Idempotency-Key`` to make repeats safe. 404 (`NotFound`) if there is no such schedule, or its workflow
+    was deleted."""
     gate = gateway(request)
-    await _may_start(request, None, await _known(gate, asker, schedule_id))
+    await _may_start(request, asker, None, await _known(gate, asker, schedule_id))
     asked = gate.new_id("run") if key is None else f"asked:{key}"
 
     async def attempt() -> str:
@@ -222,10 +251,11 @@ async def run_schedule(request: Request, schedule_id: str, asker: Asker, key: Id
         if key is None or not await gate.schedules.has_run(asker.workspace, run):
             now = gate.clock.now()
             after, effects = step(schedule, RunNow(key=asked), now)
-            change = change_of(after, effects, asker, asker, now)
+            workflow = await _workflow(request, asker, schedule)
+            change = change_of(after, effects, asker, asker, now, workflow)
             change = replace(change, tasks=await under_policies(gate, asker, change.tasks))
             await gate.schedules.change([change])
-            gate.notify(*(topics_for(change.tasks) if change.tasks else (WakeTopic.DELIBERATIONS,)))
+            gate.notify(*topics_of([change]))
         return run
 
     return {"schedule_id": schedule_id, "run_id": await _again(attempt)}

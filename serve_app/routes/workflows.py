@@ -28,7 +28,14 @@ from cluster.domain.workflows.document import (
 )
 from cluster.domain.workflows.machine import Run
 from cluster.domain.workflows.replay import replay_of
-from cluster.domain.workflows.stored import RUN_PREFIX, SignalAnswer, StoredRun, StoredWorkflow, result_ids
+from cluster.domain.workflows.stored import (
+    RUN_PREFIX,
+    SignalAnswer,
+    StoredRun,
+    StoredWorkflow,
+    result_ids,
+    started_data,
+)
 from cluster.domain.workflows.waits import MOST_SIGNAL_CHARS, MOST_SIGNALS_CHARS
 from cluster.ports.wake_ups import WakeTopic
 from serve_app.auth.admission import Asker, admit, requires
@@ -254,8 +261,7 @@ async def started_run(
         created_at=now,
         changed_at=now,
     )
-    data = {"run_id": run.id, "workflow": workflow.name, "version": workflow.version}
-    record = record_for(asker, now, "workflow.run_started", run.id, data)
+    record = record_for(asker, now, "workflow.run_started", run.id, started_data(run))
     started = await gate.workflows.start(run, given, record, key)
     gate.notify(WakeTopic.WORKFLOWS)
     return started

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, field_validator
 
 from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import Origin
 from cluster.domain.schedules.schedule import (
     MOST_CATCH_UP,
@@ -20,6 +21,7 @@ from cluster.domain.schedules.schedule import (
     CatchUp,
     Overlap,
     Plan,
+    RunKind,
     Schedule,
     zone_of,
 )
@@ -30,6 +32,7 @@ from serve_app.schemas.deliberations import Deliberate
 from serve_app.schemas.fields import ExactBody, Named, Text, iso_time
 from serve_app.schemas.questions import input_wire
 from serve_app.schemas.tasks import CreateTask, rules_wire
+from serve_app.schemas.workflows import StartRun
 
 #: The beginning of the year 2100.
 MOST_EPOCH_S: Final = 4_102_444_800
@@ -37,10 +40,21 @@ MOST_EPOCH_S: Final = 4_102_444_800
 _OF_A_RUN: Final = ("run_at", "delay_seconds", "after", "idempotency_key")
 
 
+class ScheduledRun(StartRun):
+    """A run of the workflow ``name``, as in POST /workflows/{name}/runs. Without a ``version`` each run is of the newest one."""
+
+    name: str
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        return check_id(value, "name")
+
+
 class ScheduleFields(ExactBody):
     """When runs are due (``cron`` in a ``timezone``, or ``every_seconds``), and what each is: a ``task`` (a body of POST
-    /tasks) or a ``deliberation`` (one of POST /deliberations). Times are epoch seconds. In a change, fields that are left
-    out stay as they are.
+    /tasks), a ``deliberation`` (one of POST /deliberations) or a run of a ``workflow``. Times are epoch seconds. In a change,
+    fields that are left out stay as they are.
 
     ``catch_up`` says which missed runs are made up: none (``skip``), the newest (``one``) or ``all``, of the last
     ``catch_up_window_seconds`` and at most ``catch_up_limit``. ``overlap`` says what happens to a run that is due while
@@ -62,6 +76,7 @@ class ScheduleFields(ExactBody):
     paused: bool | None = None
     task: CreateTask | None = None
     deliberation: Deliberate | None = None
+    workflow: ScheduledRun | None = None
 
     @field_validator("task")
     @classmethod
@@ -143,9 +158,11 @@ def schedule_wire(schedule: Schedule) -> dict[str, Any]:
         "created_at": schedule.created_at,
         "changed_at": schedule.changed_at,
         "created_by": schedule.principal,
-        "task_type": None if schedule.is_deliberation else schedule.template["task"]["task_type"],
-        "task": None if schedule.is_deliberation else templated_wire(schedule.template),
-        "deliberation": schedule.template["deliberation"]["given"] if schedule.is_deliberation else None,
+        "task_type": schedule.template["task"]["task_type"] if schedule.kind is RunKind.TASK else None,
+        "task": templated_wire(schedule.template) if schedule.kind is RunKind.TASK else None,
+        "deliberation": schedule.template["deliberation"]["given"] if schedule.kind is RunKind.DELIBERATION else None,
+        "workflow_name": schedule.template["workflow"]["name"] if schedule.kind is RunKind.WORKFLOW else None,
+        "workflow": schedule.template["workflow"] if schedule.kind is RunKind.WORKFLOW else None,
     }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.domain.audit.log_retention import LOG_REMOVED, removal
+from cluster.domain.audit.log_retention import CURSOR_DROPPED, LOG_REMOVED, removal
 from cluster.domain.audit.retention import DAY_S
 from cluster.domain.base.log import LogRow
 from cluster.log.audit import verify_part
@@ -83,7 +83,7 @@ async def test_nothing_goes_without_a_directory_or_before_its_time(
 async def test_what_somebody_has_still_to_read_stays(stores: Stores, tmp_path: Path, hold: str) -> None:
     await _written(stores)
     await stores.pool.execute(hold)
-    late = log_keeper(stores, tmp_path, clock=ManualClock(LATER + 8 * DAY_S))
+    late = log_keeper(stores, tmp_path, clock=ManualClock(LATER + 8 * DAY_S), hold_s=0.0)
     await late.look()
     assert await stores.log.first() < 31
     assert "should have gone and stays" in (await late.status())["warnings"][0]
@@ -92,6 +92,25 @@ async def test_what_somebody_has_still_to_read_stays(stores: Stores, tmp_path: P
     await late.look()
     assert await stores.log.first() == 31
     assert (await late.status())["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("follower", "table"),
+    [("telemetry", "telemetry"), ("notifications", "notification_cursors"), ("workflows", "workflow_cursors")],
+)
+async def test_a_follower_that_holds_the_log_too_long_is_dropped(
+    stores: Stores, tmp_path: Path, follower: str, table: str
+) -> None:
+    await _written(stores)
+    column = "cursor" if table == "telemetry" else "seq"
+    await stores.pool.execute(f"update {table} set {column} = 12")
+    keeper = log_keeper(stores, tmp_path, clock=ManualClock(LATER + 8 * DAY_S))
+    assert await keeper.look() == 3
+    rows = [row for row in await stores.log.read(0, 100) if row.kind == CURSOR_DROPPED]
+    assert [(row.data["follower"], row.data["last_seq"]) for row in rows] == [(follower, 20), (follower, 30)]
+    assert await stores.pool.value(f"select {column} from {table}") == 30
+    assert (await verify_part(stores.log, stores.seals, 0, None)).report.fault is None
+    assert (await keeper.status())["warnings"] == []
 
 
 async def test_the_log_of_work_that_is_there_stays(stores: Stores, tmp_path: Path) -> None:

@@ -101,6 +101,17 @@ async def test_what_open_work_or_a_schedule_names_stays(stores: Stores) -> None:
     assert await kept(stores) == ["after", "before", "last", "run"]
 
 
+async def test_a_run_of_a_workflow_that_a_schedule_names_stays(stores: Stores) -> None:
+    workflow = await apply(stores, {"id": "a", "task": {}})
+    for run_id in ("wfrun_last", "wfrun_listed", "wfrun_other"):
+        await start(stores, workflow, run_id=run_id)
+    await stores.pool.execute("update workflow_runs set status = 'completed', created_at = $1, ended_at = $1", OLD)
+    await create(stores, replace(new_schedule(), last_run="wfrun_last", runs=("wfrun_listed",)))
+    await retention_keeper(stores).look()
+    rows = await stores.pool.rows("select id from workflow_runs order by id")
+    assert [row["id"] for row in rows] == ["wfrun_last", "wfrun_listed"]
+
+
 async def test_children_of_an_open_task_stay_until_it_has_ended(stores: Stores) -> None:
     await open_task(stores, "parent", OLD)
     await ended_task(stores, "done", OLD)

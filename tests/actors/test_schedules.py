@@ -11,11 +11,13 @@ import pytest
 
 from cluster.domain.base.errors import Conflict, TryLater, Unstorable
 from cluster.domain.schedules.schedule import CatchUp, Overlap
+from cluster.domain.schedules.template import workflow_template
 from cluster.postgres.stores import Stores
 from cluster.process.clock import ManualClock
 from tests.support.probes import eventually
 from tests.support.schedules import EVERY_S, START, create, new_schedule, schedule_keeper
 from tests.support.stores import StoreUrls
+from tests.support.workflows import apply
 
 
 async def submitted(stores: Stores) -> list[str]:
@@ -208,3 +210,61 @@ async def test_a_change_states_the_revision_that_it_was_made_from(stores: Stores
     assert read is not None
     with pytest.raises(Conflict):
         await stores.schedules.change([ScheduleChange(schedule=replace(read, revision=5), records=[])])
+
+
+OF_A_WORKFLOW = workflow_template("flow", None, {"items": [1]}, {"subject": "ann"})
+
+
+async def _started(stores: Stores) -> list[str]:
+    return [row.entity for row in await stores.log.read(0, 10_000) if row.kind == "workflow.run_started"]
+
+
+async def test_a_due_run_may_be_one_of_the_newest_workflow(stores: Stores) -> None:
+    await create(stores, new_schedule(template=OF_A_WORKFLOW, overlap=Overlap.ALLOW))
+    for step_id in ("a", "b"):
+        await apply(stores, {"id": step_id, "task": {"task_type": "work"}})
+    clock = ManualClock(START + EVERY_S)
+    await schedule_keeper(stores, clock).fire_due()
+    ((run_id, _),) = await fired(stores)
+    assert await _started(stores) == [run_id]
+    run = (await stores.workflows.runs("w", [run_id]))[run_id]
+    metadata = {"schedule": "sched_1", "due_at": START + EVERY_S, "subject": "ann"}
+    assert (run.version, run.principal, run.metadata) == (2, "user:tester", metadata)
+    assert (await stores.workflows.run_input("w", run_id))[0] == {"items": [1]}
+    assert await stores.schedules.open_runs("w", [run_id, "other"]) == {run_id}
+    assert await stores.schedules.has_run("w", run_id)
+    await schedule_keeper(stores, clock).fire_due()
+    assert await _started(stores) == [run_id]
+
+
+async def test_a_workflow_that_was_deleted_skips_runs_and_says_so(stores: Stores) -> None:
+    await create(stores, new_schedule(template=OF_A_WORKFLOW))
+    clock = ManualClock(START + EVERY_S)
+    await schedule_keeper(stores, clock).fire_due()
+    (row,) = [
+        row
+        for row in await stores.log.read(0, 10)
+        if row.kind.startswith("schedule.") and row.kind != "schedule.created"
+    ]
+    assert (row.kind, row.data["reason"]) == ("schedule.skipped", "no_workflow")
+    schedule = await stores.schedules.get("w", "sched_1")
+    assert schedule is not None
+    assert (schedule.fired, schedule.last_run, schedule.runs) == (0, None, ())
+    await apply(stores, {"id": "a", "task": {"task_type": "work"}})
+    await clock.advance(EVERY_S)
+    await schedule_keeper(stores, clock).fire_due()
+    assert len(await _started(stores)) == 1
+
+
+@pytest.mark.parametrize(("overlap", "runs"), [(Overlap.SKIP, 1), (Overlap.ALLOW, 2), (Overlap.CANCEL, 2)])
+async def test_runs_of_workflows_overlap_as_the_policy_says(stores: Stores, overlap: Overlap, runs: int) -> None:
+    await create(stores, new_schedule(template=OF_A_WORKFLOW, overlap=overlap))
+    await apply(stores, {"id": "a", "task": {"task_type": "work"}})
+    clock = ManualClock(START + EVERY_S)
+    for _ in range(2):
+        await schedule_keeper(stores, clock).fire_due()
+        await clock.advance(EVERY_S)
+    started = await _started(stores)
+    assert len(started) == runs
+    asked = [row.entity for row in await stores.log.read(0, 100) if row.kind == "workflow.run_cancel_requested"]
+    assert asked == (started[:1] if overlap is Overlap.CANCEL else [])

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import websockets
 
+from cluster.domain.base.log import LogRecord
 from tests.actors.test_sealer import seal_all, sealer
 from tests.stores.test_audit_archives import archives, command
 from tests.stores.test_audit_command import Command
-from tests.support.api import CP, Api
+from tests.support.api import CP, Api, api_settings
+from tests.support.cli import command as said
 from tests.support.log_segments import all_read, log_keeper, short_segments
-from tests.support.samples import system_event
+from tests.support.samples import NOW, system_event
+from tests.support.stores import StoreUrls
 
 __all__ = ["archives", "command"]
 
@@ -47,6 +51,39 @@ async def test_a_stream_from_before_the_first_row_is_refused(api: Api, tmp_path:
         assert response.status_code == 200
     async with websockets.connect(f"{url}?after={first - 1}") as socket:
         assert json.loads(await socket.recv())["data"]["last_event_id"] == first - 1
+
+
+def _row(entity: str, cause: str = "", workspace: str = "default") -> LogRecord:
+    return LogRecord(at=NOW, workspace=workspace, kind="system.test", entity=entity, cause=cause)
+
+
+async def test_a_story_goes_back_into_archives(store_urls: StoreUrls, schema: str, tmp_path: Path) -> None:
+    async with Api(api_settings(store_urls, schema, log_archive_dir=tmp_path)).running() as api:
+        await short_segments(api.stores, length=40)
+        (led,) = await api.stores.log.append([_row("earlier")])
+        (own, foreign) = await api.stores.log.append([_row("t1", f"#{led}"), _row("t1", workspace="w")])
+        (follows,) = await api.stores.log.append([_row("later", f"#{own}")])
+        while await api.stores.log.head() < 100:
+            await api.stores.log.append([system_event("e")])
+        (last,) = await api.stores.log.append([_row("t1")])
+        await seal_all(sealer(api.stores))
+        await all_read(api.stores)
+        await log_keeper(api.stores, tmp_path).look()
+        assert await api.stores.log.first() > follows
+        live = await api.get("/story/t1")
+        assert [event["seq"] for event in live["events"]] == [last]
+        story = await api.get("/story/t1?archived=true")
+        assert [event["seq"] for event in story["events"]] == [led, own, follows, last]
+        assert (story["searched_from"], foreign in {event["seq"] for event in story["events"]}) == (1, False)
+        pages = [await api.get(f"/story/t1?archived=true&limit=2&after={after}") for after in (0, own)]
+        assert [[event["seq"] for event in page["events"]] for page in pages] == [[led, own], [follows, last]]
+        assert [page["has_more"] for page in pages] == [True, False]
+        assert f"{led}" in await said(api, "story", "t1", "--archived")
+        missing = await api.call("GET", "/story/earlier")
+        assert (missing.status_code, "archived=true" in missing.json()["error"]) == (404, True)
+        shutil.rmtree(tmp_path)
+        alone = await api.get("/story/t1?archived=true")
+        assert (len(alone["events"]), alone["searched_from"]) == (1, await api.stores.log.first())
 
 
 async def test_the_audit_over_http_verifies_what_is_left(api: Api, tmp_path: Path) -> None:

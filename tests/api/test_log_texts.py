@@ -30,7 +30,7 @@ OF_OPERATORS = {"region.joined", "region.left", "region.transfer_asked", "region
 OF_LOGINS = {"auth.login", "auth.logout", "auth.failed", "auth.denied"}
 
 #: Made of logs of many rows; tests/actors/test_log_keeper.py looks at their data.
-OF_ARCHIVES = {"retention.log_removed", "retention.archive_deleted"}
+OF_ARCHIVES = {"retention.log_removed", "retention.archive_deleted", "retention.cursor_dropped"}
 
 
 async def _agents(api: Api, dead: str) -> None:

@@ -65,6 +65,40 @@ async def test_a_deliberation_starts_by_the_clock(api: Api) -> None:
     await eventually(ran)
 
 
+FLOW = {
+    "name": "flow",
+    "steps": [{"id": "a", "task": {"task_type": "square", "input": {"from": "input", "path": "/n"}}}],
+}
+
+
+async def test_a_run_of_a_workflow_starts_by_the_clock(api: Api) -> None:
+    started = {"name": "flow", "input": {"n": 3}}
+    missing = await api.call("POST", "/schedules", {"every_seconds": 600, "workflow": started})
+    assert (missing.status_code, missing.json()["code"]) == (404, "workflow_not_found")
+    await api.post("/workflows", FLOW)
+    schedule = await api.post("/schedules", {"every_seconds": 600, "workflow": started})
+    assert (schedule["task"], schedule["workflow_name"], schedule["workflow"]["input"]) == (None, "flow", {"n": 3})
+    path = f"/schedules/{schedule['schedule_id']}"
+    asked = await api.post(f"{path}/run")
+    assert (await api.get(f"/workflow-runs/{asked['run_id']}"))["workflow"] == "flow"
+    assert (await api.get(path))["open_run_ids"] == [asked["run_id"]]
+    await api.call("PUT", path, {"overlap": "allow"})
+    await later(api, 600)
+
+    async def ran() -> bool:
+        return len((await api.get("/workflow-runs"))["runs"]) == 2
+
+    await eventually(ran)
+    story = await api.get(f"/story/{(await api.get(path))['last_run_id']}")
+    assert "workflow.run_started" in {event["type"] for event in story["events"]}
+
+
+async def test_a_workflow_that_deliberates_asks_for_the_permission(api: Api) -> None:
+    await api.post("/workflows", {"name": "asks", "steps": [{"id": "a", "deliberation": {"content": "Tea?"}}]})
+    made = await api.post("/schedules", {"cron": "@daily", "workflow": {"name": "asks"}})
+    assert made["workflow"] == {"name": "asks", "version": None, "input": None, "metadata": {}}
+
+
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"cron": "0 0 31 2 *"}, "invalid_schedule", "no date has"),
     ({"cron": "* * * * * *"}, "invalid_schedule", "five fields"),
@@ -84,6 +118,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"cron": "@daily", "task": TASK | {"payload": "x" * 300_000}}, "template_too_large", "262,144"),
     ({"cron": "@daily", "task": None}, "invalid_template", "what each run is"),
     ({"cron": "@daily", "deliberation": {"content": "?"}}, "invalid_template", "not both"),
+    ({"cron": "@daily", "task": None, "workflow": {"name": "no name"}}, "invalid_id", "name"),
     (
         {"cron": "@daily", "overlap": "queue", "task": None, "deliberation": {"content": "?"}},
         "invalid_schedule",
@@ -158,10 +193,12 @@ async def test_erasing_a_subject_takes_the_schedules_with_its_words(api: Api) ->
     of_ann = HOURLY | {"task": TASK | {"metadata": {"subject": "ann"}}}
     of_bob = HOURLY | {"task": TASK | {"metadata": {"subject": "bob"}}}
     question = {"content": "Who is Ann?", "context": {"subject": "ann"}}
-    for body in (of_ann, of_bob, {"cron": "@daily", "deliberation": question}):
+    await api.post("/workflows", FLOW)
+    run = {"name": "flow", "metadata": {"subject": "ann"}}
+    for body in (of_ann, of_bob, {"cron": "@daily", "deliberation": question}, {"cron": "@daily", "workflow": run}):
         await api.post("/schedules", body)
     erased = await api.post("/erasures", {"subject": "ann"})
-    assert erased["erased"]["schedules"] == 2
+    assert erased["erased"]["schedules"] == 3
     left = (await api.get("/schedules"))["schedules"]
     assert [schedule["task"]["metadata"] for schedule in left] == [{"subject": "bob"}]
 
@@ -169,12 +206,15 @@ async def test_erasing_a_subject_takes_the_schedules_with_its_words(api: Api) ->
 async def test_the_examples_of_the_page_run(api: Api) -> None:
     page = (ROOT / "docs" / "schedules.md").read_text()
     bodies = [json.loads(text) for text in re.findall(r"```json run\n(.*?)```", page, re.DOTALL)]
-    (command,) = re.findall(r"```sh run\n(.*?)```", page, re.DOTALL)
+    (command, of_workflow) = re.findall(r"```sh run\n(.*?)```", page, re.DOTALL)
+    await api.post("/workflows", FLOW)
     for body in bodies:
         await api.post("/schedules", body)
     shown = await _run(api, *shlex.split(command)[1:])
     assert (await api.get(f"/schedules/{shown.strip()}"))["timezone"] == "Europe/Berlin"
-    assert len(bodies) == 3
+    shown = await _run(api, *shlex.split(of_workflow)[1:])
+    assert (await api.get(f"/schedules/{shown.strip()}"))["workflow"]["input"] == {"n": 3}
+    assert len(bodies) == 4
 
 
 async def test_the_commands_of_schedules(api: Api) -> None:

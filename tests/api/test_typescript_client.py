@@ -128,6 +128,7 @@ async def test_a_worker_does_each_kind_of_job(api: Api) -> None:
         assert (await ended(api, waiting))["status"] == "cancelled"
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0
+    assert (await api.call("GET", "/agents/ts-1")).status_code == 404
 
 
 async def _says(api: Api, task_id: str, message: str) -> bool:
@@ -143,7 +144,32 @@ async def test_a_worker_that_drains_gives_its_jobs_back(api: Api) -> None:
         assert await process.wait() == 0
     task = await api.get(f"/tasks/{waiting}")
     assert (task["status"], task["retries"]) == ("pending", 0)
-    assert (await api.get("/agents/ts-1"))["status"] == "draining"
+    assert (await api.call("GET", "/agents/ts-1")).status_code == 404
+
+
+async def test_a_worker_whose_id_another_uses_leaves_it_registered(api: Api) -> None:
+    async with node("worker.mts", api.url, "ts-1") as first:
+        assert (await ended(api, await ts_task(api, "adds", {"terms": [1]})))["status"] == "completed"
+        marked = (await api.get("/agents/ts-1"))["metadata"]["worker_process"]
+
+        async def another_has_registered() -> bool:
+            return bool((await api.get("/agents/ts-1"))["metadata"]["worker_process"] != marked)
+
+        async with node("worker.mts", api.url, "ts-1") as second:
+            await eventually(another_has_registered)
+            for process in (second, first):
+                process.send_signal(signal.SIGTERM)
+                assert await process.wait() == 0
+    assert (await api.call("GET", "/agents/ts-1")).status_code == 200
+
+
+async def test_an_agent_that_an_operator_paused_stays_when_its_worker_ends(api: Api) -> None:
+    async with node("worker.mts", api.url, "ts-1") as process:
+        assert (await ended(api, await ts_task(api, "adds", {"terms": [1]})))["status"] == "completed"
+        await api.post("/agents/ts-1/pause")
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    assert (await api.get("/agents/ts-1"))["intent_by"] == "operator"
 
 
 async def test_a_worker_that_is_refused_ends_and_says_why(api: Api) -> None:

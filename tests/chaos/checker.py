@@ -269,7 +269,7 @@ def workers(history: History) -> Iterator[Violation]:
             yield Violation(check="workers", message=f"{end.agent} ended by itself with {end.code}")
         elif end.code != 0:
             yield Violation(check="workers", message=f"{end.agent} was told to end and ended with {end.code}")
-        elif end.leaves and end.agent in history.fleet:
+        elif end.agent in history.fleet:
             yield Violation(check="workers", message=f"{end.agent} has ended and is still in the fleet")
 
 

@@ -108,13 +108,11 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerEnd:
-    """How a worker process ended. ``told``: it ended after it was told to. ``code``: its exit code. ``leaves``: it
-    deregisters its agent then."""
+    """How a worker process ended. ``told``: it ended after it was told to. ``code``: its exit code."""
 
     agent: str
     told: bool
     code: int
-    leaves: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Workers as users run them, each a process of its own: ``aragora-cp worker run``, and where Node is one in TypeScript.
 
 Nothing ends one but a signal: not a server that is away, and not what a proxy answers for it. After a signal it leaves the
-fleet (the TypeScript one stays registered, as it says) and ends with 0.
+fleet and ends with 0.
 """
 
 from __future__ import annotations
@@ -47,8 +47,6 @@ class ShippedWorkers:
     api_url: str
     history: History
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    #: Agents that stay registered when their worker has ended.
-    staying: set[str] = field(default_factory=set)
 
     def start(self, count: int, run: str) -> None:
         command = Path(sys.executable).parent / "aragora-cp"
@@ -60,7 +58,6 @@ class ShippedWorkers:
         if program is not None:
             agent = f"{run}shipped-ts"
             self._start(agent, [program, "--no-warnings", TYPESCRIPT, agent, SHIPPED])
-            self.staying.add(agent)
 
     def _start(self, agent: str, command: Sequence[str | Path]) -> None:
         self.processes[agent] = subprocess.Popen(
@@ -82,8 +79,8 @@ class ShippedWorkers:
             except subprocess.TimeoutExpired:
                 process.kill()
                 code = process.wait()
-            told, leaves = ended_early[agent] is None, agent not in self.staying
-            self.history.worker_ends.append(WorkerEnd(agent=agent, told=told, code=code, leaves=leaves))
+            told = ended_early[agent] is None
+            self.history.worker_ends.append(WorkerEnd(agent=agent, told=told, code=code))
         self.processes.clear()
 
 

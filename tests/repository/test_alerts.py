@@ -83,6 +83,21 @@ CASES = (
         clears=32,
     ),
     _simple("WorkflowStuck", "aragora_cp_workflow_stalled_seconds", "100", "90000"),
+    Case(
+        alert="WorkflowsFail",
+        series={'aragora_cp_workflow_runs_ended_total{status="failed"}': "0x5 2+2x4 10x100"},
+        quiet=5,
+        fires=12,
+        clears=90,
+    ),
+    Case(
+        alert="ScheduleMissed",
+        series={'aragora_cp_schedule_runs_total{outcome="missed"}': "0x5 1x100"},
+        quiet=5,
+        fires=12,
+        clears=90,
+        labels={"outcome": "missed"},
+    ),
     _simple("BudgetUsedUp", "aragora_cp_budgets_used_up", "0", "1", value="1"),
     Case(
         alert="SchedulerRereads",
@@ -100,6 +115,14 @@ CASES = (
         labels={"sqlstate_class": "53"},
     ),
     _simple("LogLag", 'aragora_cp_log_lag_seconds{follower="api"}', "1", "100", labels={"follower": "api"}),
+    Case(
+        alert="LogCursorDropped",
+        series={'aragora_cp_log_cursors_dropped_total{follower="workflows"}': "0x5 1x1600"},
+        quiet=5,
+        fires=12,
+        clears=1500,
+        labels={"follower": "workflows"},
+    ),
     _simple("AuditLag", "aragora_audit_lag_seconds", "0", "100"),
     Case(
         alert="TablesGrow",

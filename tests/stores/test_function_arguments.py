@@ -26,7 +26,7 @@ from cluster.domain.agents.breaker import Breaker, BreakerState
 from cluster.domain.agents.credential_use import CredentialUse, Sending
 from cluster.domain.agents.credentials import Credential
 from cluster.domain.audit.checkpoint import Checkpoint
-from cluster.domain.audit.log_retention import Segment
+from cluster.domain.audit.log_retention import Follower, Segment
 from cluster.domain.base.errors import ControlPlaneError
 from cluster.domain.base.log import SYSTEM, LogRecord, Origin, private_digest
 from cluster.domain.budgets.budget import MOST_BUDGETS
@@ -841,6 +841,19 @@ CALLS: dict[str, Call] = {
             Segment(number=3, first_seq=1, last_seq=9, last_at=T1, is_newest=False), an_archive(1, 9), ROW
         ),
         {"p_number": 3, "p_archive": stored_archive(an_archive(1, 9), ROW.at)},
+    ),
+    "drop_cursors_and_segment": Call(
+        lambda s: s.log_segments.remove(
+            Segment(number=3, first_seq=1, last_seq=9, last_at=T1, is_newest=False),
+            an_archive(1, 9),
+            ROW,
+            {Follower.TELEMETRY: ROW, Follower.WORKFLOWS: ROW},
+        ),
+        {
+            "p_number": 3,
+            "p_archive": stored_archive(an_archive(1, 9), ROW.at),
+            "p_dropped": ["telemetry", "workflows"],
+        },
     ),
     # --- credentials and hooks
     "put_credential": Call(

@@ -62,6 +62,7 @@ def schedule_keeper(
             "schedules": stores.schedules,
             "policies": lambda: stores.policies,
             "deliberations": lambda: stores.deliberations,
+            "workflows": lambda: stores.workflows,
             "region": stores.region,
             "cancel": cancel,
             "doorbell": SilentBell(),

@@ -479,19 +479,22 @@ export type RunStatus = "running" | "failing" | "cancelling" | "completed" | "fa
 
 export type RunStep = { id: string; status: "waiting" | "running" | "completed" | "failed" | "skipped" | "cancelled"; tasks: number | null; started: number; open: number; failed: number; failed_items: Array<number>; first_task_id: string | null; first_deliberation_id: string | null; code: "task_failed" | "task_cancelled" | "task_timeout" | "input_unresolved" | "input_too_large" | "not_a_list" | "not_a_time" | "condition_failed" | "signal_timeout" | "limit_exceeded" | "result_removed" | "policy_denied" | "invalid_deliberation" | "no_consensus" | "deliberation_failed" | "deliberation_cancelled" | "deliberation_timeout" | null; reason: string; started_at: EpochSeconds | null; ended_at: EpochSeconds | null; waits_until: EpochSeconds | null; result?: Json; result_left_out?: boolean };
 
-export type Schedule = { schedule_id: string; name: string; state: "active" | "paused" | "ended"; cron: string | null; timezone: string; every_seconds: number | null; starts_at: EpochSeconds | null; ends_at: EpochSeconds | null; jitter_seconds: number; catch_up: "skip" | "one" | "all"; catch_up_window_seconds: number; catch_up_limit: number; overlap: "skip" | "queue" | "cancel" | "allow"; paused: boolean; next_run_at: EpochSeconds | null; last_due_at: EpochSeconds | null; last_run_id: string | null; open_run_ids: Array<string>; runs_started: number; created_at: EpochSeconds; changed_at: EpochSeconds; created_by: string; task_type: string | null; task?: Record<string, Json> | null; deliberation?: Record<string, Json> | null };
+export type Schedule = { schedule_id: string; name: string; state: "active" | "paused" | "ended"; cron: string | null; timezone: string; every_seconds: number | null; starts_at: EpochSeconds | null; ends_at: EpochSeconds | null; jitter_seconds: number; catch_up: "skip" | "one" | "all"; catch_up_window_seconds: number; catch_up_limit: number; overlap: "skip" | "queue" | "cancel" | "allow"; paused: boolean; next_run_at: EpochSeconds | null; last_due_at: EpochSeconds | null; last_run_id: string | null; open_run_ids: Array<string>; runs_started: number; created_at: EpochSeconds; changed_at: EpochSeconds; created_by: string; task_type: string | null; task?: Record<string, Json> | null; deliberation?: Record<string, Json> | null; workflow_name: string | null; workflow?: Record<string, Json> | null };
 
 /**
  * When runs are due (`cron` in a `timezone`, or `every_seconds`), and what each is: a `task` (a body of POST
- * /tasks) or a `deliberation` (one of POST /deliberations). Times are epoch seconds. In a change, fields that are left
- * out stay as they are.
+ * /tasks), a `deliberation` (one of POST /deliberations) or a run of a `workflow`. Times are epoch seconds. In a change,
+ * fields that are left out stay as they are.
  *
  * `catch_up` says which missed runs are made up: none (`skip`), the newest (`one`) or `all`, of the last
  * `catch_up_window_seconds` and at most `catch_up_limit`. `overlap` says what happens to a run that is due while
  * an earlier one has not ended: none starts (`skip`), it waits (`queue`, tasks only), the earlier one is cancelled
  * (`cancel`), or both run (`allow`). A run starts up to `jitter_seconds` after it is due.
  */
-export type ScheduleFields = { name?: string | null; cron?: string | null; timezone?: string | null; every_seconds?: number | null; starts_at?: number | null; ends_at?: number | null; jitter_seconds?: number | null; catch_up?: CatchUp | null; catch_up_window_seconds?: number | null; catch_up_limit?: number | null; overlap?: Overlap | null; paused?: boolean | null; task?: CreateTask | null; deliberation?: Deliberate | null };
+export type ScheduleFields = { name?: string | null; cron?: string | null; timezone?: string | null; every_seconds?: number | null; starts_at?: number | null; ends_at?: number | null; jitter_seconds?: number | null; catch_up?: CatchUp | null; catch_up_window_seconds?: number | null; catch_up_limit?: number | null; overlap?: Overlap | null; paused?: boolean | null; task?: CreateTask | null; deliberation?: Deliberate | null; workflow?: ScheduledRun | null };
+
+/** A run of the workflow `name`, as in POST /workflows/{name}/runs. Without a `version` each run is of the newest one. */
+export type ScheduledRun = { input?: Json; version?: number | null; metadata?: Record<string, Json>; name: string };
 
 /** What a policy says that it is about. It decides nothing: the lists do. */
 export type Scope = "global" | "task_type" | "capability" | "region" | "workspace";
@@ -852,9 +855,10 @@ export class Api {
   }
 
   /**
-   * Makes a schedule; each run is a task or a deliberation in the caller's name. A deliberation also takes the permission
-   * to start one. 400 (`InvalidRequest`) if the timing cannot be or no run would ever be due, 409 (`Conflict`) if the key
-   * was used with another body or for a schedule that has been deleted since, or the workspace has 1,000 schedules.
+   * Makes a schedule; each run is a task, a deliberation or a run of a workflow, in the caller's name. What deliberates also
+   * takes the permission to start a deliberation. 400 (`InvalidRequest`) if the timing cannot be or no run would ever be due,
+   * 404 (`NotFound`) if there is no such workflow, 409 (`Conflict`) if the key was used with another body or for a schedule
+   * that has been deleted since, or the workspace has 1,000 schedules.
    */
   createSchedule(args: { body: ScheduleFields } & Repeatable): Promise<Schedule> {
     return this.#caller.call("POST", "/api/control-plane/schedules", [], args);
@@ -1527,11 +1531,12 @@ export class Api {
    * The rows of the log about a task, a deliberation, an agent or a request (by its trace id), oldest first, with the rows
    * that led to them and those that they led to. `cause` is a trace id, `#` and the `seq` of a row, or empty if only the
    * passing of time caused it. `progress` is the last that a task's holder reported. While `has_more` is true, read on with
-   * `after` set to the last `seq`. 404 (`NotFound`) if
+   * `after` set to the last `seq`. With `archived` the archives of the log are searched too, which takes a second or so for
+   * each million rows; their rows have no words, and `searched_from` is the first row that is still there. 404 (`NotFound`) if
    * the log has no such rows, 400 (`InvalidRequest`) if the id is too long.
    */
-  readStory(args: { subject_id: string; after?: number; limit?: number } & CallOptions): Promise<{ id: string; events: Array<{ seq: number; timestamp: EpochSeconds; type: string; entity: string; attempt: number | null; principal: string; cause: string; data: EventData }>; progress?: Progress; has_more: boolean }> {
-    return this.#caller.call("GET", "/api/control-plane/story/{subject_id}", ["after", "limit"], args);
+  readStory(args: { subject_id: string; after?: number; limit?: number; archived?: boolean } & CallOptions): Promise<{ id: string; events: Array<{ seq: number; timestamp: EpochSeconds; type: string; entity: string; attempt: number | null; principal: string; cause: string; data: EventData }>; progress?: Progress; has_more: boolean; searched_from?: number }> {
+    return this.#caller.call("GET", "/api/control-plane/story/{subject_id}", ["after", "limit", "archived"], args);
   }
 
   /**
@@ -1686,8 +1691,9 @@ export class Api {
   }
 
   /**
-   * Starts a run at once, whatever is due, paused or running; `run_id` is its task or deliberation. Send an
-   * `Idempotency-Key` to make repeats safe. 404 (`NotFound`) if there is no such schedule.
+   * Starts a run at once, whatever is due, paused or running; `run_id` is its task, deliberation or run of a
+   * workflow. Send an `Idempotency-Key` to make repeats safe. 404 (`NotFound`) if there is no such schedule, or its workflow
+   * was deleted.
    */
   runSchedule(args: { schedule_id: string } & Repeatable): Promise<{ schedule_id: string; run_id: string }> {
     return this.#caller.call("POST", "/api/control-plane/schedules/{schedule_id}/run", [], args);
@@ -1897,7 +1903,7 @@ export class Api {
 
   /**
    * Changes a schedule; fields that are left out stay as they are. Runs start in the caller's name from now on. 400
-   * (`InvalidRequest`) as when it is made, 404 (`NotFound`) if there is no such schedule.
+   * (`InvalidRequest`) as when it is made, 404 (`NotFound`) if there is no such schedule or workflow.
    */
   updateSchedule(args: { schedule_id: string; body: ScheduleFields } & Repeatable): Promise<Schedule> {
     return this.#caller.call("PUT", "/api/control-plane/schedules/{schedule_id}", [], args);

@@ -68,6 +68,12 @@ export class Worker {
   #refusal: Refused | undefined;
   #jobEnded: () => void = () => {};
   #failing = false;
+  /** False once another process may have this agent's id: then this one does not deregister it. */
+  #alone = true;
+  /** Whether a signal has ended it: one that a program drains may be run again by it. */
+  #signalled = false;
+  /** Whether a report was given up. */
+  #unreported = false;
 
   constructor(agentId: string, options: WorkerOptions = {}) {
     this.agentId = agentId;
@@ -100,7 +106,10 @@ export class Worker {
 
   /** Works until it is drained (SIGTERM and SIGINT do that). Throws `Refused` if the control plane refuses this worker. */
   async run(): Promise<void> {
-    const drain = () => this.drain();
+    const drain = () => {
+      this.#signalled = true;
+      this.drain();
+    };
     process.once("SIGTERM", drain).once("SIGINT", drain);
     const heartbeats = this.#heartbeats();
     try {
@@ -110,7 +119,10 @@ export class Worker {
       await this.#finish();
     } finally {
       this.#over.abort();
-      await heartbeats;
+      await heartbeats; // one that is answered after the agent has left would register it again
+      if (this.#signalled && !this.#unreported && this.#jobs.size === 0) {
+        await this.#leave();
+      }
       process.removeListener("SIGTERM", drain).removeListener("SIGINT", drain);
     }
     if (this.#refusal !== undefined) {
@@ -131,6 +143,7 @@ export class Worker {
       ...(version === undefined ? {} : { version }),
     };
     try {
+      this.#alone &&= await this.#isFree();
       const agent = await this.#patiently<Agent>(() => this.#client.api.registerAgent({ body }));
       if (agent.agent_id !== this.agentId) {
         throw new OutcomeUnknown("What answered the registration is not the control plane.");
@@ -139,6 +152,37 @@ export class Worker {
     } catch (error) {
       this.#endWith(error);
       return false;
+    }
+  }
+
+  /** Whether no other process is alive under this agent's id, as far as the control plane shows. */
+  async #isFree(): Promise<boolean> {
+    try {
+      const agent = await this.#seen();
+      return agent.liveness === "offline" || agent.metadata?.[PROCESS] === this.#process;
+    } catch (error) {
+      return error instanceof Refused && error.status === 404;
+    }
+  }
+
+  #seen(): Promise<Agent> {
+    const args = { agent_id: this.agentId, timeoutMs: ANNOUNCE_MS };
+    return this.#client.api.getAgent(args);
+  }
+
+  /**
+   * Deregisters the agent, unless another process may have its id (it would lose its tasks), or an operator paused it (a new
+   * registration would end that).
+   */
+  async #leave(): Promise<void> {
+    try {
+      const agent = await this.#seen();
+      if (this.#alone && agent.metadata?.[PROCESS] === this.#process && agent.intent_by !== "operator") {
+        const args = { agent_id: this.agentId, timeoutMs: ANNOUNCE_MS };
+        await this.#client.api.deregisterAgent(args);
+      }
+    } catch {
+      // It is known as offline soon, and asks for nothing more.
     }
   }
 
@@ -326,6 +370,7 @@ export class Worker {
             : new Refused(outcome.error ?? "", outcome.code ?? "", 400);
       } catch (error) {
         if (this.#over.signal.aborted) {
+          this.#unreported = true;
           this.#log(`task ${report.task_id}: the worker ends, and the control plane has not taken its outcome`);
           return;
         }

@@ -1,4 +1,4 @@
-"""``aragora-cp schedules``: tasks and deliberations that start by the clock."""
+"""``aragora-cp schedules``: tasks, deliberations and workflows that start by the clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cluster.cli.calls import Json, call, given, json_fields, print_json
 from cluster.cli.numbers import amount
 from cluster.cli.output import console, listing, plain, utc
 
-app = typer.Typer(no_args_is_help=True, help="Schedules: tasks and deliberations that start by the clock.")
+app = typer.Typer(no_args_is_help=True, help="Schedules: tasks, deliberations and workflows that start by the clock.")
 
 Cron = Annotated[str | None, typer.Option(help="Five fields, such as '30 2 * * *', or @daily.")]
 Zone = Annotated[str | None, typer.Option("--timezone", help="Of the IANA database, such as Europe/Berlin.")]
@@ -19,6 +19,10 @@ Every = Annotated[int | None, typer.Option(min=10, help="Seconds between two run
 Name = Annotated[str | None, typer.Option(help="What people call it.")]
 Task = Annotated[str | None, typer.Option(help="The task that each run is: a body of POST /tasks, as JSON.")]
 Question = Annotated[str | None, typer.Option(help="The deliberation that each run is: a body, as JSON.")]
+Workflow = Annotated[
+    str | None, typer.Option(help="The workflow of which each run is one; `workflows list` names them.")
+]
+Input = Annotated[str | None, typer.Option(help="What each run of the workflow is given, as JSON.")]
 StartsAt = Annotated[datetime | None, typer.Option(help="No run is due before (UTC).")]
 EndsAt = Annotated[datetime | None, typer.Option(help="No run is due from then on (UTC).")]
 Jitter = Annotated[float | None, amount("Seconds over which the starts are spread.")]
@@ -33,6 +37,8 @@ def create(
     every: Every = None,
     task: Task = None,
     deliberation: Question = None,
+    workflow: Workflow = None,
+    input: Input = None,
     name: Name = None,
     starts_at: StartsAt = None,
     ends_at: EndsAt = None,
@@ -43,7 +49,20 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Make a schedule and print its id."""
-    body = _body(cron, timezone, every, task, deliberation, name, starts_at, ends_at, jitter, catch_up, overlap)
+    body = _body(
+        cron,
+        timezone,
+        every,
+        task,
+        deliberation,
+        (workflow, input),
+        name,
+        starts_at,
+        ends_at,
+        jitter,
+        catch_up,
+        overlap,
+    )
     created = call("POST", "/schedules", body | given(paused=paused or None))
     if as_json:
         print_json(created)
@@ -91,6 +110,8 @@ def update(
     every: Every = None,
     task: Task = None,
     deliberation: Question = None,
+    workflow: Workflow = None,
+    input: Input = None,
     name: Name = None,
     starts_at: StartsAt = None,
     ends_at: EndsAt = None,
@@ -99,7 +120,20 @@ def update(
     overlap: Overlap = None,
 ) -> None:
     """Change what is given of a schedule, and print it as JSON."""
-    body = _body(cron, timezone, every, task, deliberation, name, starts_at, ends_at, jitter, catch_up, overlap)
+    body = _body(
+        cron,
+        timezone,
+        every,
+        task,
+        deliberation,
+        (workflow, input),
+        name,
+        starts_at,
+        ends_at,
+        jitter,
+        catch_up,
+        overlap,
+    )
     print_json(call("PUT", f"/schedules/{schedule_id}", body))
 
 
@@ -129,7 +163,7 @@ def preview(schedule_id: str, count: Annotated[int, typer.Option(min=1, max=100)
 
 @app.command()
 def run(schedule_id: str) -> None:
-    """Start a run at once, and print the id of its task or deliberation."""
+    """Start a run at once, and print the id of its task, deliberation or run of a workflow."""
     console.print(plain(call("POST", f"/schedules/{schedule_id}/run")["run_id"]))
 
 
@@ -146,6 +180,7 @@ def _body(
     every: int | None,
     task: str | None,
     deliberation: str | None,
+    workflow: tuple[str | None, str | None],
     name: str | None,
     starts_at: datetime | None,
     ends_at: datetime | None,
@@ -153,7 +188,12 @@ def _body(
     catch_up: str | None,
     overlap: str | None,
 ) -> dict[str, Any]:
+    run, run_input = workflow
+    if run is None and run_input is not None:
+        raise typer.BadParameter("--input is what a workflow is given; name it with --workflow.")
+    started = given(name=run) | json_fields(input=("--input", run_input))
     return given(
+        workflow=started or None,
         cron=cron,
         timezone=timezone,
         every_seconds=every,

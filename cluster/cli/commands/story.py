@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -37,11 +37,14 @@ _EPOCH_S: Final = 1e9
 
 def story(
     subject_id: str = typer.Argument(metavar="ID", help="Id of a task, a deliberation or an agent, or a trace id."),
+    archived: Annotated[
+        bool, typer.Option("--archived", help="Search the archives of the log too, which takes a while.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show what happened to a task, a deliberation, an agent or a request, in order, and what caused it; of a task that waits
     also why."""
-    pages = list(_pages(subject_id))
+    pages = list(_pages(subject_id, archived))
     events = [event for page in pages for event in page["events"]]
     progress = pages[-1].get("progress")
     if as_json:
@@ -53,6 +56,8 @@ def story(
     if progress:
         at = f"attempt {progress['attempt']}, {_time(progress['reported_at'])}"
         console.print(plain(on_one_line(f"last report of progress ({at}): {progress_words(progress)}")))
+    if (begin := pages[0].get("searched_from", 1)) > 1:
+        console.print(plain(f"The rows before {begin} are in no archive that is there, and were not searched."))
     for line in _why_it_waits(subject_id, events):
         console.print(plain(on_one_line(line)))
 
@@ -107,10 +112,10 @@ def _colour(kind: str) -> str | None:
     return next((colour for words, colour in _TONES if words.search(kind)), None)
 
 
-def _pages(subject_id: str) -> Iterator[dict[str, Any]]:
+def _pages(subject_id: str, archived: bool) -> Iterator[dict[str, Any]]:
     after, more = 0, True
     while more:
-        page = call("GET", f"/story/{path_segment(subject_id)}", after=after)
+        page = call("GET", f"/story/{path_segment(subject_id)}", after=after, archived=archived or None)
         yield page
         more = page["has_more"]
         after = page["events"][-1]["seq"] if page["events"] else after

@@ -112,6 +112,11 @@ def read_export(lines: Iterable[str]) -> Export:
     return Export(head["after"], checkpoints, iter(()))
 
 
+def read_row(line: str) -> LogRow:
+    """The row of one line. Raises: `InvalidRequest` if it has none."""
+    return _row((1, line))
+
+
 def _rows(first: tuple[int, str], rest: Iterator[tuple[int, str]]) -> Iterator[LogRow]:
     yield _row(first)
     for line in rest:

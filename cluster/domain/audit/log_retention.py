@@ -8,7 +8,8 @@ answered from the log as long as the task is.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any, Final
 
 from cluster.domain.audit.retention import DAY_S, PRINCIPAL
@@ -18,10 +19,21 @@ from cluster.domain.base.log import IDENTITY, SYSTEM, LogRecord, LogTexts, Origi
 LOG_REMOVED: Final = "retention.log_removed"
 #: The kind of the row that says that the file of an archive is deleted.
 ARCHIVE_DELETED: Final = "retention.archive_deleted"
+#: The kind of the row that says that a follower goes on behind rows which it has not read.
+CURSOR_DROPPED: Final = "retention.cursor_dropped"
 #: Times of rows are of the clocks of those that wrote them, so a later row may say an earlier time.
 SKEW_S: Final = 3600.0
 
-LOG_TEXTS: LogTexts = {"name": IDENTITY, "digest": IDENTITY}
+
+class Follower(StrEnum):
+    """Who reads the log from a cursor that is stored."""
+
+    TELEMETRY = "telemetry"
+    NOTIFICATIONS = "notifications"
+    WORKFLOWS = "workflows"
+
+
+LOG_TEXTS: LogTexts = {"name": IDENTITY, "digest": IDENTITY, "follower": frozenset(Follower)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +55,7 @@ class Holds:
     submitted, in epoch seconds; None if there is none."""
 
     sealed: int
-    cursors: Mapping[str, int | None]
+    cursors: Mapping[Follower, int | None]
     oldest_work: float | None
 
 
@@ -64,6 +76,15 @@ def holder(segment: Segment, holds: Holds, now: float, days: float) -> str:
     if holds.oldest_work is not None and segment.last_at > holds.oldest_work - SKEW_S:
         return "tells of work that is still there"
     return ""
+
+
+def dropped(segment: Segment, holds: Holds, now: float, days: float, hold_s: float) -> frozenset[Follower]:
+    """The followers that alone hold a segment, and have for longer than ``hold_s`` since it could have gone otherwise: they go on
+    behind it. None if something else holds it too. ``hold_s``: in seconds; 0: the log waits for ever."""
+    unread = {name for name, cursor in holds.cursors.items() if cursor is None or cursor < segment.last_seq}
+    read = replace(holds, cursors={name: at for name, at in holds.cursors.items() if name not in unread})
+    is_late = hold_s > 0 and segment.last_at <= now - days * DAY_S - hold_s
+    return frozenset(unread) if is_late and not holder(segment, read, now, days) else frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +114,12 @@ def removal(archive: Archive, now: float) -> LogRecord:
 def archive_deletion(archive: Archive, now: float) -> LogRecord:
     """The row that is written before an archive's file is deleted."""
     return _record(archive, now, ARCHIVE_DELETED)
+
+
+def cursor_dropped(follower: Follower, segment: Segment, now: float) -> LogRecord:
+    """The row that says that a follower has not read the rows of a segment that goes."""
+    data = {"follower": follower.value, "first_seq": segment.first_seq, "last_seq": segment.last_seq}
+    return record_for(Origin(workspace=SYSTEM, principal=PRINCIPAL, cause=""), now, CURSOR_DROPPED, "log", data)
 
 
 def _record(archive: Archive, now: float, kind: str) -> LogRecord:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.log import IDENTITY, LogTexts, Origin
 from cluster.domain.schedules.timing import Cron, Timing, timing_from_json
+from cluster.domain.workflows.stored import RUN_PREFIX
 
 #: Schedules of one workspace.
 MOST_SCHEDULES: Final = 1000
@@ -49,6 +50,18 @@ class SkipReason(StrEnum):
     OVERLAP = "overlap"
     QUEUE_FULL = "queue_full"
     POLICY = "policy"
+    NO_WORKFLOW = "no_workflow"
+
+
+class RunKind(StrEnum):
+    """What each run of a schedule is: a task, a deliberation, or a run of a workflow."""
+
+    TASK = "task"
+    DELIBERATION = "deliberation"
+    WORKFLOW = "workflow"
+
+
+_ID_PREFIXES: Final = {RunKind.TASK: "task", RunKind.DELIBERATION: "delib", RunKind.WORKFLOW: RUN_PREFIX}
 
 
 class State(StrEnum):
@@ -153,17 +166,17 @@ class Schedule:
         return _fraction(f"{self.id}:{due}") * self.plan.jitter_s
 
     @property
-    def is_deliberation(self) -> bool:
-        return "deliberation" in self.template
+    def kind(self) -> RunKind:
+        return kind_of(self.template)
 
     def owner(self, cause: str = "") -> Origin:
         """In whose name runs start that nobody asked for."""
         return Origin(workspace=self.workspace, principal=self.principal, cause=cause)
 
     def run_id(self, key: str) -> str:
-        """The id of the task or deliberation that a run is. ``key``: when it was due, or what asked for it."""
+        """The id of the task, deliberation or run of a workflow that a run is. ``key``: when it was due, or what asked for it."""
         digest = hashlib.blake2b(f"{self.id}\x1f{key}".encode(), digest_size=13).hexdigest()
-        return f"{'delib' if self.is_deliberation else 'task'}_{digest}"
+        return f"{_ID_PREFIXES[self.kind]}_{digest}"
 
     def preview(self, after: float, count: int) -> list[tuple[int, float]]:
         """(due, when it starts) of the next runs, at most ``count``, as if nothing were paused."""
@@ -175,13 +188,18 @@ class Schedule:
         return found
 
 
-def checked(plan: Plan, now: float, *, deliberation: bool) -> Plan:
+def kind_of(template: Mapping[str, Any]) -> RunKind:
+    """What is made of a template."""
+    return next(kind for kind in RunKind if kind.value in template)
+
+
+def checked(plan: Plan, now: float, kind: RunKind) -> Plan:
     """The plan, if its parts fit together.
 
-    Raises: `InvalidRequest` if no run would ever be due, or deliberations should queue."""
-    if plan.overlap is Overlap.QUEUE and deliberation:
+    Raises: `InvalidRequest` if no run would ever be due, or what waits for no other should queue."""
+    if plan.overlap is Overlap.QUEUE and kind is not RunKind.TASK:
         raise InvalidRequest(
-            "overlap queue is for tasks, since a deliberation waits for no other; use skip, cancel or allow.",
+            f"overlap queue is for tasks, since a {kind.value} waits for no other; use skip, cancel or allow.",
             "invalid_schedule",
         )
     if plan.next_after(now) is None:

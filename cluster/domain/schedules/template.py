@@ -13,6 +13,8 @@ from cluster.domain.schedules.schedule import Schedule
 from cluster.domain.tasks.rules import Edge, TaskRules, WhenFailed
 from cluster.domain.tasks.task import IdempotencyKey, NewTask
 from cluster.domain.tasks.template import templated_task
+from cluster.domain.workflows.document import RunStatus
+from cluster.domain.workflows.stored import StoredRun
 
 ROUTE: Final = "schedules"
 
@@ -35,7 +37,7 @@ def run_task(schedule: Schedule, fire: Fire, origin: Origin, now: float) -> tupl
     if fire.after:
         edges = tuple(Edge(after=run, when_failed=WhenFailed.RUN_ANYWAY) for run in fire.after)
         task = replace(task, rules=replace(task.rules or TaskRules(), after=edges))
-    return task, _key(fire)
+    return task, run_key(fire)
 
 
 def run_deliberation(schedule: Schedule, fire: Fire, origin: Origin, now: float) -> NewDeliberation:
@@ -50,10 +52,37 @@ def run_deliberation(schedule: Schedule, fire: Fire, origin: Origin, now: float)
         contract=template["contract"],
         contract_digest=bytes.fromhex(template["digest"]),
         mode="async",
-        idempotency=_key(fire),
+        idempotency=run_key(fire),
     )
 
 
-def _key(fire: Fire) -> IdempotencyKey:
+def workflow_template(name: str, version: int | None, given: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A run of a workflow; without a version each run is of the newest one."""
+    return {"workflow": {"name": name, "version": version, "input": given, "metadata": metadata}}
+
+
+def run_workflow(schedule: Schedule, fire: Fire, origin: Origin, version: int, now: float) -> StoredRun:
+    """The run of a workflow that a run is. Its metadata, which each of its tasks gets, say which schedule started it, and when
+    it was due (epoch seconds)."""
+    template = schedule.template["workflow"]
+    return StoredRun(
+        id=fire.run,
+        workspace=origin.workspace,
+        name=template["name"],
+        version=version,
+        principal=origin.principal,
+        metadata={
+            "schedule": schedule.id,
+            **({} if fire.due is None else {"due_at": fire.due}),
+            **template["metadata"],
+        },
+        status=RunStatus.RUNNING,
+        state={},
+        created_at=now,
+        changed_at=now,
+    )
+
+
+def run_key(fire: Fire) -> IdempotencyKey:
     """The id stands for schedule and due time, so it is the key too, and there is no body that could differ."""
     return IdempotencyKey(route=ROUTE, key=fire.run, body_digest=b"")

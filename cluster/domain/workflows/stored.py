@@ -92,6 +92,11 @@ class StoredRun:
         )
 
 
+def started_data(run: StoredRun) -> dict[str, Any]:
+    """The data of the row that says that a run was started."""
+    return {"run_id": run.id, "workflow": run.name, "version": run.version}
+
+
 class SignalAnswer(StrEnum):
     """What became of a signal: ``repeated``: the run has it with this value, ``other``: with another one; ``late``: no step
     waits for it any more; ``full``: the run was sent too much."""

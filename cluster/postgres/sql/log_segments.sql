@@ -29,6 +29,10 @@ select entry from entry_hashes($1)
 -- One commit that removes the oldest segment.
 select remove_log_segment($1, $2, $3, $4, $5)
 
+-- name: drop_cursors_and_segment
+-- The same, and it moves cursors that have held it for too long.
+select drop_cursors_and_segment($1, $2, $3, $4, $5, $6)
+
 -- name: log_archives
 -- What went into archives, in order.
 select first_seq, last_seq, name, digest, entry, epochs::text as epochs, first_form, at from log_archives

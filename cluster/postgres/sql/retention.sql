@@ -115,11 +115,16 @@ select d.id from workflow_runs w join unnest($2::text[]) as d (id) on split_part
 where w.workspace = $1 and w.ended_at is null and w.refers is not null
 
 -- name: referred_runs
--- Those of some runs that an open one replays, or to whose tasks it refers.
+-- Those of some runs that a schedule names, that an open one replays, or to whose tasks it refers.
 select w.replays as id from workflow_runs w where w.workspace = $1 and w.ended_at is null and w.replays = any ($2)
 union
 select r.id from workflow_runs w cross join lateral unnest(w.refers) as r (id)
 where w.workspace = $1 and w.ended_at is null and w.refers is not null and r.id = any ($2)
+union
+select s.last_run from schedules s where s.workspace = $1 and s.last_run = any ($2)
+union
+select r.id from schedules s cross join lateral json_array_elements_text(s.runs) as r (id)
+where s.workspace = $1 and r.id = any ($2)
 
 -- name: remove_tasks
 -- One commit that removes tasks.

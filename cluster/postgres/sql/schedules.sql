@@ -37,7 +37,8 @@ order by s.fire_at, s.id limit $2
 select id from schedules
 where workspace = $1
   and ($2::text is null or template -> 'task' -> 'metadata' ->> 'subject' = $2
-       or template -> 'deliberation' -> 'given' -> 'context' ->> 'subject' = $2)
+       or template -> 'deliberation' -> 'given' -> 'context' ->> 'subject' = $2
+       or template -> 'workflow' -> 'metadata' ->> 'subject' = $2)
 order by id limit $3
 
 -- name: open_runs
@@ -45,8 +46,11 @@ order by id limit $3
 select id from tasks where workspace || '' = $1 and id = any ($2) and status in ('pending', 'running')
 union all
 select request_id from deliberations where workspace || '' = $1 and request_id = any ($2) and terminal is null
+union all
+select id from workflow_runs where workspace || '' = $1 and id = any ($2) and ended_at is null
 
 -- name: has_run
 -- Whether a run has started, ended or not.
 select exists (select from tasks where id = $2 and workspace || '' = $1)
     or exists (select from deliberations where request_id = $2 and workspace || '' = $1)
+    or exists (select from workflow_runs where id = $2 and workspace || '' = $1)

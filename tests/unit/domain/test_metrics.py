@@ -11,6 +11,8 @@ import pytest
 from cluster.domain.base.log import LogRow
 from cluster.domain.metric_families import FAMILIES, NAMED_MAX, OTHER
 from cluster.domain.metrics import Increment, Metrics
+from cluster.domain.schedules.schedule import SkipReason
+from cluster.domain.workflows.document import RunStatus
 from tests.support.samples import NOW
 
 SUBMITTED = "aragora_cp_tasks_submitted_total"
@@ -143,7 +145,19 @@ def test_rows_are_counted_by_what_they_say() -> None:
     metrics.apply(row("policy.violation", violation_type="region", enforcement="hard"))
     metrics.apply(row("retention.tasks_removed", task_ids=["1", "2", "3"]))
     metrics.apply(row("retention.runs_removed", run_ids=["1"]))
+    metrics.apply(row("schedule.fired", run="r", due=1, late=False))
+    for reason in SkipReason:
+        metrics.apply(row("schedule.skipped", first=1, last=2, reason=reason.value))
+    for status in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.COMPLETED):
+        metrics.apply(row("workflow.run_started", run_id="r", workflow="w", version=1))
+        metrics.apply(row("workflow.run_ended", run_id="r", workflow="w", status=status.value))
     values = metrics.values
+    outcomes = {(outcome,): 1.0 for outcome in ("started", *SkipReason)}
+    assert values["aragora_cp_schedule_runs_total"] == outcomes
+    assert values["aragora_cp_workflow_runs_started_total"] == {(): 3.0}
+    assert values["aragora_cp_workflow_runs_ended_total"] == {("completed",): 2.0, ("failed",): 1.0}
+    (family,) = [family for family in FAMILIES if family.name == "aragora_cp_schedule_runs_total"]
+    assert {(known,) for known in family.known} == outcomes.keys()
     assert values["aragora_cp_tasks_claimed_total"] == {("a",): 3.0, ("b",): 1.0}
     lost = {("lease_expired",): 1.0, ("agent_offline",): 1.0, ("not_delivered",): 1.0}
     assert values["aragora_cp_leases_lost_total"] == lost

@@ -7,12 +7,12 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.domain.audit.log_retention import SKEW_S, Holds, Segment, holder
+from cluster.domain.audit.log_retention import SKEW_S, Follower, Holds, Segment, dropped, holder
 from cluster.domain.audit.retention import DAY_S
 
 NOW = 1e9
 SEGMENT = Segment(number=1, first_seq=1, last_seq=100, last_at=NOW - 40 * DAY_S, is_newest=False)
-FREE = Holds(sealed=100, cursors={"a": 100, "b": 200}, oldest_work=None)
+FREE = Holds(sealed=100, cursors={Follower.TELEMETRY: 100, Follower.WORKFLOWS: 200}, oldest_work=None)
 
 
 def test_a_segment_that_nothing_holds_may_go() -> None:
@@ -32,7 +32,7 @@ def test_a_segment_that_nothing_holds_may_go() -> None:
     holds=st.builds(
         Holds,
         sealed=st.integers(0, 12),
-        cursors=st.dictionaries(st.sampled_from("abc"), st.none() | st.integers(0, 12)),
+        cursors=st.dictionaries(st.sampled_from(Follower), st.none() | st.integers(0, 12)),
         oldest_work=st.none() | st.floats(NOW - 4 * DAY_S, NOW),
     ),
     days=st.sampled_from((0.0, 0.5, 1.0, 2.0)),
@@ -47,3 +47,30 @@ def test_what_may_go_is_read_sealed_old_and_tells_of_no_work(segment: Segment, h
         and (holds.oldest_work is None or segment.last_at <= holds.oldest_work - SKEW_S)
     )
     assert (holder(segment, holds, NOW, days) == "") is may_go
+
+
+@given(
+    segment=st.builds(
+        Segment,
+        number=st.just(1),
+        first_seq=st.just(1),
+        last_seq=st.integers(1, 10),
+        last_at=st.floats(NOW - 3 * DAY_S, NOW),
+        is_newest=st.booleans(),
+    ),
+    holds=st.builds(
+        Holds,
+        sealed=st.integers(0, 12),
+        cursors=st.dictionaries(st.sampled_from(Follower), st.none() | st.integers(0, 12)),
+        oldest_work=st.none() | st.floats(NOW - 4 * DAY_S, NOW),
+    ),
+    days=st.sampled_from((0.0, 0.5, 1.0, 2.0)),
+)
+def test_only_followers_that_alone_hold_a_late_segment_are_dropped(segment: Segment, holds: Holds, days: float) -> None:
+    unread = {name for name, cursor in holds.cursors.items() if cursor is None or cursor < segment.last_seq}
+    found = dropped(segment, holds, NOW, days, DAY_S)
+    assert found in (frozenset(), unread)
+    goes = holder(segment, replace(holds, cursors={}), NOW, days) == ""
+    late = segment.last_at <= NOW - (days + 1) * DAY_S
+    assert bool(found) is (goes and late and bool(unread))
+    assert dropped(segment, holds, NOW, days, 0) == frozenset()

@@ -24,7 +24,7 @@ from cluster.domain.schedules.machine import (
     Skip,
     step,
 )
-from cluster.domain.schedules.schedule import CatchUp, Overlap, Plan, Schedule, SkipReason, State, checked
+from cluster.domain.schedules.schedule import CatchUp, Overlap, Plan, RunKind, Schedule, SkipReason, State, checked
 from cluster.domain.schedules.timing import interval
 
 EVERY = 100
@@ -187,9 +187,10 @@ def test_starts_and_ends_bound_the_due_times() -> None:
 
 def test_plans_that_never_run_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="ends_at"):
-        checked(Plan(timing=interval(EVERY, 0), ends_at=50.0), 0.0, deliberation=False)
-    with pytest.raises(InvalidRequest, match="queue"):
-        checked(Plan(timing=interval(EVERY, 0), overlap=Overlap.QUEUE), 0.0, deliberation=True)
+        checked(Plan(timing=interval(EVERY, 0), ends_at=50.0), 0.0, RunKind.TASK)
+    for kind in (RunKind.DELIBERATION, RunKind.WORKFLOW):
+        with pytest.raises(InvalidRequest, match="queue"):
+            checked(Plan(timing=interval(EVERY, 0), overlap=Overlap.QUEUE), 0.0, kind)
 
 
 def test_jitter_is_the_same_whenever_it_is_asked() -> None:

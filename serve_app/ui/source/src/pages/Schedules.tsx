@@ -16,8 +16,13 @@ function timing({ cron, timezone, every_seconds }: Schedule): string {
   return cron === null ? `every ${duration(every_seconds ?? 0)}` : `${cron} (${timezone})`;
 }
 
-function runPath({ deliberation, task_type }: Schedule, id: string): string {
-  return `/${task_type === null || deliberation ? "deliberations" : "tasks"}/${encodeURIComponent(id)}`;
+function runPath({ workflow_name, task_type }: Schedule, id: string): string {
+  const pages = workflow_name !== null ? "runs" : task_type === null ? "deliberations" : "tasks";
+  return `/${pages}/${encodeURIComponent(id)}`;
+}
+
+function starts({ workflow_name, task_type }: Schedule): string | null {
+  return workflow_name === null ? task_type : `workflow ${workflow_name}`;
 }
 
 function State({ schedule }: { schedule: Schedule }) {
@@ -36,7 +41,7 @@ export function SchedulesPage() {
     refetchInterval: EVERY_MS,
   });
   return (
-    <Page title="Schedules" lead="Tasks and questions that start by the clock, in the name of whoever made them.">
+    <Page title="Schedules" lead="Tasks, questions and workflows that start by the clock, in the name of whoever made them.">
       <Allowed permission="tasks.read" title="Schedules">
         <Loaded of={found}>
           {(page) => (
@@ -51,7 +56,7 @@ export function SchedulesPage() {
                       <td><Link href={`/schedules/${encodeURIComponent(schedule.schedule_id)}`}>{schedule.name || schedule.schedule_id}</Link></td>
                       <td><State schedule={schedule} /></td>
                       <td><code>{timing(schedule)}</code></td>
-                      <td>{schedule.task_type ?? "a deliberation"}</td>
+                      <td>{starts(schedule) ?? "a deliberation"}</td>
                       <td><Time at={schedule.next_run_at} /></td>
                       <td><Time at={schedule.last_due_at} /></td>
                       <td>{schedule.runs_started}</td>
@@ -116,7 +121,7 @@ export function SchedulePage({ id }: { id: string }) {
           <Loaded of={found}>
             {(schedule) => (
               <>
-                <Card title={schedule.task_type ?? "A deliberation"} more={<State schedule={schedule} />}>
+                <Card title={starts(schedule) ?? "A deliberation"} more={<State schedule={schedule} />}>
                   <dl className="facts">
                     <Fact name="When"><code>{timing(schedule)}</code></Fact>
                     <Fact name="Next run"><Time at={schedule.next_run_at} /></Fact>
