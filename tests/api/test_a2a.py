@@ -87,7 +87,7 @@ async def test_the_card_is_public_signed_and_names_the_public_url(api: Api) -> N
         "1.0",
     )
     assert {skill.id for skill in card.skills} == {"deliberate", "submit_task"}
-    assert (card.capabilities.streaming, card.capabilities.push_notifications) == (True, False)
+    assert (card.capabilities.streaming, card.capabilities.push_notifications) == (True, True)
     assert not card.security_schemes
     current = [each for each in (await api.get("/receipts/keys"))["keys"] if each["current"]]
     assert [each["key_id"] for each in current] == [key["kid"]]
@@ -298,6 +298,25 @@ async def test_a_repeated_answer_answers_no_later_question(api: Api, tasks: Task
         await called(api.client, "SendMessage", answer | at_once)
     question = (await tasks.get(f"/tasks/{task_id}"))["question"]
     assert (question["question"], question["open"]) == ("Really 2?", True)
+
+
+async def test_a_deliberation_asks_a_person_and_goes_on_with_the_answer(api: Api, agents: Agents) -> None:
+    await panel(api, agents, a="A", b="B")
+    config = {"options": ["A", "B"], "consensus": "majority", "rounds": 0, "ask_person": {}}
+    async with a2a_client(api.url) as client:
+        events = [event async for event in client.send_message(message("Which?", ours={"config": config}))]
+        asked = await got(client, events[0].task.id)
+        assert state_of(events[-1].status_update) == state_of(asked) == "INPUT_REQUIRED"
+        assert "Which?" in asked.status.message.parts[0].text
+        assert (await refused(api.client, "SendMessage", raw_message([{"text": "C"}], taskId=asked.id)))[0] == -32602
+        answer = message("B", task_id=asked.id)
+        replies = [event async for event in client.send_message(answer)]
+        decided = await got(client, asked.id)
+        assert (state_of(replies[-1].status_update), state_of(decided)) == ("COMPLETED", "COMPLETED")
+        assert decided.artifacts[0].parts[0].text == "B"
+        # The same answer again changes nothing, and another one comes too late.
+        assert state_of(await sent(client, answer)) == "COMPLETED"
+        assert (await refused(api.client, "SendMessage", raw_message([{"text": "A"}], taskId=asked.id)))[0] == -32004
 
 
 # --- streams -----------------------------------------------------------------------------------------------------------
