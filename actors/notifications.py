@@ -121,7 +121,12 @@ class NotificationKeeper:
     async def _follow(self) -> bool:
         if self._stored is None:
             await self._region.epoch()
-            self._stored = self._searched = await self._notifications.begin()
+            begin = await self._notifications.begin()
+            # Under a new epoch the cursor begins near the end of the log, which for pushes is not where they were.
+            missed = await self._pushes.missed(begin)
+            if missed:
+                await self._notifications.queue((begin, begin), [], missed, self._clock.now())
+            self._stored = self._searched = begin
         rows, searched = await self._notifications.rows(self._searched, BATCH)
         rules = await self._notifications.rules_of(sorted({row.workspace for row in rows})) if rows else {}
         now = self._clock.now()

@@ -35,6 +35,9 @@ class Pushes(WorkspacePushes, Protocol):
     async def changes(self, after: int, until: int) -> list[StateChange]:
         """The changes of tasks with a push, of the rows behind ``after`` up to ``until``."""
 
+    async def missed(self, until: int) -> list[StateChange]:
+        """The newest change of each task with a push that does not know of it, of the rows up to ``until``."""
+
     async def claim(self, now: float, until: float, limit: int, busy: Sequence[tuple[str, str]]) -> list[Push]:
         """Pushes that are due, but for those of ``busy`` (workspace, origin), each with an attempt begun. They are due again at
         ``until`` if nobody settles them."""

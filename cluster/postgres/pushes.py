@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cluster.domain.access.sealing import NONCE_BYTES, NoSealingKey, Sealer, Unsealable
@@ -73,17 +73,10 @@ class PostgresPushes:
         await self._pool.execute(_SQL["tell_push"], workspace, push_id, *state, now)
 
     async def changes(self, after: int, until: int) -> list[StateChange]:
-        rows = await self._pool.rows(_SQL["changed_rows"], after, until, _KINDS)
-        return [
-            StateChange(
-                workspace=row["workspace"],
-                task_id=row["entity"],
-                seq=row["seq"],
-                state=STATES[row["kind"]],
-                at=row["at"],
-            )
-            for row in rows
-        ]
+        return _changes(await self._pool.rows(_SQL["changed_rows"], after, until, _KINDS))
+
+    async def missed(self, until: int) -> list[StateChange]:
+        return _changes(await self._pool.rows(_SQL["missed_rows"], until, _KINDS))
 
     async def claim(self, now: float, until: float, limit: int, busy: Sequence[tuple[str, str]]) -> list[Push]:
         receivers = ([workspace for workspace, _ in busy], [origin for _, origin in busy])
@@ -148,3 +141,12 @@ class PostgresPushes:
 
     async def _commit(self, statement: str, *arguments: Any) -> Any:
         return await self._pool.value(_SQL[statement], self._epoch.region, self._epoch.value, *arguments)
+
+
+def _changes(rows: Iterable[Any]) -> list[StateChange]:
+    return [
+        StateChange(
+            workspace=row["workspace"], task_id=row["entity"], seq=row["seq"], state=STATES[row["kind"]], at=row["at"]
+        )
+        for row in rows
+    ]

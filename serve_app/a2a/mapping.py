@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from a2a.types import TaskState
 
+from cluster.domain.deliberation.person import question_task_id
 from cluster.domain.deliberation.wire import A2A_CONTEXT
 from serve_app.routes.deliberations import DeliberationStatus
 
@@ -83,11 +84,12 @@ class Record:
 
     @property
     def question_task_id(self) -> str | None:
-        """The task whose question it puts to a person."""
+        """The task whose question it puts to a person, or has put."""
         if self.is_task:
             return self.id if self.asked is not None else None
         found: str | None = self.found.get("question_task_id")
-        return found
+        has_asked = (self.found.get("result") or {}).get("person") is not None
+        return question_task_id(self.id) if found is None and has_asked else found
 
     @property
     def context_id(self) -> str:

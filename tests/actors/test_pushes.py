@@ -83,6 +83,17 @@ async def test_secrets_are_stored_sealed_and_need_a_key(stores: Stores) -> None:
     await put(stores, new_push("http://127.0.0.1:1/", "plain"), keys=())
 
 
+async def test_a_state_of_before_the_cursor_is_told(stores: Stores) -> None:
+    """As after another region was the primary: the cursor of a new epoch begins at the end of the log."""
+    async with receiver() as it, keeping(stores) as keeper:
+        await put(stores, new_push(it.url))
+        await happens(stores, TASK, "task.claimed")
+        await happens(stores, TASK, "task.completed")
+        await queue_all(keeper)
+        await send_all(keeper)
+    assert told(it) == ["COMPLETED"]
+
+
 async def test_who_is_away_is_told_once_of_the_newest_state(stores: Stores) -> None:
     clock = ManualClock(NOW)
     async with receiver() as it, keeping(stores, clock) as keeper:
@@ -98,7 +109,7 @@ async def test_who_is_away_is_told_once_of_the_newest_state(stores: Stores) -> N
         await send_all(keeper)
         assert len(it.got) == 1, "a newer state does not make a receiver that fails be called sooner"
         it.status = 200
-        clock.advance(60)
+        await clock.advance(60)
         await send_all(keeper)
     assert told(it) == ["WORKING", "FAILED"]
 
@@ -130,10 +141,10 @@ async def test_who_never_answers_is_given_up_and_forgotten(stores: Stores) -> No
         await queue_all(keeper)
         for _ in range(MOST_ATTEMPTS + 2):
             await send_all(keeper)
-            clock.advance(5_000)
+            await clock.advance(5_000)
         assert len(it.got) == MOST_ATTEMPTS
         assert await left(stores) == ["p"]
-        clock.advance(KEPT_S)
+        await clock.advance(KEPT_S)
         await send_all(keeper)
         assert await left(stores) == []
 

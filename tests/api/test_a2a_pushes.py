@@ -113,7 +113,7 @@ async def test_pushes_are_made_read_listed_and_deleted(api: Api, tasks: TaskApi)
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"url": "http://169.254.169.254/latest"}, "url"),
+        ({"url": "http://169.254.169.254/latest"}, "169.254.169.254"),
         ({"url": "ftp://example.com/"}, "http or https"),
         ({"url": "https://me:pw@example.com/"}, "no user and password"),
         ({"url": "https://example.com/", "token": "a\r\nHost: b"}, "token"),

@@ -23,6 +23,16 @@ where l.seq > $1::bigint and l.seq <= $2::bigint and l.kind = any ($3)
   and exists (select from pushes p where p.workspace = l.workspace and p.task_id = l.entity)
 order by l.seq
 
+-- name: missed_rows
+-- The newest row of some kinds about each task with a push that does not know of it: those behind the cursor of another epoch.
+select l.seq, l.at, l.workspace, l.kind, l.entity
+from pushes p
+cross join lateral (
+    select o.* from log o
+    where o.entity = p.task_id and o.workspace = p.workspace and o.seq > p.seq and o.seq <= $1::bigint and o.kind = any ($2)
+    order by o.seq desc limit 1
+) l
+
 -- name: claim_pushes
 -- One commit that begins attempts.
 select claim_pushes($1, $2, $3, $4, $5, $6, $7)
