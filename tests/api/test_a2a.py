@@ -310,9 +310,9 @@ async def test_a_deliberation_asks_a_person_and_goes_on_with_the_answer(api: Api
         assert "Which?" in asked.status.message.parts[0].text
         assert (await refused(api.client, "SendMessage", raw_message([{"text": "C"}], taskId=asked.id)))[0] == -32602
         answer = message("B", task_id=asked.id)
-        replies = [event async for event in client.send_message(answer)]
-        decided = await got(client, asked.id)
-        assert (state_of(replies[-1].status_update), state_of(decided)) == ("COMPLETED", "COMPLETED")
+        last = [event async for event in client.send_message(answer)][-1]
+        told, decided = getattr(last, last.WhichOneof("payload")), await got(client, asked.id)
+        assert (state_of(told), state_of(decided)) == ("COMPLETED", "COMPLETED")
         assert decided.artifacts[0].parts[0].text == "B"
         # The same answer again changes nothing, and another one comes too late.
         assert state_of(await sent(client, answer)) == "COMPLETED"
