@@ -116,13 +116,13 @@ async def begun(asking: Asking) -> Record | dict[str, Any]:
     message = asking.call.params.message
     if message.task_id:
         record = await _target(asking)
-        await _check_wanted(asking, is_task=record.is_task)
+        await _check_asked_push(asking, is_task=record.is_task)
         return await _pushed(asking, await _answered(asking, record))
     work = work_of(asking.call)
-    await _check_wanted(asking, is_task=work.is_task)
+    await _check_asked_push(asking, is_task=work.is_task)
     admitted = await asking.routes.post(work.path, work.body, work.key)
     task_id = admitted["task_id"]
-    if (config := _wanted(asking)) is not None:
+    if (config := _asked_push(asking)) is not None:
         await put_push(asking.request, task_id, config, in_context=bool(work.context_id))
     try:
         record = await (asking.task(task_id) if work.is_task else asking.deliberation(task_id))
@@ -134,7 +134,7 @@ async def begun(asking: Asking) -> Record | dict[str, Any]:
     return record
 
 
-def _wanted(asking: Asking) -> TaskPushNotificationConfig | None:
+def _asked_push(asking: Asking) -> TaskPushNotificationConfig | None:
     """The push that a message asks for."""
     configuration = asking.call.params.configuration
     return (
@@ -142,15 +142,15 @@ def _wanted(asking: Asking) -> TaskPushNotificationConfig | None:
     )
 
 
-async def _check_wanted(asking: Asking, *, is_task: bool) -> None:
+async def _check_asked_push(asking: Asking, *, is_task: bool) -> None:
     """Before anything begins. Raises: what `check_push` raises."""
-    if (config := _wanted(asking)) is not None:
+    if (config := _asked_push(asking)) is not None:
         await check_push(asking.request, config, is_task=is_task)
 
 
 async def _pushed(asking: Asking, record: Record) -> Record:
     """The record, when the push that the message asks for is there."""
-    if (config := _wanted(asking)) is None:
+    if (config := _asked_push(asking)) is None:
         return record
     await put_push(asking.request, record.id, config, in_context=record.is_named)
     record = await asking.again(record)
