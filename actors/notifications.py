@@ -11,18 +11,17 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from cluster.domain.base.errors import ControlPlaneError, Fenced, TryLater
-from cluster.domain.notifications.channel import Channel
-from cluster.domain.notifications.delivery import KEPT_S, Notification, NotTaken, Outcome, settled
+from actors.deliveries import Deliveries
+from cluster.domain.base.errors import Fenced, TryLater
+from cluster.domain.notifications.delivery import KEPT_S
 from cluster.domain.notifications.rules import notifications_of
 from cluster.ports.clock import Clock
 from cluster.ports.log import Region
 from cluster.ports.notifications import Notifications, Notifier
-from cluster.process.group_commit import GroupCommit
+from cluster.ports.pushes import Pushes
 from cluster.process.loops import Loops, OnFatal, unwatched
 
 _logger = logging.getLogger(__name__)
@@ -33,25 +32,19 @@ APART_S: Final = 0.05
 #: Rows of the log of one look. After so many that are no events the cursor is stored alone.
 BATCH: Final = 500
 FAR: Final = 10_000
-#: Attempts at once, in all and of one channel: those that began together have to end before its next ones.
-MOST_AT_ONCE: Final = 32
-MOST_OF_CHANNEL: Final = 8
-#: Of all channels whose last attempt failed: however many of them hang, others have places left.
-MOST_OF_FAILING: Final = 16
-#: After this time an attempt that nobody settled is made again. No attempt takes as long.
-LEASE_S: Final = 90.0
 #: Between two looks for notifications that are old enough to be deleted, and how many are at once.
 FORGET_EVERY_S: Final = 60.0
 FORGOTTEN: Final = 1_000
 
 
 class NotificationKeeper:
-    """``chance`` gives numbers from 0 to 1."""
+    """``pushes``: what clients of A2A want to be told, by the same cursor. ``chance`` gives numbers from 0 to 1."""
 
     def __init__(
         self,
         *,
         notifications: Notifications,
+        pushes: Pushes,
         region: Region,
         notifier: Notifier,
         clock: Clock,
@@ -59,25 +52,38 @@ class NotificationKeeper:
         on_fatal: OnFatal = unwatched,
     ) -> None:
         self._notifications = notifications
+        self._pushes = pushes
         self._region = region
-        self._notifier = notifier
         self._clock = clock
-        self._chance = chance
         #: The stored cursor, and up to where the log was searched; None until the first look, and after every failure.
         self._stored: int | None = None
         self._searched = 0
         #: When the log was last searched to its end.
         self._whole_at = clock.now()
-        #: By (workspace, channel): attempts under way, and channels whose last attempt failed.
-        self._under_way: Counter[tuple[str, str]] = Counter()
-        self._failing: set[tuple[str, str]] = set()
-        #: Set when a channel has no attempt under way any more, so that its next ones begin at once.
+        #: Set when a receiver has no attempt under way any more.
         self._ended = asyncio.Event()
-        self._settling: GroupCommit[Notification, None] = GroupCommit(notifications.settle)
+        self._told = Deliveries(
+            notifications,
+            what="notification",
+            parts=lambda item: (item[0], (item[0].workspace, item[0].channel)),
+            send=lambda item: notifier.send(*item),
+            clock=clock,
+            chance=chance,
+            on_fatal=on_fatal,
+            ended=self._ended,
+        )
+        self._pushed = Deliveries(
+            pushes,
+            what="push",
+            parts=lambda push: (push, (push.workspace, push.origin)),
+            send=notifier.push,
+            clock=clock,
+            chance=chance,
+            on_fatal=on_fatal,
+            ended=self._ended,
+        )
         self._next_forgetting = float("-inf")
         self._loops = Loops(on_fatal)
-        #: Attempts, which end by themselves.
-        self._attempts = Loops(on_fatal)
 
     async def start(self) -> None:
         self._loops.start(
@@ -86,16 +92,17 @@ class NotificationKeeper:
 
     async def stop(self) -> None:
         await self._loops.stop()
-        await self._attempts.stop()
+        await self._told.stop()
+        await self._pushed.stop()
 
     async def status(self) -> dict[str, Any]:
         """Answers from memory."""
         failing = [
             f"The channel {channel} of workspace {workspace} takes no notifications; see aragora-cp notifications list."
-            for workspace, channel in sorted(self._failing)
-        ]
+            for workspace, channel in self._told.failing
+        ] + [f"{origin} takes no pushes of workspace {workspace}." for workspace, origin in self._pushed.failing]
         return {
-            "serving": self._loops.running and self._attempts.running,
+            "serving": self._loops.running and self._told.running and self._pushed.running,
             "warnings": failing[:10],
             "log_lag_s": {"notifications": max(0.0, self._clock.now() - self._whole_at)},
         }
@@ -114,12 +121,19 @@ class NotificationKeeper:
     async def _follow(self) -> bool:
         if self._stored is None:
             await self._region.epoch()
-            self._stored = self._searched = await self._notifications.begin()
+            begin = await self._notifications.begin()
+            # Under a new epoch the cursor begins near the end of the log, which for pushes is not where they were.
+            missed = await self._pushes.missed(begin)
+            if missed:
+                await self._notifications.queue((begin, begin), [], missed, self._clock.now())
+            self._stored = self._searched = begin
         rows, searched = await self._notifications.rows(self._searched, BATCH)
         rules = await self._notifications.rules_of(sorted({row.workspace for row in rows})) if rows else {}
-        queued = notifications_of(rules, rows, self._clock.now())
-        if queued or searched - self._stored > FAR:
-            await self._notifications.queue((self._stored, searched), queued)
+        now = self._clock.now()
+        queued = notifications_of(rules, rows, now)
+        changes = await self._pushes.changes(self._searched, searched) if searched > self._searched else []
+        if queued or changes or searched - self._stored > FAR:
+            await self._notifications.queue((self._stored, searched), queued, changes, now)
             self._stored = searched
         more = searched > self._searched
         if not more:
@@ -134,56 +148,16 @@ class NotificationKeeper:
         now = self._clock.now()
         if now >= self._next_forgetting:
             removed = await self._notifications.forget(now - KEPT_S, FORGOTTEN)
+            removed = max(removed, await self._pushes.forget(now - KEPT_S, FORGOTTEN))
             self._next_forgetting = now if removed == FORGOTTEN else now + FORGET_EVERY_S
-        room = min(MOST_OF_CHANNEL, MOST_AT_ONCE - self._under_way.total())
-        if room <= 0:
-            return False
         self._ended.clear()
-        busy, of_failing = set(self._under_way), MOST_OF_FAILING - self._failing_under_way()
-        if of_failing > 0:
-            room = min(room, of_failing)
-        else:
-            busy |= self._failing
-        claimed = await self._notifications.claim(now, now + LEASE_S, room, sorted(busy))
-        for notification, channel in claimed:
-            self._under_way[_key(notification)] += 1
-            self._attempts.start(self._attempt(notification, channel))
-        return bool(claimed)
-
-    def _failing_under_way(self) -> int:
-        return sum(count for key, count in self._under_way.items() if key in self._failing)
-
-    async def _attempt(self, notification: Notification, channel: Channel) -> None:
-        key = _key(notification)
-        try:
-            outcome = await self._sent(notification, channel)
-            if isinstance(outcome, NotTaken):
-                self._failing.add(key)
-            else:
-                self._failing.discard(key)
-            await self._settling.put(settled(notification, outcome, self._clock.now(), self._chance()))
-        except ControlPlaneError as error:
-            # It is made again when its time is over.
-            _logger.warning("an attempt at notification %s could not be settled: %s", notification.id, error)
-        finally:
-            self._under_way[key] -= 1
-            if not self._under_way[key]:
-                del self._under_way[key]
-                self._ended.set()
-
-    async def _sent(self, notification: Notification, channel: Channel) -> Outcome:
-        try:
-            return await self._notifier.send(notification, channel)
-        except ControlPlaneError:
-            raise
-        except Exception:  # one that cannot be sent must not end the process, again and again
-            _logger.exception("notification %s cannot be sent", notification.id)
-            return NotTaken("The control plane cannot send it; the log of its process says why.")
+        begun = [await part.begin_due(now) for part in (self._told, self._pushed)]
+        return any(begun)
 
     @property
     def is_sending(self) -> bool:
         """Whether attempts are under way."""
-        return not self._attempts.idle
+        return not (self._told.idle and self._pushed.idle)
 
     async def _until_ended(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -203,7 +177,3 @@ class NotificationKeeper:
                 _logger.warning("notifications cannot be %s, will try again: %s", what, error)
                 more = False
             await wait(APART_S if more else LOOK_S)
-
-
-def _key(notification: Notification) -> tuple[str, str]:
-    return notification.workspace, notification.channel

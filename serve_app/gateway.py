@@ -53,6 +53,7 @@ from cluster.ports.operations import DeadLetterStore, WorkspaceControls
 from cluster.ports.outcomes import OutcomeStore
 from cluster.ports.policies import WorkspacePolicies
 from cluster.ports.presence import HeartbeatRecord, WorkspaceHeartbeats
+from cluster.ports.pushes import WorkspacePushes
 from cluster.ports.quotas import WorkspaceQuotas
 from cluster.ports.retention import WorkspaceRetention
 from cluster.ports.schedules import WorkspaceSchedules
@@ -100,6 +101,7 @@ class Gateway:
     workflows: WorkspaceWorkflows
     hooks: WorkspaceHooks
     notifications: WorkspaceNotifications
+    pushes: WorkspacePushes
     outcomes: OutcomeStore
     budgets: WorkspaceBudgets
     budget_view: BudgetDirectory

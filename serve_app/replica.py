@@ -190,6 +190,7 @@ class Replica:
             workflows=resources.stores.workflows,
             hooks=resources.stores.hooks(settings.sealing_keys()),
             notifications=resources.stores.notifications,
+            pushes=resources.stores.pushes(settings.sealing_keys()),
             answers=resources.stores.answers,
             agents=resources.stores.agents,
             deliberations=resources.stores.deliberations,

@@ -95,6 +95,7 @@ def make(it: Context) -> Any:
     )
     notifications = NotificationKeeper(
         notifications=resources.stores.notifications,
+        pushes=resources.stores.pushes(resources.settings.sealing_keys()),
         region=resources.stores.region,
         notifier=ChannelNotifier(
             allowed_networks=allowed_networks(resources.settings),

@@ -279,6 +279,23 @@ FAMILIES: tuple[Family, ...] = (
         known=("completed", "failed", "cancelled"),
     ),
     Family(
+        name="aragora_cp_notifications_pending",
+        kind="gauge",
+        labels=("kind",),
+        help="Notifications that wait for an attempt or another one, and pushes of A2A that do.",
+    ),
+    Family(
+        name="aragora_cp_notifications_ended",
+        kind="gauge",
+        labels=("status",),
+        help="Notifications that ended in the last hour: delivered, or dead, which were given up.",
+    ),
+    Family(
+        name="aragora_cp_notifications_late_seconds",
+        kind="gauge",
+        help="For how long the attempt at a notification or a push has been due that waits longest.",
+    ),
+    Family(
         name="aragora_cp_workflow_runs_open",
         kind="gauge",
         help="Runs of workflows that have not ended.",

@@ -15,6 +15,7 @@ from cluster.domain.base.urls import safe_url
 from cluster.domain.notifications.channel import Channel, ChannelKind, signing_key
 from cluster.domain.notifications.delivery import Notification, NotTaken, Outcome, Taken
 from cluster.domain.notifications.messages import mail, slack_body, teams_body, webhook_body, webhook_headers
+from cluster.domain.notifications.pushes import Push, push_body, push_headers
 from cluster.http.addresses import PinnedBackend, Resolve, resolve
 from cluster.http.connections import ConnectionPool
 from cluster.http.origins import origin_of
@@ -72,6 +73,11 @@ class ChannelNotifier:
         except (_Unusable, InvalidRequest) as error:
             # Tried again: somebody may set the credential meanwhile.
             return NotTaken(str(error))
+
+    async def push(self, push: Push) -> Outcome:
+        if push.problem is not None:
+            return NotTaken(push.problem)
+        return await self._post(push.url, push_headers(push), push_body(push))
 
     async def _secrets(self, channel: Channel) -> tuple[str, ...]:
         """The valid secrets of the channel's credential, the current one first. Raises: `_Unusable`, `StoreUnavailable`."""

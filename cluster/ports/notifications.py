@@ -9,6 +9,7 @@ from typing import Protocol
 from cluster.domain.base.log import LogRecord, LogRow
 from cluster.domain.notifications.channel import Channel
 from cluster.domain.notifications.delivery import DeliveryStatus, Notification, Outcome, Queued
+from cluster.domain.notifications.pushes import Push, StateChange
 from cluster.domain.notifications.rules import Rule
 from cluster.ports.erasure import Position
 
@@ -87,8 +88,11 @@ class Notifications(WorkspaceNotifications, Protocol):
 
     async def rules_of(self, workspaces: Sequence[str]) -> Mapping[str, Sequence[Rule]]: ...
 
-    async def queue(self, cursor: tuple[int, int], queued: Sequence[Queued]) -> None:
-        """Stores notifications and moves the cursor from the first to the second row, in one commit.
+    async def queue(
+        self, cursor: tuple[int, int], queued: Sequence[Queued], changes: Sequence[StateChange], now: float
+    ) -> None:
+        """Stores notifications, lets pushes tell of changes from ``now`` on, and moves the cursor from the first to the second
+        row, in one commit.
 
         Raises: `Fenced` if another process has moved it."""
 
@@ -106,5 +110,8 @@ class Notifications(WorkspaceNotifications, Protocol):
 
 
 class Notifier(Protocol):
+    async def push(self, push: Push) -> Outcome:
+        """One attempt."""
+
     async def send(self, notification: Notification, channel: Channel) -> Outcome:
         """One attempt. Raises: `StoreUnavailable` if the credential cannot be read now: that is no attempt's fault."""

@@ -13,6 +13,7 @@ from cluster.domain.base.log import LogRecord, LogRow
 from cluster.domain.notifications.channel import MOST_CHANNELS, Channel, ChannelKind
 from cluster.domain.notifications.delivery import DeliveryStatus, Notification, Queued
 from cluster.domain.notifications.events import KINDS, Severity
+from cluster.domain.notifications.pushes import StateChange, changes_wire
 from cluster.domain.notifications.quiet import QuietHours
 from cluster.domain.notifications.rules import MOST_RULES, RepeatBy, Rule
 from cluster.ports.erasure import Position
@@ -122,8 +123,11 @@ class PostgresNotifications:
         (head,) = [row["seq"] for row in found if row["kind"] is None]
         return rows, rows[-1].seq if len(rows) == limit else max(after, head)
 
-    async def queue(self, cursor: tuple[int, int], queued: Sequence[Queued]) -> None:
-        await self._commit("queue_notifications", *cursor, _dump([_queued(item) for item in queued]))
+    async def queue(
+        self, cursor: tuple[int, int], queued: Sequence[Queued], changes: Sequence[StateChange], now: float
+    ) -> None:
+        told = _dump([_queued(item) for item in queued])
+        await self._commit("queue_notifications", *cursor, told, _dump(changes_wire(changes)), now)
 
     async def claim(
         self, now: float, until: float, limit: int, busy: Sequence[tuple[str, str]]

@@ -29,6 +29,7 @@ class PostgresReadings:
             (runs,) = await connection.fetch(_SQL["open_runs"], now)
             dead = await connection.fetchval(_SQL["count_dead_letters"])
             used_up = await connection.fetchval(_SQL["count_used_up"], day, month)
+            (told,) = await connection.fetch(_SQL["notifications_told"], now)
             last_pass = await connection.fetchval(_SQL["last_retention_pass"])
         found: dict[str, dict[Labels, float]] = {
             **{gauge: {(row["queue"],): float(row[column]) for row in queues} for column, gauge in _QUEUES.items()},
@@ -40,6 +41,12 @@ class PostgresReadings:
             "aragora_cp_table_bytes": {(row["name"],): float(row["bytes"]) for row in tables},
             "aragora_cp_dead_letters": {(): float(dead)},
             "aragora_cp_budgets_used_up": {(): float(used_up)},
+            "aragora_cp_notifications_pending": {
+                ("notification",): float(told["notifications"]),
+                ("push",): float(told["pushes"]),
+            },
+            "aragora_cp_notifications_ended": {(status,): float(told[status]) for status in ("delivered", "dead")},
+            "aragora_cp_notifications_late_seconds": {(): float(told["late_s"])},
         }
         found["aragora_cp_retention_pass_age_seconds"] = {} if last_pass is None else {(): max(0.0, now - last_pass)}
         return found

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cluster.postgres.notifications import PostgresNotifications
     from cluster.postgres.outcomes import PostgresOutcomes
     from cluster.postgres.policies import PostgresPolicies
+    from cluster.postgres.pushes import PostgresPushes
     from cluster.postgres.quotas import PostgresQuotas
     from cluster.postgres.readings import PostgresReadings
     from cluster.postgres.retention import PostgresRetention
@@ -174,6 +175,12 @@ class Stores:
         from cluster.postgres.credentials import PostgresCredentials
 
         return PostgresCredentials(self.pool, self.epoch, keys)
+
+    def pushes(self, keys: Sequence[bytes]) -> PostgresPushes:
+        """``keys`` seal; without any no push can have a token."""
+        from cluster.postgres.pushes import PostgresPushes
+
+        return PostgresPushes(self.pool, self.epoch, keys)
 
     async def close(self) -> None:
         """Closes the pool."""

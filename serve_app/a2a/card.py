@@ -33,7 +33,8 @@ _SKILLS: Final = (
         id=DELIBERATE,
         name="Ask several agents and decide",
         description="Puts the text of a message to several agents, which debate it if they disagree. The artifact is "
-        "their decision, with its confidence and the dissent. This is the skill of a message that names none.",
+        "their decision, with its confidence and the dissent. If it asks a person it is input-required; a message with its "
+        "taskId answers. This is the skill of a message that names none.",
         tags=["deliberation", "decision"],
         examples=["Which store fits a queue of ten million rows?"],
         input_modes=[_TEXT, _JSON],
@@ -60,7 +61,7 @@ def make_card(url: str, *, auth: bool) -> AgentCard:
         description="Durable tasks and deliberations of a fleet of agents.",
         version=VERSION,
         supported_interfaces=[AgentInterface(url=url + RPC_PATH, protocol_binding="JSONRPC", protocol_version="1.0")],
-        capabilities=AgentCapabilities(streaming=True, push_notifications=False, extended_agent_card=False),
+        capabilities=AgentCapabilities(streaming=True, push_notifications=True, extended_agent_card=False),
         default_input_modes=[_TEXT, _JSON],
         default_output_modes=[_TEXT, _JSON],
         skills=_SKILLS,

@@ -21,16 +21,15 @@ from serve_app.a2a.failures import failure, rpc_error
 from serve_app.a2a.handler import HANDLERS, Asking, begun
 from serve_app.a2a.rpc import VERSION_HEADER, Unreadable, read_call
 from serve_app.a2a.updates import check_open, following, last_event, one_event, stream
-from serve_app.auth.admission import let_in
 from serve_app.gateway import gateway
 from serve_app.http.body_bounds import whole_body
-from serve_app.http.errors import error_response, response_to
+from serve_app.http.errors import response_to
+from serve_app.http.other_protocols import JSON, refusal, wrong_method
 from serve_app.http.route_calls import Routes
 from serve_app.streams.sending import sse_response
 
 #: What the log of requests, the metrics and denials call each.
 _ROUTES: Final = {path: SimpleNamespace(path=path) for path in (CARD_PATH, KEYS_PATH, RPC_PATH)}
-_JSON: Final = "application/json"
 #: How long others may keep the card, in seconds.
 _CARD_AGE_S: Final = 300
 
@@ -53,7 +52,7 @@ class A2ADoor:
         if scope["path"] != RPC_PATH:
             await (await self._published(request))(scope, receive, send)
             return
-        refused = await self._refusal(request)
+        refused = await refusal(request)
         if refused is not None:
             await refused(scope, receive, send)
             return
@@ -64,7 +63,7 @@ class A2ADoor:
 
     async def _published(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
-            return _wrong_method(request, "GET, HEAD")
+            return wrong_method(request, "GET, HEAD")
         try:
             signer = await gateway(request).signing.signer()
         except Exception as error:  # noqa: BLE001 - it becomes the answer, as of any route
@@ -75,20 +74,7 @@ class A2ADoor:
         headers = {"Cache-Control": f"public, max-age={_CARD_AGE_S}", "ETag": etag(content)}
         if request.headers.get("if-none-match") == headers["ETag"]:
             return Response(status_code=304, headers=headers)
-        return Response(content, media_type=_JSON, headers=headers)
-
-    async def _refusal(self, request: Request) -> Response | None:
-        try:
-            await let_in(request)
-        except Exception as error:  # noqa: BLE001 - it becomes the answer, as of any route
-            return response_to(request, error)
-        if request.method != "POST":
-            return _wrong_method(request, "POST")
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
-            trace_id = request.scope["state"]["trace_id"]
-            message = f"Send JSON with the header Content-Type: {_JSON}."
-            return error_response(415, message, "unsupported_media_type", trace_id)
-        return None
+        return Response(content, media_type=JSON, headers=headers)
 
     async def _answer(self, request: Request, body: bytes) -> Response:
         version = request.headers.get(VERSION_HEADER) or request.query_params.get("A2A-Version")
@@ -120,9 +106,3 @@ async def _streamed(asking: Asking) -> Response:
         check_open(record, after)
     follow = await following(request, asking.workspace, record, lambda: asking.again(record))
     return stream(request, rpc_id, follow, until_asked=is_new)
-
-
-def _wrong_method(request: Request, allowed: str) -> Response:
-    message = f"{request.method} is not a method of {request.url.path}; send {allowed}."
-    trace_id = request.scope["state"]["trace_id"]
-    return error_response(405, message, "method_not_allowed", trace_id, {"Allow": allowed})

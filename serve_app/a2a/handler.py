@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from a2a.types import TaskPushNotificationConfig
 from a2a.utils.errors import (
     InvalidParamsError,
-    PushNotificationNotSupportedError,
     TaskNotFoundError,
     UnsupportedOperationError,
 )
@@ -23,6 +23,7 @@ from cluster.process.waits import LONGEST_WAIT_S
 from serve_app.a2a.listing import list_tasks
 from serve_app.a2a.mapping import ENDED, INPUT_REQUIRED, Record, new_task, task_wire
 from serve_app.a2a.messages import answer_of, check_message, key_of_message, work_of
+from serve_app.a2a.pushes import check_push, delete_push, get_push, list_pushes, put_push, tell_now
 from serve_app.a2a.rpc import Call
 from serve_app.a2a.updates import Following, following
 from serve_app.gateway import gateway
@@ -30,6 +31,9 @@ from serve_app.http.hang_ups import hung_up
 from serve_app.http.route_calls import Refused, Routes
 from serve_app.streams.endings import until_ended
 
+#: Looks at the question of a deliberation that is about to ask, and seconds between two.
+QUESTION_LOOKS: Final = 20
+QUESTION_APART_S: Final = 0.1
 #: The words by which the routes say that there is no such task, as far as this caller may know.
 _MISSING: Final = ("task_not_found", "deliberation_not_found")
 
@@ -77,8 +81,26 @@ class Asking:
         return Record(id=task_id, is_task=True, found=await self.routes.get(f"/tasks/{task_id}"))
 
     async def deliberation(self, request_id: str) -> Record:
-        """Raises: `Refused`."""
-        return Record(id=request_id, is_task=False, found=await self.routes.get(f"/deliberations/{request_id}"))
+        """With the question that it puts to a person, if it does. Raises: `Refused`."""
+        found = await self.routes.get(f"/deliberations/{request_id}")
+        asks = found.get("question_task_id")
+        person = None if asks is None else await self._question(asks)
+        return Record(id=request_id, is_task=False, found=found, person=person)
+
+    async def _question(self, task_id: str) -> Mapping[str, Any] | None:
+        """The task that asks; None if the caller may not read it, or nobody has submitted it yet. A deliberation says that it
+        asks a moment before it does, so this looks again."""
+        for wait_s in (*(QUESTION_APART_S,) * QUESTION_LOOKS, None):
+            try:
+                found: Mapping[str, Any] = await self.routes.get(f"/tasks/{task_id}")
+                return found
+            except Refused as error:
+                if error.status >= 500:
+                    raise
+                if error.status != 404 or wait_s is None:
+                    return None
+            await asyncio.sleep(wait_s)
+        return None
 
     async def again(self, record: Record) -> Record:
         """What a record is now. Raises: `Refused`."""
@@ -93,31 +115,70 @@ async def begun(asking: Asking) -> Record | dict[str, Any]:
     check_message(asking.call)
     message = asking.call.params.message
     if message.task_id:
-        return await _answered(asking)
+        record = await _target(asking)
+        await _check_asked_push(asking, is_task=record.is_task)
+        return await _pushed(asking, await _answered(asking, record))
     work = work_of(asking.call)
+    await _check_asked_push(asking, is_task=work.is_task)
     admitted = await asking.routes.post(work.path, work.body, work.key)
     task_id = admitted["task_id"]
+    if (config := _asked_push(asking)) is not None:
+        await put_push(asking.request, task_id, config, in_context=bool(work.context_id))
     try:
-        return await (asking.task(task_id) if work.is_task else asking.deliberation(task_id))
+        record = await (asking.task(task_id) if work.is_task else asking.deliberation(task_id))
     except Refused:
         # It has begun, and whoever asked has to learn its id. Asking for it shows what is the matter.
         return new_task(task_id, work.context_id or task_id)
+    if config is not None:
+        await tell_now(asking.request, record, config)
+    return record
 
 
-async def _answered(asking: Asking) -> Record:
-    """Answers the question of a task by a message to it."""
+def _asked_push(asking: Asking) -> TaskPushNotificationConfig | None:
+    """The push that a message asks for."""
+    configuration = asking.call.params.configuration
+    return (
+        configuration.task_push_notification_config if configuration.HasField("task_push_notification_config") else None
+    )
+
+
+async def _check_asked_push(asking: Asking, *, is_task: bool) -> None:
+    """Before anything begins. Raises: what `check_push` raises."""
+    if (config := _asked_push(asking)) is not None:
+        await check_push(asking.request, config, is_task=is_task)
+
+
+async def _pushed(asking: Asking, record: Record) -> Record:
+    """The record, when the push that the message asks for is there."""
+    if (config := _asked_push(asking)) is None:
+        return record
+    await put_push(asking.request, record.id, config, in_context=record.is_named)
+    record = await asking.again(record)
+    await tell_now(asking.request, record, config)
+    return record
+
+
+async def _target(asking: Asking) -> Record:
+    """The task that a message is for.
+
+    Raises: an error of the protocol if it is none of this conversation, `Refused`."""
     message = asking.call.params.message
     record = await asking.record(message.task_id)
     if message.context_id and message.context_id != record.context_id:
         raise InvalidParamsError(
             "message.contextId is not that of the task; leave it out, or send the one of the task."
         )
-    if not record.is_task or "question" not in record.found:
+    return record
+
+
+async def _answered(asking: Asking, record: Record) -> Record:
+    """Answers the question of a task by a message to it."""
+    message = asking.call.params.message
+    asks = record.question_task_id
+    if asks is None:
         raise _takes_none(record)
     try:
-        await asking.routes.post(
-            f"/tasks/{record.id}/answer", answer_of(asking.call), key_of_message(message.message_id)
-        )
+        await asking.routes.post(f"/tasks/{asks}/answer", answer_of(asking.call), key_of_message(message.message_id))
     except Refused as error:
         # Only the answer that it has got may be sent again.
         if record.state in ENDED and error.status in (400, 409):
@@ -197,8 +258,28 @@ async def _list_tasks(asking: Asking) -> dict[str, Any]:
     return await list_tasks(asking.routes, asking.call.params)
 
 
-async def _no_pushes(asking: Asking) -> dict[str, Any]:
-    raise PushNotificationNotSupportedError("Push notifications are not served; subscribe to the task instead.")
+async def _set_push(asking: Asking) -> dict[str, Any]:
+    config = asking.call.params
+    record = await asking.record(config.task_id)
+    await check_push(asking.request, config, is_task=record.is_task)
+    wire = await put_push(asking.request, record.id, config, in_context=record.is_named)
+    await tell_now(asking.request, await asking.again(record), config)
+    return wire
+
+
+async def _get_push(asking: Asking) -> dict[str, Any]:
+    record = await asking.record(asking.call.params.task_id)
+    return await get_push(asking.request, record.id, asking.call.params.id)
+
+
+async def _list_pushes(asking: Asking) -> dict[str, Any]:
+    record = await asking.record(asking.call.params.task_id)
+    return await list_pushes(asking.request, record.id)
+
+
+async def _delete_push(asking: Asking) -> dict[str, Any]:
+    record = await asking.record(asking.call.params.task_id)
+    return await delete_push(asking.request, record, asking.call.params.id)
 
 
 async def _no_extended_card(asking: Asking) -> dict[str, Any]:
@@ -211,9 +292,9 @@ HANDLERS: Final[Mapping[str, Callable[[Asking], Awaitable[dict[str, Any]]]]] = {
     "GetTask": get_task,
     "ListTasks": _list_tasks,
     "CancelTask": cancel_task,
-    "CreateTaskPushNotificationConfig": _no_pushes,
-    "GetTaskPushNotificationConfig": _no_pushes,
-    "ListTaskPushNotificationConfigs": _no_pushes,
-    "DeleteTaskPushNotificationConfig": _no_pushes,
+    "CreateTaskPushNotificationConfig": _set_push,
+    "GetTaskPushNotificationConfig": _get_push,
+    "ListTaskPushNotificationConfigs": _list_pushes,
+    "DeleteTaskPushNotificationConfig": _delete_push,
     "GetExtendedAgentCard": _no_extended_card,
 }

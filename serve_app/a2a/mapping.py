@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from a2a.types import TaskState
 
+from cluster.domain.deliberation.person import question_task_id
 from cluster.domain.deliberation.wire import A2A_CONTEXT
 from serve_app.routes.deliberations import DeliberationStatus
 
@@ -49,20 +50,46 @@ _OF_DELIBERATION: Final[Mapping[str, int]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What a route has answered about a task or a deliberation. What is withheld from the caller is missing in ``found``."""
+    """What a route has answered about a task or a deliberation. What is withheld from the caller is missing in ``found``.
+
+    ``person``: the task whose question a deliberation puts to a person, if it does and the caller may read it."""
 
     id: str
     is_task: bool
     found: Mapping[str, Any]
+    person: Mapping[str, Any] | None = None
 
     @property
     def state(self) -> int:
         if not self.is_task:
-            return _OF_DELIBERATION[self.found["deliberation_status"]]
+            return self._of_deliberation()
         if self.found.get("status_detail") == "input_required":
             return INPUT_REQUIRED
         begun = WORKING if self.found.get("attempt") else SUBMITTED
         return _OF_TASK.get(self.found["status"], begun)
+
+    def _of_deliberation(self) -> int:
+        """When its question has an answer it goes on, though its record says so a moment later."""
+        asks = self.found.get("status_detail") == "input_required"
+        if asks and (self.asked is None or self.asked["open"]):
+            return INPUT_REQUIRED
+        return _OF_DELIBERATION[self.found["deliberation_status"]]
+
+    @property
+    def asked(self) -> Mapping[str, Any] | None:
+        """The last question to people, if there is one that the caller may read."""
+        found = self.found if self.is_task else (self.person or {})
+        question = found.get("question")
+        return question if isinstance(question, Mapping) else None
+
+    @property
+    def question_task_id(self) -> str | None:
+        """The task whose question it puts to a person, or has put."""
+        if self.is_task:
+            return self.id if self.asked is not None else None
+        found: str | None = self.found.get("question_task_id")
+        has_asked = (self.found.get("result") or {}).get("person") is not None
+        return question_task_id(self.id) if found is None and has_asked else found
 
     @property
     def context_id(self) -> str:
@@ -113,10 +140,10 @@ def status_wire(record: Record) -> dict[str, Any]:
 def changed_at(record: Record) -> float:
     """Since when it is in its state, in epoch seconds."""
     found = record.found
+    if record.state == INPUT_REQUIRED and record.asked is not None:
+        return float(record.asked["asked_at"])
     if not record.is_task:
         return datetime.fromisoformat(found["completed_at"] or found["created_at"]).timestamp()
-    if record.state == INPUT_REQUIRED:
-        return float(found["question"]["asked_at"])
     return float(found["completed_at"] or found["started_at"] or found["created_at"])
 
 
@@ -128,7 +155,7 @@ def _details(record: Record) -> list[dict[str, Any]]:
     """What a state says besides itself: a question, or why it failed."""
     found = record.found
     if record.state == INPUT_REQUIRED:
-        asked = found["question"]
+        asked = record.asked or {}
         schema = asked.get("answer_schema")
         text = [_text(asked["question"])] if "question" in asked else []
         return text if schema is None else [*text, _data({"answer_schema": schema})]

@@ -17,7 +17,6 @@ from a2a.types import Role
 from a2a.utils.errors import (
     ContentTypeNotSupportedError,
     InvalidParamsError,
-    PushNotificationNotSupportedError,
 )
 
 from cluster.domain.base.json_values import shown_text
@@ -73,8 +72,6 @@ def check_message(call: Call) -> None:
         raise InvalidParamsError("message.role must be ROLE_USER.")
     if len(message.context_id) > MAX_CONTEXT_CHARS:
         raise InvalidParamsError(f"message.contextId must have at most {MAX_CONTEXT_CHARS} characters.")
-    if call.params.configuration.HasField("task_push_notification_config"):
-        raise PushNotificationNotSupportedError("Push notifications are not served; subscribe to the task instead.")
 
 
 def work_of(call: Call) -> Work:

@@ -43,6 +43,7 @@ _BEGUN: Final = frozenset({"task.claimed", "deliberation.started"})
 _CHANGES: Final = _BEGUN | {
     *("task.asked", "task.answered", "task.completed", "task.failed", "task.cancelled", "task.timeout"),
     *("deliberation.completed", "deliberation.failed", "deliberation.cancelled"),
+    *("deliberation.input_required", "deliberation.input_answered"),
 }
 
 Read = Callable[[], Awaitable[Record]]
@@ -86,7 +87,7 @@ class _Begun(Record):
 
     @classmethod
     def at(cls, record: Record, at: float) -> _Begun:
-        return cls(id=record.id, is_task=record.is_task, found=record.found, begun_at=at)
+        return cls(id=record.id, is_task=record.is_task, found=record.found, person=record.person, begun_at=at)
 
 
 async def following(request: Request, workspace: str, record: Record, read: Read) -> Following:

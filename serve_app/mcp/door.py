@@ -22,15 +22,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cluster.process.large import in_thread_if_large
-from serve_app.auth.admission import let_in
 from serve_app.http.body_bounds import replayed, whole_body
-from serve_app.http.errors import error_response, response_to
+from serve_app.http.errors import error_response
+from serve_app.http.other_protocols import JSON, refusal
 from serve_app.mcp.server import make_server
 
 PATH: Final = "/mcp"
 #: What the log of requests, the metrics and denials call it.
 _ROUTE: Final = SimpleNamespace(path=PATH)
-_JSON: Final = "application/json"
 
 
 class McpDoor:
@@ -60,7 +59,7 @@ class McpDoor:
             return
         scope["route"] = _ROUTE
         request = Request({**scope, "app": self._application}, receive)
-        refused = await self._refusal(request)
+        refused = await refusal(request) or _unread(request)
         if refused is not None:
             await refused(scope, receive, send)
             return
@@ -74,28 +73,13 @@ class McpDoor:
             return
         await self._manager.handle_request(request.scope, replayed(body, receive), send)
 
-    async def _refusal(self, request: Request) -> Response | None:
-        try:
-            await let_in(request)
-        except Exception as error:  # noqa: BLE001 - it becomes the answer, as of any route
-            return response_to(request, error)
-        return _unsuitable(request)
 
-
-def _unsuitable(request: Request) -> Response | None:
-    """Refuses what is no call of the protocol, which answers such in forms of its own."""
-    trace_id = request.scope["state"]["trace_id"]
-    if request.method != "POST":
-        # Also of what a client of a session would listen to, or end: there are none.
-        message = f"{request.method} is not a method of {PATH}; send POST."
-        return error_response(405, message, "method_not_allowed", trace_id, {"Allow": "POST"})
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
-        message = f"Send JSON with the header Content-Type: {_JSON}."
-        return error_response(415, message, "unsupported_media_type", trace_id)
+def _unread(request: Request) -> Response | None:
+    """Refuses who would not read the answer: the package does it in a form of its own."""
     accepted = request.headers.get("accept", "")
-    if not any(kind in accepted for kind in (_JSON, "application/*", "*/*")):
-        return error_response(406, f"Send the header Accept: {_JSON}.", "not_acceptable", trace_id)
-    return None
+    if any(kind in accepted for kind in (JSON, "application/*", "*/*")):
+        return None
+    return error_response(406, f"Send the header Accept: {JSON}.", "not_acceptable", request.scope["state"]["trace_id"])
 
 
 def _wrong(body: bytes) -> tuple[int, str] | None:

@@ -13,7 +13,7 @@ from standardwebhooks import Webhook
 from starlette.requests import Request
 from starlette.responses import Response
 
-from actors.notifications import LEASE_S, MOST_AT_ONCE, MOST_OF_CHANNEL
+from actors.deliveries import LEASE_S, MOST_AT_ONCE, MOST_OF_CHANNEL
 from cluster.domain.base.errors import Conflict, Fenced, NotFound, TryLater
 from cluster.domain.base.log import record_for
 from cluster.domain.notifications.delivery import KEPT_S, MOST_ATTEMPTS, DeliveryStatus

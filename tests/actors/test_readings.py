@@ -8,15 +8,30 @@ from typing import Any
 from actors.keeper import Keeper
 from actors.readings import EVERY_S, SHOWN_S, Readings
 from cluster.domain.base.errors import ActorUnavailable, StoreUnavailable
-from cluster.domain.base.log import Origin
+from cluster.domain.base.log import LogRecord, Origin, record_for
 from cluster.domain.budgets.budget import CREATED, Period, window_of
 from cluster.domain.metrics import Labels
 from cluster.ports.readings import ReadingStore
 from cluster.ports.tasks import SubmitItem
 from cluster.postgres.stores import Stores
 from cluster.process.clock import ManualClock
+from tests.actors.test_pushes import new_push
 from tests.support.budgets import a_budget
-from tests.support.notifications import keeping, queue_all
+from tests.support.notifications import (
+    KEY,
+    ORIGIN,
+    SEALING,
+    happens,
+    keeping,
+    new_channel,
+    new_rule,
+    put_channel,
+    put_rule,
+    queue_all,
+    receiver,
+    send_all,
+    set_credential,
+)
 from tests.support.retention import ended_task
 from tests.support.samples import ASKER, NOW, new_task
 from tests.support.workflows import apply, settle, start, task, workflow_keeper
@@ -195,3 +210,29 @@ async def test_keepers_say_how_long_ago_they_had_read_all(stores: Stores) -> Non
         assert (await keeper.status())["log_lag_s"] == {"workflows": 0.0, "notifications": 7.0}
         await queue_all(notifications)
         assert (await keeper.status())["log_lag_s"] == {"workflows": 0.0, "notifications": 0.0}
+
+
+async def test_notifications_that_wait_and_that_were_given_up_are_counted(stores: Stores) -> None:
+    shown = Shown(stores.readings)
+    async with receiver() as it, keeping(stores, shown.clock) as keeper:
+        await set_credential(stores, KEY)
+        await put_channel(stores, new_channel(url=it.url))
+        await put_rule(stores, new_rule())
+        await queue_all(keeper)
+        await stores.pushes(SEALING).put(new_push(it.url), _push_record())
+        await happens(stores, "task_1", "task.failed")
+        await queue_all(keeper)
+        await shown.clock.advance(5)
+        waiting = dict(await shown.measure())
+        it.status = 410
+        await send_all(keeper)
+        ended = dict(await shown.measure())
+    assert waiting["aragora_cp_notifications_pending"] == {("notification",): 1.0, ("push",): 1.0}
+    assert waiting["aragora_cp_notifications_late_seconds"] == {(): 5.0}
+    assert ended["aragora_cp_notifications_pending"] == {("notification",): 0.0, ("push",): 0.0}
+    assert ended["aragora_cp_notifications_ended"] == {("delivered",): 0.0, ("dead",): 1.0}
+
+
+def _push_record() -> LogRecord:
+    push_id = new_push("http://127.0.0.1/").push_id
+    return record_for(ORIGIN, NOW, "notification.push_set", push_id, {"push_id": push_id, "task_id": "task_1"})

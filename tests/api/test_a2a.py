@@ -87,7 +87,7 @@ async def test_the_card_is_public_signed_and_names_the_public_url(api: Api) -> N
         "1.0",
     )
     assert {skill.id for skill in card.skills} == {"deliberate", "submit_task"}
-    assert (card.capabilities.streaming, card.capabilities.push_notifications) == (True, False)
+    assert (card.capabilities.streaming, card.capabilities.push_notifications) == (True, True)
     assert not card.security_schemes
     current = [each for each in (await api.get("/receipts/keys"))["keys"] if each["current"]]
     assert [each["key_id"] for each in current] == [key["kid"]]
@@ -300,6 +300,25 @@ async def test_a_repeated_answer_answers_no_later_question(api: Api, tasks: Task
     assert (question["question"], question["open"]) == ("Really 2?", True)
 
 
+async def test_a_deliberation_asks_a_person_and_goes_on_with_the_answer(api: Api, agents: Agents) -> None:
+    await panel(api, agents, a="A", b="B")
+    config = {"options": ["A", "B"], "consensus": "majority", "rounds": 0, "ask_person": {}}
+    async with a2a_client(api.url) as client:
+        events = [event async for event in client.send_message(message("Which?", ours={"config": config}))]
+        asked = await got(client, events[0].task.id)
+        assert state_of(events[-1].status_update) == state_of(asked) == "INPUT_REQUIRED"
+        assert "Which?" in asked.status.message.parts[0].text
+        assert (await refused(api.client, "SendMessage", raw_message([{"text": "C"}], taskId=asked.id)))[0] == -32602
+        answer = message("B", task_id=asked.id)
+        last = [event async for event in client.send_message(answer)][-1]
+        told, decided = getattr(last, last.WhichOneof("payload")), await got(client, asked.id)
+        assert (state_of(told), state_of(decided)) == ("COMPLETED", "COMPLETED")
+        assert decided.artifacts[0].parts[0].text == "B"
+        # The same answer again changes nothing, and another one comes too late.
+        assert state_of(await sent(client, answer)) == "COMPLETED"
+        assert (await refused(api.client, "SendMessage", raw_message([{"text": "A"}], taskId=asked.id)))[0] == -32004
+
+
 # --- streams -----------------------------------------------------------------------------------------------------------
 
 
@@ -475,14 +494,14 @@ ODD_CALLS: list[tuple[str, Any, int, str]] = [
     ),
     (
         "SendMessage",
-        raw_message(TEXT, configuration={"taskPushNotificationConfig": {"url": "http://127.0.0.1:1"}}),
-        -32003,
-        "not served",
+        raw_message(TEXT, configuration={"taskPushNotificationConfig": {"url": "ftp://127.0.0.1:1"}}),
+        -32602,
+        "http or https",
     ),
-    ("CreateTaskPushNotificationConfig", {"taskId": "t", "url": "http://127.0.0.1:1"}, -32003, "not served"),
-    ("GetTaskPushNotificationConfig", {"taskId": "t", "id": "c"}, -32003, "not served"),
-    ("ListTaskPushNotificationConfigs", {"taskId": "t"}, -32003, "not served"),
-    ("DeleteTaskPushNotificationConfig", {"taskId": "t", "id": "c"}, -32003, "not served"),
+    ("CreateTaskPushNotificationConfig", {"taskId": "t", "url": "http://127.0.0.1:1"}, -32001, "There is no task t."),
+    ("GetTaskPushNotificationConfig", {"taskId": "t", "id": "c"}, -32001, "There is no task t."),
+    ("ListTaskPushNotificationConfigs", {"taskId": "t"}, -32001, "There is no task t."),
+    ("DeleteTaskPushNotificationConfig", {"taskId": "t", "id": "c"}, -32001, "There is no task t."),
     ("GetExtendedAgentCard", {}, -32004, "no extended card"),
     ("GetTask", {}, -32602, "id is required."),
     ("GetTask", {"id": "none"}, -32001, "There is no task none."),

@@ -38,7 +38,7 @@ PLANTED = "Zyxwvut-planted"
 ERASED_TABLES = (
     "tasks, task_progress, task_chunks, task_questions, schedules, hooks, workflows, workflow_runs, deliberations, "
     "deliberation_events, policies, policy_versions, policy_violations, budgets, notification_channels, notification_rules, "
-    "notifications, secrets, outcomes, idempotency, agent_probes, log"
+    "notifications, pushes, secrets, outcomes, idempotency, agent_probes, log"
 )
 _OPTIONS = [f"{PLANTED} Postgres", f"{PLANTED} Redis"]
 

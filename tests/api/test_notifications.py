@@ -41,10 +41,15 @@ async def run(api: Api, *words: str, code: int = 0, given: str | None = None) ->
 async def sending(api: Api) -> AsyncIterator[None]:
     """What queues and sends, with its loops."""
     clock = SystemClock()
-    read = api.stores.credentials(api.settings.sealing_keys()).read
+    keys = api.settings.sealing_keys()
+    read = api.stores.credentials(keys).read
     notifier = channel_notifier(api.stores, clock.now, read=read)
     keeper = NotificationKeeper(
-        notifications=api.stores.notifications, region=api.stores.region, notifier=notifier, clock=clock
+        notifications=api.stores.notifications,
+        pushes=api.stores.pushes(keys),
+        region=api.stores.region,
+        notifier=notifier,
+        clock=clock,
     )
     await keeper.start()
     yield

@@ -37,6 +37,14 @@ from cluster.domain.consensus.outcomes import Outcome
 from cluster.domain.deliberation.stored import JournalAppend, JournalEvent, NewDeliberation
 from cluster.domain.notifications.channel import MOST_CHANNELS
 from cluster.domain.notifications.events import Severity
+from cluster.domain.notifications.pushes import (
+    ENDS,
+    MOST_OF_TASK,
+    MOST_PUSHES,
+    NewPush,
+    PushSecret,
+    StateChange,
+)
 from cluster.domain.notifications.rules import Queued
 from cluster.domain.policies.policy import MOST_POLICIES
 from cluster.domain.quotas.quotas import Quotas
@@ -1016,8 +1024,42 @@ CALLS: dict[str, Call] = {
     ),
     "begin_notifying": Call(lambda s: s.notifications.begin(), {}),
     "queue_notifications": Call(
-        lambda s: s.notifications.queue((3, 4), []), {"p_from": 3, "p_to": 4, "p_queued": "[]"}
+        lambda s: s.notifications.queue((3, 4), [], [], T1), {"p_from": 3, "p_to": 4, "p_queued": "[]"}
     ),
+    "queue_pushes": Call(
+        lambda s: s.notifications.queue(
+            (3, 4), [], [StateChange(workspace="w-1", task_id="task_1", seq=5, state="state-1", at=T2)], T1
+        ),
+        {"p_changes": has(workspace="w-1", task_id="task_1", seq=5, state="state-1", at=T2), "p_now": T1},
+        region=False,
+    ),
+    "put_push": Call(
+        lambda s: s.pushes([SEAL]).put(
+            NewPush(
+                workspace="w-1",
+                task_id="task_1",
+                id="id-1",
+                principal="user:1",
+                created_at=T1,
+                url="https://a/b",
+                origin="https://a",
+                in_context=True,
+                secret=PushSecret(token="secret"),
+            ),
+            ROW,
+        ),
+        {
+            "p_most": MOST_PUSHES,
+            "p_most_of_task": MOST_OF_TASK,
+            "p_push": has(workspace="w-1", task_id="task_1", id="id-1", url="https://a/b", origin="https://a"),
+            "p_sealed": sealed,
+        },
+    ),
+    "claim_pushes": Call(
+        lambda s: s.pushes([SEAL]).claim(T1, T2, 3, [("w-1", "https://a")]),
+        {"p_now": T1, "p_until": T2, "p_limit": 3, "b_workspace": ["w-1"], "b_origin": ["https://a"]},
+    ),
+    "settle_pushes": Call(lambda s: s.pushes([SEAL]).settle([]), {"p_ended": "[]", "p_ends": list(ENDS)}, region=False),
     "claim_notifications": Call(
         lambda s: s.notifications.claim(T1, T2, 3, [("w-1", "channel-1")]),
         {"p_now": T1, "p_until": T2, "p_limit": 3, "b_workspace": ["w-1"], "b_channel": ["channel-1"]},

@@ -91,6 +91,7 @@ async def keeping(stores: Stores, clock: ManualClock | None = None, **parts: Any
     keeper = NotificationKeeper(
         **{
             "notifications": stores.notifications,
+            "pushes": stores.pushes(SEALING),
             "region": stores.region,
             "notifier": notifier,
             "clock": clock,

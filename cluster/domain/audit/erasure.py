@@ -53,8 +53,8 @@ NOT_REACHED: Final[Sequence[str]] = (
     "Backups of the database, its archived WAL and its file system's snapshots: delete those that are older than this erasure.",
     "Row versions that PostgreSQL keeps in its files until they are rewritten: run VACUUM FULL on tasks, deliberations, "
     "deliberation_events, task_progress, task_chunks, task_questions, schedules, hooks, workflows, workflow_runs, policies, "
-    "policy_versions, policy_violations, budgets, notification_channels, notification_rules, notifications, secrets, outcomes, "
-    "idempotency, agent_probes and log.",
+    "policy_versions, policy_violations, budgets, notification_channels, notification_rules, notifications, pushes, secrets, "
+    "outcomes, idempotency, agent_probes and log.",
     "The write-ahead log of PostgreSQL, until new writes have replaced it.",
     "Standby servers of PostgreSQL, until they have replayed this erasure and its VACUUM.",
     "Exports of the audit, receipts, batch files and answers that left the control plane.",

@@ -16,7 +16,7 @@ MOST_CHANNELS: Final = 100
 MOST_RECIPIENTS: Final = 50
 #: Bytes of a key of Standard Webhooks.
 KEY_BYTES: Final = (24, 64)
-LOG_TEXTS: LogTexts = dict.fromkeys(("channel", "rule", "notification_id", "erasure"), IDENTITY)
+LOG_TEXTS: LogTexts = dict.fromkeys(("channel", "rule", "notification_id", "erasure", "push_id", "task_id"), IDENTITY)
 
 _ADDRESS: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _PREFIX: Final = "whsec_"

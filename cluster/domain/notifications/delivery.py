@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from cluster.domain.notifications.events import Severity
 
@@ -28,9 +28,20 @@ class DeliveryStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Notification:
-    """One event for one channel. ``attempts``: made or under way. ``repeats``: how many others it stands for. ``error``: why the
-    last attempt failed, in our words. Times in epoch seconds; ``at`` is the event's."""
+class Delivery:
+    """How far somebody has been told. ``attempts``: made or under way. ``error``: why the last attempt failed, in our words.
+    Times in epoch seconds."""
+
+    status: DeliveryStatus = DeliveryStatus.PENDING
+    attempts: int = 0
+    next_at: float | None = None
+    ended_at: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notification(Delivery):
+    """One event for one channel. ``repeats``: how many others it stands for. ``at`` is the time of the event."""
 
     id: str
     workspace: str
@@ -43,12 +54,7 @@ class Notification:
     at: float
     data: Mapping[str, Any]
     created_at: float
-    status: DeliveryStatus = DeliveryStatus.PENDING
-    attempts: int = 0
     repeats: int = 0
-    next_at: float | None = None
-    ended_at: float | None = None
-    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +96,17 @@ class NotTaken:
 Outcome = Taken | NotTaken
 
 
-def settled(notification: Notification, outcome: Outcome, now: float, chance: float) -> Notification:
-    """The notification after an attempt. ``chance`` is from 0 to 1."""
+D = TypeVar("D", bound=Delivery)
+
+
+def settled(delivery: D, outcome: Outcome, now: float, chance: float) -> D:
+    """The delivery after an attempt. ``chance`` is from 0 to 1."""
     if isinstance(outcome, Taken):
-        return replace(notification, status=DeliveryStatus.DELIVERED, next_at=None, ended_at=now, error=None)
-    if outcome.is_final or notification.attempts >= MOST_ATTEMPTS:
-        return replace(notification, status=DeliveryStatus.DEAD, next_at=None, ended_at=now, error=outcome.error)
-    wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 3.0 ** (notification.attempts - 1))
+        return replace(delivery, status=DeliveryStatus.DELIVERED, next_at=None, ended_at=now, error=None)
+    if outcome.is_final or delivery.attempts >= MOST_ATTEMPTS:
+        return replace(delivery, status=DeliveryStatus.DEAD, next_at=None, ended_at=now, error=outcome.error)
+    wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 3.0 ** (delivery.attempts - 1))
     wait_s *= 1.0 + JITTER * (2.0 * chance - 1.0)
     if outcome.retry_after_s is not None:
         wait_s = max(wait_s, min(LONGEST_WAIT_S, outcome.retry_after_s))
-    return replace(notification, next_at=now + wait_s, error=outcome.error)
+    return replace(delivery, next_at=now + wait_s, error=outcome.error)

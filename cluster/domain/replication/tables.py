@@ -561,6 +561,10 @@ LOCAL: Final[tuple[LocalTable, ...]] = (
         name="notifications",
         why="What this region has told. One that takes over tells of the last minute again, under the same ids.",
     ),
+    LocalTable(
+        name="pushes",
+        why="URLs with sealed tokens, for as long as a task lasts. After a failover clients name them anew.",
+    ),
     LocalTable(name="notification_cursors", why="How far this region has read the log for notifications."),
     LocalTable(name="breakers", why="What this region's calls of its own stores have met."),
     LocalTable(name="agent_probes", why="What this region's probes have met; another path may do."),

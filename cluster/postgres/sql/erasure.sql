@@ -109,8 +109,10 @@ select erase_violations($1, $2, $3)
 select count(*) from notifications where workspace = $1
 
 -- name: erase_told
--- Deletes some notifications of a workspace, and returns how many. It is no commit of the log, as their end is none.
-with chosen as (
+-- Deletes some notifications of a workspace, and returns how many, and its pushes. It is no commit of the log, as their end is none.
+with pushed as (
+    delete from pushes where workspace = $1
+), chosen as (
     select id from notifications where workspace = $1 limit $2 for update
 ), removed as (
     delete from notifications n using chosen c where n.id = c.id returning n.id

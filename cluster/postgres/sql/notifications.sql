@@ -80,8 +80,8 @@ union all
 select seq, null, null, null, null, null, null, null, null, null, null, null, null, null, null from head
 
 -- name: queue_notifications
--- One commit that moves the cursor and queues what was found.
-select queue_notifications($1, $2, $3, $4, $5)
+-- One commit that moves the cursor and queues what was found. The first function takes the region's lock.
+select queue_notifications($1, $2, $3, $4, $5), queue_pushes($6, $7)
 
 -- name: claim_notifications
 -- One commit that begins attempts.

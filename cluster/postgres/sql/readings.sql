@@ -43,3 +43,13 @@ select count(*) from budgets b where exists (
 -- name: last_retention_pass
 -- When retention last ended a pass over a workspace; null before the first.
 select max(ended_at) from retention_passes
+
+-- name: notifications_told
+-- Notifications and pushes that wait, those that ended in the last hour, and how long the one that is late most has been due.
+select (select count(*) from notifications where status = 'pending') as notifications,
+       (select count(*) from pushes where status = 'pending') as pushes,
+       (select count(*) from notifications where ended_at > $1::float8 - 3600 and status = 'delivered') as delivered,
+       (select count(*) from notifications where ended_at > $1::float8 - 3600 and status = 'dead') as dead,
+       greatest(0, $1::float8 - coalesce(least(
+           (select min(next_at) from notifications where status = 'pending'),
+           (select min(next_at) from pushes where status = 'pending')), $1::float8)) as late_s

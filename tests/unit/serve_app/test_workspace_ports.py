@@ -60,6 +60,8 @@ CARRIES = {
     "WorkspaceNotifications.remove_rule": "record",
     "WorkspaceNotifications.test": "queued",
     "WorkspaceNotifications.replay": "record",
+    "WorkspacePushes.put": "push",
+    "WorkspacePushes.remove": "record",
     "WorkspaceHeartbeats.record_activity": "heartbeats",
     "WorkspaceHeartbeats.forget": "agents",
     "KnownAgents.note": "agent",
