@@ -70,11 +70,11 @@ async def test_a_task_called_at_an_agent_is_one_trace_from_submit_to_report(trac
         sent = await api.post("/tasks", body, headers={"traceparent": TRACEPARENT})
         await ended_task(api, sent["task_id"])
         tree = await traced.spans_of(TRACE, "task.attempt", "invoke_agent a1", "ReportRequest")
-    below = "? > POST /api/control-plane/tasks"
-    assert f"{below} > commit > task_submit" in tree
+    below = "? > POST /tasks"
+    assert f"{below} > commit > submit_tasks" in tree
     assert f"{below} > task.submit > task.attempt > invoke_agent a1" in tree
     assert f"{below} > task.submit > task.attempt > ReportRequest" in tree
-    assert traced.one(TRACE, "POST /api/control-plane/tasks").parent == CALLER
+    assert traced.one(TRACE, "POST /tasks").parent == CALLER
     call = traced.one(TRACE, "invoke_agent a1")
     assert asked[-1] == f"00-{TRACE}-{call.id}-01"
     assert call.attributes[genai_names.OPERATION] == "invoke_agent"
@@ -93,12 +93,12 @@ async def test_a_pulled_task_and_the_report_of_its_worker_are_one_trace(traced: 
     report = {"agent_id": "w1", "lease_token": task["lease_token"], "result": {}}
     path = f"/tasks/{task['id']}/complete"
     await api.post(path, report, headers={"traceparent": task["traceparent"]})
-    complete = "POST /api/control-plane/tasks/{task_id}/complete"
+    complete = "POST /tasks/{task_id}/complete"
     tree = await traced.spans_of(TRACE, "task.claim", complete, "ReportRequest")
-    below = "? > POST /api/control-plane/tasks > task.submit > task.claim"
+    below = "? > POST /tasks > task.submit > task.claim"
     assert {below, f"{below} > {complete} > ReportRequest"} <= set(tree)
-    await traced.spans_of("7" * 32, "POST /api/control-plane/tasks/claim", "ClaimRequest")
-    assert traced.one(TRACE, "task.claim").links == (traced.one("7" * 32, "POST /api/control-plane/tasks/claim").id,)
+    await traced.spans_of("7" * 32, "POST /tasks/claim", "ClaimRequest")
+    assert traced.one(TRACE, "task.claim").links == (traced.one("7" * 32, "POST /tasks/claim").id,)
 
 
 async def test_a_report_without_a_trace_context_is_linked_into_the_tasks_trace(traced: Traced) -> None:
@@ -110,10 +110,10 @@ async def test_a_report_without_a_trace_context_is_linked_into_the_tasks_trace(t
     answer = await api.call("POST", "/tasks/complete", {"reports": [report]})
     assert answer.json()["results"][0]["ok"]
     tree = await traced.spans_of(TRACE, "task.report", "ReportRequest")
-    assert "? > POST /api/control-plane/tasks > task.submit > task.report > ReportRequest" in tree
+    assert "? > POST /tasks > task.submit > task.report > ReportRequest" in tree
     own = answer.headers["x-trace-id"]
-    await traced.spans_of(own, "POST /api/control-plane/tasks/complete")
-    assert traced.one(TRACE, "task.report").links == (traced.one(own, "POST /api/control-plane/tasks/complete").id,)
+    await traced.spans_of(own, "POST /tasks/complete")
+    assert traced.one(TRACE, "task.report").links == (traced.one(own, "POST /tasks/complete").id,)
 
 
 async def test_a_deliberation_of_two_agents_is_one_trace(traced: Traced) -> None:
@@ -123,8 +123,8 @@ async def test_a_deliberation_of_two_agents_is_one_trace(traced: Traced) -> None
         await traced.api.post("/agents/batch", registrations(agents, "a", "b"))
         body = {"content": "Which?", "config": {"options": ["A", "B"]}}
         await traced.api.post("/deliberations", body, headers={"traceparent": TRACEPARENT})
-        tree = await traced.spans_of(TRACE, "deliberation.run", "AgentCall", "POST /api/control-plane/deliberations")
-    run = "? > POST /api/control-plane/deliberations > deliberation.submit > deliberation.run"
+        tree = await traced.spans_of(TRACE, "deliberation.run", "AgentCall", "POST /deliberations")
+    run = "? > POST /deliberations > deliberation.submit > deliberation.run"
     calls = [span for span in traced.collector.of(TRACE) if genai_names.AGENT_ID in span.attributes]
     assert {call.attributes[genai_names.AGENT_ID] for call in calls} == {"a", "b"}
     assert {f"{run} > AgentCall > {call.name}" for call in calls} <= set(tree)
@@ -145,11 +145,11 @@ async def test_a_question_to_a_pull_agent_carries_its_trace_context(traced: Trac
 
 async def test_the_trace_id_of_errors_and_logs_is_that_of_the_span(traced: Traced) -> None:
     answer = await traced.api.call("GET", "/tasks/none")
-    await traced.spans_of(answer.json()["trace_id"], "GET /api/control-plane/tasks/{task_id}")
+    await traced.spans_of(answer.json()["trace_id"], "GET /tasks/{task_id}")
     named = await traced.api.call("GET", "/tasks/none", headers={"X-Request-Id": "deploy-17"})
     assert named.json()["trace_id"] == "deploy-17"
-    await traced.spans_of(spans.trace_id_for("deploy-17"), "GET /api/control-plane/tasks/{task_id}")
-    assert traced.one(spans.trace_id_for("deploy-17"), "GET /api/control-plane/tasks/{task_id}").attributes[
+    await traced.spans_of(spans.trace_id_for("deploy-17"), "GET /tasks/{task_id}")
+    assert traced.one(spans.trace_id_for("deploy-17"), "GET /tasks/{task_id}").attributes[
         "aragora.trace_id"
     ] == "deploy-17"  # fmt: skip
 
@@ -170,7 +170,7 @@ async def test_no_secret_and_no_words_are_in_what_is_sent(traced: Traced) -> Non
         sent = await api.post("/tasks", body, headers=headers)
         await ended_task(api, sent["task_id"])
         await api.call("GET", f"/tasks?q={secret}", headers={"traceparent": TRACEPARENT})
-        await traced.spans_of(TRACE, "task.attempt", "GET /api/control-plane/tasks", "ReportRequest")
+        await traced.spans_of(TRACE, "task.attempt", "GET /tasks", "ReportRequest")
     assert endpoint.asked
     assert json.dumps(endpoint.asked).count(secret)
     assert secret.encode() not in traced.collector.raw

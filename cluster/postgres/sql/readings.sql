@@ -43,3 +43,14 @@ select count(*) from budgets b where exists (
 -- name: last_retention_pass
 -- When retention last ended a pass over a workspace; null before the first.
 select max(ended_at) from retention_passes
+
+-- name: unread_by_cursor
+-- How many rows of the log each stored cursor has not passed, which keep what they are in from going (log_holds). Cursors of another
+-- epoch hold nothing back.
+select c.reader, greatest(0, log_last() - c.seq) as count
+from (select 'counts' as reader, min(cursor) as seq from telemetry
+      union all
+      select 'notifications', n.seq from notification_cursors n join region_state s using (region, epoch) where s.region = $1
+      union all
+      select 'workflows', w.seq from workflow_cursors w join region_state s using (region, epoch) where s.region = $1) c
+where c.seq is not null
