@@ -9,10 +9,23 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import age, agents, cluster, deliberation, harness, regions, retention, scheduler, search, security
+from bench import (
+    age,
+    agents,
+    cluster,
+    deliberation,
+    harness,
+    page,
+    regions,
+    retention,
+    scheduler,
+    search,
+    security,
+    streams,
+)
 from bench.stand import install_peers, standing
 
-PARTS = (scheduler, cluster, agents, deliberation, age, search, retention, security, regions)
+PARTS = (scheduler, cluster, agents, deliberation, age, search, retention, security, regions, streams, page)
 
 
 def main() -> None:

@@ -159,14 +159,14 @@ def span(
 ) -> Iterator[Span]:
     """A span around the block. ``parent``: None for the span at work. An error that leaves the block ends it by its kind."""
     assert tracer is not None, "asked for first"
-    made = tracer.start(name, kind, attributes, parent=header() if parent is None else parent, links=links)
-    token = _CURRENT.set(made.header)
+    started = tracer.start(name, kind, attributes, parent=header() if parent is None else parent, links=links)
+    token = _CURRENT.set(started.header)
     error = ""
     try:
-        yield made
+        yield started
     except BaseException as raised:
         error = getattr(raised, "code", None) or type(raised).__name__
         raise
     finally:
         _CURRENT.reset(token)
-        made.end(error)
+        started.end(error)

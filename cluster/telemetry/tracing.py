@@ -57,15 +57,15 @@ def begin_tracing(process: str, environment: Mapping[str, str] | None = None) ->
         )
         return
     try:
-        made = _OtlpTracer(process)
+        started = _OtlpTracer(process)
     except ImportError:
         _logger.warning("no spans are sent: they need pip install 'aragora-control-plane[otel]'")
         return
     except Exception as error:  # noqa: BLE001 - the SDK raises many kinds at a variable; without spans everything else works
         _logger.warning("no spans are sent, because a variable OTEL_… is not understood (%s)", type(error).__name__)
         return
-    atexit.register(made.flush)
-    spans.tracer = made
+    atexit.register(started.flush)
+    spans.tracer = started
 
 
 class _OtlpTracer(Tracer):
@@ -147,7 +147,7 @@ class _OtlpTracer(Tracer):
         with self._lock:
             self._ids.trace_id, self._ids.span_id = trace_id, span_id
             try:
-                made = self._tracer.start_span(
+                started = self._tracer.start_span(
                     name,
                     context=context,
                     kind=self._kinds[kind],
@@ -156,7 +156,7 @@ class _OtlpTracer(Tracer):
                 )
             finally:
                 self._ids.trace_id = self._ids.span_id = None
-        return _OtlpSpan(made, self._failed)
+        return _OtlpSpan(started, self._failed)
 
     def samples(self, trace_id: str) -> bool:
         decision: Any = self._provider.sampler.should_sample(None, int(trace_id, 16), "").decision
@@ -170,23 +170,23 @@ class _OtlpTracer(Tracer):
 
 
 class _OtlpSpan(Span):
-    def __init__(self, made: Any, failed: Any) -> None:
-        self._made = made
+    def __init__(self, started: Any, failed: Any) -> None:
+        self._span = started
         self._failed = failed
-        its = made.get_span_context()
+        its = started.get_span_context()
         self.header = f"00-{its.trace_id:032x}-{its.span_id:016x}-{int(its.trace_flags) & 1:02x}"
 
     def note(self, name: str, value: Value) -> None:
-        self._made.set_attribute(name, value)
+        self._span.set_attribute(name, value)
 
     def rename(self, name: str) -> None:
-        self._made.update_name(name)
+        self._span.update_name(name)
 
     def end(self, error: str = "") -> None:
         if error:
-            self._made.set_attribute("error.type", error)
-            self._made.set_status(self._failed())
-        self._made.end()
+            self._span.set_attribute("error.type", error)
+            self._span.set_status(self._failed())
+        self._span.end()
 
 
 def _span_context(traceparent: str) -> Any:

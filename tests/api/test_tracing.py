@@ -56,7 +56,7 @@ async def traced(store_urls: StoreUrls, schema: str) -> AsyncIterator[Traced]:
         yield Traced(api, collector, flush)
 
 
-async def test_a_task_called_at_an_agent_is_one_trace_from_submit_to_report(traced: Traced) -> None:
+async def test_a_called_agents_task_is_one_trace_from_submit_to_report(traced: Traced) -> None:
     api, asked = traced.api, []
 
     async def agent(request: Any) -> Any:
