@@ -14,7 +14,7 @@ from cluster.telemetry import genai_names
 from tests.support.answering import Agents, always, registrations
 from tests.support.api import Api, api_settings
 from tests.support.called_agents import Endpoint, ended_task
-from tests.support.collector import Collector, collecting
+from tests.support.collector import Collector, collecting, free_port, tracing
 from tests.support.endpoints import serving
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls
@@ -174,3 +174,14 @@ async def test_no_secret_and_no_words_are_in_what_is_sent(traced: Traced) -> Non
     assert endpoint.asked
     assert json.dumps(endpoint.asked).count(secret)
     assert secret.encode() not in traced.collector.raw
+
+
+async def test_work_is_done_while_the_collector_is_away(store_urls: StoreUrls, schema: str) -> None:
+    endpoint = Endpoint({"result": {}})
+    with tracing(f"http://127.0.0.1:{free_port()}", OTEL_EXPORTER_OTLP_TIMEOUT="0.1", OTEL_BSP_SCHEDULE_DELAY="10"):
+        async with Api(api_settings(store_urls, schema)).running() as api, serving(endpoint) as url:
+            await api.post("/agents", {"agent_id": "a1", "endpoint": url, "max_concurrency": 10})
+            tasks = [{"task_type": "t", "payload": {"n": n}} for n in range(20)]
+            sent = (await api.post("/tasks/batch", {"tasks": tasks}))["task_ids"]
+            ended = [await ended_task(api, task_id) for task_id in sent]
+    assert {task["status"] for task in ended} == {"completed"}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 import httpx
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -103,9 +106,6 @@ def tracing(url: str, **variables: str) -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def _environment(changes: dict[str, str]) -> Iterator[None]:
-    import os
-    from unittest import mock
-
     with mock.patch.dict(os.environ, changes):
         yield
 
@@ -116,3 +116,10 @@ async def collecting(**variables: str) -> AsyncIterator[tuple[Collector, Callabl
     async with serving(collector) as url:
         with tracing(url, **variables) as flush:
             yield collector, flush
+
+
+def free_port() -> int:
+    """A port of loopback at which nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])

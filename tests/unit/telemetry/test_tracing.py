@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from cluster.process.clock import SystemClock
 from cluster.process.group_commit import GroupCommit
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeServer, SentCall, TracedCall
 from cluster.telemetry.tracing import begin_tracing, is_on
-from tests.support.collector import collecting, tracing
+from tests.support.collector import collecting, free_port, tracing
 from tests.support.docs import ROOT
 from tests.support.probes import eventually
 
@@ -208,15 +207,9 @@ async def test_an_error_is_told_by_its_kind_and_not_its_text() -> None:
     assert b"hunter2" not in collector.raw
 
 
-def _free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
-
-
 def test_a_collector_that_is_away_costs_one_line_and_spans(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    with tracing(f"http://127.0.0.1:{_free_port()}", OTEL_EXPORTER_OTLP_TIMEOUT="0.1") as flush:
+    with tracing(f"http://127.0.0.1:{free_port()}", OTEL_EXPORTER_OTLP_TIMEOUT="0.1") as flush:
         for _ in range(3):
             with spans.span("lost", spans.Kind.SERVER, {}):
                 pass
