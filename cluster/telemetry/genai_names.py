@@ -19,7 +19,6 @@ REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
 RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
 INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
-CONVERSATION_ID: Final = "gen_ai.conversation.id"
 
 #: Values of ``OPERATION``.
 CHAT: Final = "chat"

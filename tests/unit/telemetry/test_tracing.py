@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 
 from cluster.process import spans
 from cluster.process.clock import SystemClock
 from cluster.process.group_commit import GroupCommit
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeServer, SentCall, TracedCall
+from cluster.telemetry import genai_names
 from cluster.telemetry.tracing import begin_tracing, is_on
 from tests.support.collector import collecting, free_port, tracing
 from tests.support.docs import ROOT
@@ -235,3 +237,10 @@ def test_variables_that_cannot_be_followed_are_told_and_end_nothing(
     begin_tracing("test")
     assert spans.tracer is None
     assert says in caplog.text
+
+
+def test_our_names_of_generative_ai_are_those_of_the_conventions() -> None:
+    ours = {value for name, value in vars(genai_names).items() if str(value).startswith("gen_ai.") and name.isupper()}
+    theirs = {value for value in vars(gen_ai_attributes).values() if isinstance(value, str)}
+    assert len(ours) == 8
+    assert ours <= theirs
