@@ -12,6 +12,11 @@ from cluster.postgres.pool import Pool
 from cluster.process import spans
 
 _CALLED = re.compile(r"\b(?:from|select(?:\s+\*\s+from)?)\s+([a-z_][a-z0-9_]*)\s*\(", re.IGNORECASE)
+_TABLE = re.compile(r"\b(?:from|into|update)\s+([a-z_][a-z0-9_]*)\b(?!\s*\()", re.IGNORECASE)
+#: PostgreSQL's own functions that statements begin with.
+_BUILT_IN = frozenset(
+    {"array_agg", "coalesce", "count", "exists", "greatest", "json_agg", "least", "max", "min", "sum", "unnest"}
+)
 _FIRST = re.compile(r"\s*(?:--[^\n]*\n\s*)*([a-z]+)", re.IGNORECASE)
 #: What a span without a statement of its own is: a transaction of several.
 TRANSACTION = "transaction"
@@ -35,12 +40,13 @@ class TracedPool(Pool):
 
 @lru_cache(maxsize=1000)
 def summary(sql: str) -> str:
-    """The SQL function that a statement calls, else its first word. Never its values, nor its text, which some statements are
-    made of what was searched for."""
+    """The SQL function of ours that a statement calls, else its first word and table. Never its values, nor its text, which
+    some statements are made of what was searched for."""
     if not sql:
         return TRANSACTION
-    called = _CALLED.search(sql)
+    called = next((each[1] for each in _CALLED.finditer(sql) if each[1].lower() not in _BUILT_IN), None)
     if called is not None:
-        return called[1]
-    first = _FIRST.match(sql)
-    return first[1].lower() if first is not None else "statement"
+        return called
+    first, table = _FIRST.match(sql), _TABLE.search(sql)
+    words = [found[1].lower() for found in (first, table) if found is not None]
+    return " ".join(words) or "statement"

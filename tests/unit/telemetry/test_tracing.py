@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 
+from cluster.postgres.traced_pool import summary
 from cluster.process import spans
 from cluster.process.clock import SystemClock
 from cluster.process.group_commit import GroupCommit
@@ -244,3 +245,18 @@ def test_our_names_of_generative_ai_are_those_of_the_conventions() -> None:
     theirs = {value for value in vars(gen_ai_attributes).values() if isinstance(value, str)}
     assert len(ours) == 8
     assert ours <= theirs
+
+
+@pytest.mark.parametrize(
+    ("sql", "name"),
+    [
+        ("select * from submit_tasks($1, $2)", "submit_tasks"),
+        ("-- purpose\nselect log_last()", "log_last"),
+        ("select count(*) from tasks where id = 'hunter2'", "select tasks"),
+        ("with some as (select 1) select * from tasks", "with tasks"),
+        ("update tasks set a = 1", "update tasks"),
+        ("", "transaction"),
+    ],
+)
+def test_a_statement_is_named_by_what_it_calls_or_reads(sql: str, name: str) -> None:
+    assert summary(sql) == name
