@@ -15,16 +15,21 @@ from bench import (
     cluster,
     deliberation,
     harness,
+    page,
     regions,
     retention,
     scheduler,
     search,
     security,
+    streams,
     workflows,
 )
 from bench.stand import install_peers, standing
 
-PARTS = (scheduler, cluster, agents, deliberation, age, search, retention, workflows, security, regions)
+PARTS = (
+    *(scheduler, cluster, agents, deliberation, age, search, retention, workflows, security, regions),
+    *(streams, page),
+)
 
 
 def main() -> None:

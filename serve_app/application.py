@@ -9,6 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from cluster.domain.access.permissions import Permission
+from cluster.process import spans
 from cluster.process.front import EXPOSED_HEADERS
 from cluster.telemetry.observations import HttpObservations
 from cluster.version import VERSION
@@ -19,6 +20,7 @@ from serve_app.http import errors
 from serve_app.http.body_bounds import BodyBounds
 from serve_app.http.fast_path import DirectApp
 from serve_app.http.middleware import RequestMiddleware
+from serve_app.http.spans import TracedRequests
 from serve_app.http.unmatched import answer_elsewhere
 from serve_app.openapi.document import completed
 from serve_app.routes import (
@@ -178,4 +180,6 @@ def add_middleware(
                 expose_headers=EXPOSED_HEADERS,
             )
         )
+    if spans.tracer is not None:
+        app.around(TracedRequests)
     app.around(lambda inner: RequestMiddleware(inner, observe=observations.observe, clients=clients))

@@ -134,6 +134,8 @@ class Gateway:
     database: Callable[[], Breaker]
     """This replica's own breaker of the database: a database that is away cannot store its breaker."""
     leases: HeldLeases
+    submit_causes: Callable[[Sequence[str]], Awaitable[dict[str, str]]]
+    """What led to the submits of tasks, by their ids. For their spans alone: no answer shows it."""
     catch_up: Callable[[], Awaitable[None]]
     """Returns when this replica's copies hold everything that was committed when it was called."""
     submits: GroupCommit[SubmitItem, Submitted] = field(init=False)

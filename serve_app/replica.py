@@ -43,7 +43,7 @@ from cluster.process.loops import Loops, OnFatal
 from cluster.process.memory import resident_bytes
 from cluster.process.store_passwords import weak_store_passwords
 from cluster.process.waits import AWAY_S, HAPROXY_HARD_STOP_S, HOLD_S, LONGEST_CALL_S, RESTART_S, STORE_S
-from cluster.rpc.exchange import ExchangeCall, ExchangeClient
+from cluster.rpc.exchange import ExchangeClient, SentCall
 from cluster.settings import Settings
 from cluster.telemetry.exposition import OPENMETRICS, TEXT, process_exposition
 from cluster.telemetry.observations import HttpObservations
@@ -226,6 +226,7 @@ class Replica:
             breakers=resources.stores.breakers,
             database=lambda: resources.stores.pool.breaker,
             leases=resources.stores.leases,
+            submit_causes=resources.stores.tasks.submit_causes,
             catch_up=catch_up,
         )
         self._counters += [heartbeats.increments, gateway.policy_checks.take]
@@ -299,7 +300,7 @@ class Replica:
                 await self._create_home()
             await self.resources.clock.sleep(HOME_RETRY_S)
 
-    async def _exchange(self, message: ExchangeCall) -> Any:
+    async def _exchange(self, message: SentCall) -> Any:
         return await self._roles[Role(kind=SCHEDULER).key]("exchange", message)
 
     async def _metrics_text(self, openmetrics: bool) -> tuple[str, str]:

@@ -14,8 +14,10 @@ from cluster.domain.tasks.task import Submitted
 from cluster.ports.agents import Registered, RegisterItem
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import WakeTopic, topics_for
+from cluster.process import spans
 from serve_app.auth.shared_limits import SharedLimits
 from serve_app.gateway import Gateway, gateway
+from serve_app.http.spans import note_submits
 from serve_app.under_policies import is_repeat
 
 #: What is used up of a quota on submits comes back evenly over so many seconds.
@@ -46,6 +48,8 @@ async def submit_within_quotas(
     over = outcomes[0].over
     if over is not None:
         raise too_many_waiting(asker.workspace, over, len(items))
+    if spans.tracer is not None:
+        note_submits([item for item, of in zip(items, outcomes, strict=True) if of.task_id == item.task.id])
     return outcomes
 
 

@@ -17,6 +17,7 @@ from actors.agents.leased_tasks import LeasedTasks
 from actors.agents.pull_calls import ENDED_KINDS
 from actors.agents.task_outcomes import CANCELLED, Outcome, failed, malformed, unsent
 from actors.agents.task_reports import RETRY_S, AskShard, TaskReports
+from actors.agents.traced_calls import attempt_span
 from actors.messages import ClaimAnswer, HeartbeatRequest, ReleaseRequest, undelivered
 from cluster.domain.agents import claim_events as events
 from cluster.domain.agents.agent import Agent, TransportKind
@@ -39,6 +40,7 @@ from cluster.domain.tasks.task import Task, TaskDetail
 from cluster.log.agent_directory import AgentDirectory, Key
 from cluster.ports.clock import Clock
 from cluster.ports.tasks import TaskStore
+from cluster.process import spans
 from cluster.process.loops import Loops, OnFatal, ended
 from cluster.process.traces import traced
 
@@ -301,7 +303,8 @@ class PushTasks:
         task = await self._leased(agent, task_id)
         if task is None:
             return
-        with traced(self._causes.get(task_id, "")):
+        cause = self._causes.get(task_id, "")
+        with traced(cause) if spans.tracer is None else attempt_span(task, cause):
             if task.status_detail is TaskDetail.CANCELLING:
                 await self._report(agent, task, CANCELLED)
             else:

@@ -9,6 +9,7 @@ from cluster.domain.agents.agent import Agent
 from cluster.domain.tasks.agent_waits import child_outcome
 from cluster.domain.tasks.questions import TaskQuestion
 from cluster.domain.tasks.task import LeaseToken, Task
+from cluster.process import spans
 
 
 def described(agent: Agent, task: Task, children: Sequence[Task]) -> dict[str, Any]:
@@ -21,6 +22,8 @@ def described(agent: Agent, task: Task, children: Sequence[Task]) -> dict[str, A
         "attempt": task.attempt,
         "lease_token": LeaseToken(task_id=task.id, attempt=task.attempt, agent_id=agent.agent_id).encode(),
     }
+    if spans.tracer is not None and spans.header():
+        given["traceparent"] = spans.header()
     if task.progress is not None and task.progress.checkpoint is not None:
         given["checkpoint"] = task.progress.checkpoint
     if task.question is not None and task.question.verdict is not None:

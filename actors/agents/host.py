@@ -52,7 +52,7 @@ from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.large import in_thread_if_large
 from cluster.process.loops import Loops, OnFatal, ended, unwatched
 from cluster.process.traces import traced
-from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
+from cluster.rpc.exchange import ExchangeClient, ExchangeReply, ExchangeServer, SentCall
 
 _logger = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ class AgentHost:
         await self._membership.leave()
         await self._shard.close()
 
-    async def exchange(self, call: ExchangeCall) -> ExchangeReply:
+    async def exchange(self, call: SentCall) -> ExchangeReply:
         """Takes one call of the exchange: deliberation workers ask for answers of agents (`AgentCall`)."""
         return await self._exchange.call(call)
 

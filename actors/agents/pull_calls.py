@@ -32,6 +32,7 @@ from cluster.ports.agent_transport import THE_ANSWER, Ask, contract_reply, judge
 from cluster.ports.clock import Clock
 from cluster.ports.tasks import SubmitItem, TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic
+from cluster.process import spans
 from cluster.process.large import in_thread_if_large, rough_size
 from cluster.process.loops import ended
 
@@ -96,6 +97,8 @@ class PullCalls:
             "timeout_seconds": call.timeout_s,
             "idempotency_key": call.key,
         }
+        if spans.tracer is not None and spans.header():
+            payload["traceparent"] = spans.header()
         task = NewTask(
             id=sortable_id("task", now, os.urandom(10)),
             origin=Origin(workspace=agent.workspace, principal=HOST_PRINCIPAL, cause=call.cause),
@@ -114,6 +117,9 @@ class PullCalls:
         (outcome,) = await self._tasks.submit([SubmitItem(task=task, idempotency=key)])
         if outcome.conflict:
             raise AgentUnavailable(f"The key of this call belongs to another agent than {agent.agent_id}.")
+        if spans.tracer is not None and outcome.task_id == task.id:
+            told: dict[str, spans.Value] = {"aragora.task.id": task.id, "aragora.task.type": PULL_CALL_TYPE}
+            spans.submitted("task.submit", call.cause, task.id, told)
         await self._doorbell.notify(WakeTopic.TASKS)
         return outcome.task_id
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors.agents.host import AgentHost
 from actors.agents.membership import LiveHosts
+from actors.agents.traced_calls import traced_ask
 from actors.composition.resources import Context, exchange_with
 from actors.roles import (
     SCHEDULER,
@@ -20,6 +21,7 @@ from cluster.domain.agents.agent import TransportKind
 from cluster.domain.agents.selection import Strategy
 from cluster.domain.base.errors import AgentNotCalled, TryLater
 from cluster.ports.agent_transport import AgentTransport, Ask, Reply
+from cluster.process import spans
 from cluster.rpc.exchange import ExchangeClient
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ def make(it: Context) -> Any:
         log=it.resources.stores.log,
         doorbell=it.resources.doorbell,
         clock=it.resources.clock,
-        ask=ask,
+        ask=ask if spans.tracer is None else traced_ask(ask),
         shard=shard,
         stand=stand,
         strategy=Strategy(it.resources.settings.agent_selection),

@@ -23,9 +23,10 @@ from cluster.redis.presence import RedisHeartbeats
 from cluster.redis.rate_limits import RedisRateLimits
 from cluster.redis.tickets import RedisTickets
 from cluster.redis.wake_ups import RedisDoorbell
-from cluster.rpc.exchange import ExchangeCall
+from cluster.rpc.exchange import SentCall
 from cluster.settings import Settings, load_settings
 from cluster.telemetry.log_files import ACTORS, begin_logging
+from cluster.telemetry.tracing import begin_tracing
 
 if TYPE_CHECKING:
     from cluster.agent_transports.chat import HttpTransports
@@ -54,7 +55,8 @@ def allowed_networks(settings: Settings) -> tuple[str, ...]:
 
 
 def load_process_settings(process: str | None = None, log: str = ACTORS) -> Settings:
-    """Settings of this process. With its name, it logs from now on, to ``log`` if there are files of logs.
+    """Settings of this process. With its name, it logs from now on, to ``log`` if there are files of logs, and makes spans if
+    OpenTelemetry's variables say so.
 
     Raises: ``RuntimeError`` if a store is not named."""
     settings = load_settings()
@@ -74,6 +76,7 @@ def load_process_settings(process: str | None = None, log: str = ACTORS) -> Sett
             most_bytes=settings.log_max_bytes,
             secrets=settings.secrets(),
         )
+        begin_tracing(process)
     return settings
 
 
@@ -199,10 +202,10 @@ class Context:
     resolve: ActorResolver
 
 
-def exchange_with(call: Callable[..., Awaitable[Any]]) -> Callable[[ExchangeCall], Awaitable[Any]]:
+def exchange_with(call: Callable[..., Awaitable[Any]]) -> Callable[[SentCall], Awaitable[Any]]:
     """The exchange with an actor, over the function that calls it."""
 
-    async def exchange(message: ExchangeCall) -> Any:
+    async def exchange(message: SentCall) -> Any:
         return await call("exchange", message)
 
     return exchange

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from actors.agents.traced_calls import deliberation_span
 from actors.deliberation.inbox import Inbox
 from actors.deliberation.panel import PanelChooser
 from actors.deliberation.people import AskShard, People
@@ -48,6 +49,7 @@ from cluster.ports.log import Log, LogFilter
 from cluster.ports.outcomes import WeightSource
 from cluster.ports.tasks import TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic
+from cluster.process import spans
 from cluster.process.group_commit import GroupCommit
 from cluster.process.loops import Loops, OnFatal, ended, unwatched
 from cluster.process.traces import traced
@@ -260,7 +262,7 @@ class DeliberationWorker:
         elif self._state_of(record.workspace) is WorkspaceState.DELETED:
             await self._cancel(record, self._closed[record.workspace])
         run = _Run(self, record, state, inbox)
-        with traced(record.cause):
+        with traced(record.cause) if spans.tracer is None else deliberation_span(request_id, record.cause):
             _logger.info("deliberation %s is run %s", request_id, "again" if state.events else "from its beginning")
             try:
                 await run.to_the_end()

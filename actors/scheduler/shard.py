@@ -42,7 +42,7 @@ from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.group_commit import GroupCommit
 from cluster.process.loops import Loops, OnFatal, unwatched
 from cluster.process.traces import traced
-from cluster.rpc.exchange import ExchangeCall, ExchangeReply
+from cluster.rpc.exchange import ExchangeReply, SentCall
 
 _logger = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class SchedulerShard:
         await self._loops.stop()
         await self._work.stop()
 
-    async def exchange(self, call: ExchangeCall) -> ExchangeReply:
+    async def exchange(self, call: SentCall) -> ExchangeReply:
         """One call of a process's exchange: takes its requests and returns the answers that are ready."""
         return await self._answers.exchange.call(call)
 

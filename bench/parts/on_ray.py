@@ -14,7 +14,7 @@ from cluster.postgres.stores import open_stores
 from cluster.process.clock import SystemClock
 from cluster.redis.pool import connect
 from cluster.redis.wake_ups import RedisDoorbell
-from cluster.rpc.exchange import ExchangeCall, ExchangeClient
+from cluster.rpc.exchange import ExchangeClient, SentCall
 
 
 async def task_client(origin: Origin) -> TaskClient:
@@ -24,7 +24,7 @@ async def task_client(origin: Origin) -> TaskClient:
     stores = await open_stores(database, settings.database_schema, settings.region, max_connections=4)
     shard = resolve(Role(kind=SCHEDULER), stores.names)
 
-    async def exchange(call: ExchangeCall) -> Any:
+    async def exchange(call: SentCall) -> Any:
         return await shard("exchange", call)
 
     clock = SystemClock()

@@ -23,7 +23,7 @@ from cluster.process.clock import SystemClock
 from cluster.redis.pool import connect
 from cluster.redis.wake_ups import RedisDoorbell
 from cluster.rpc.channel import Address, Channel
-from cluster.rpc.exchange import ExchangeCall, ExchangeClient
+from cluster.rpc.exchange import ExchangeClient, SentCall
 
 REGION = "bench"
 ORIGIN = Origin(workspace="bench", principal="user:bench", cause="0123456789abcdef")
@@ -39,7 +39,7 @@ async def task_client() -> TaskClient:
     clock = SystemClock()
     channel: Channel | None = None
 
-    async def exchange(call: ExchangeCall) -> Any:
+    async def exchange(call: SentCall) -> Any:
         nonlocal channel
         if channel is None:
             channel = await Channel.open(Address.load(Path(address)))

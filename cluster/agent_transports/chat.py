@@ -44,6 +44,7 @@ from cluster.http.addresses import PinnedBackend, PinnedTransport, Resolve, reso
 from cluster.http.connections import ConnectionPool
 from cluster.http.sending import BROKEN, CONNECT_TIMEOUT_S, MAX_URLS, TIMED_OUT, HttpAnswer, send
 from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, judged
+from cluster.process import spans
 from cluster.process.large import in_thread_if_large
 
 _BACKOFF_S = 0.5
@@ -269,6 +270,7 @@ class HttpTransports:
             timeout=httpx.Timeout(self._timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
             follow_redirects=False,
             trust_env=False,
+            event_hooks={} if spans.tracer is None else {"request": [_traced]},
         )
 
     def _headers(self, endpoint: str) -> Mapping[str, str]:
@@ -286,6 +288,8 @@ class HttpTransports:
         ``piece``: of a stream's events, for those who follow it."""
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         given = {"content-type": "application/json", **headers}
+        if spans.tracer is not None and spans.header():
+            given["traceparent"] = spans.header()
         if ask.credential is None:
             received = None if ask.told is None or piece is None else Pieces(ask.told, piece).feed
             known = given | dict(self._headers(ask.endpoint))
@@ -321,6 +325,11 @@ class HttpTransports:
         except BROKEN as error:
             message = f"{safe_url(ask.endpoint)} cannot be reached: {reason(error)}."
             raise AgentUnavailable(message) from error
+
+
+async def _traced(request: httpx.Request) -> None:
+    if spans.header():
+        request.headers["traceparent"] = spans.header()
 
 
 def _read(wire: WireFormat, ask: Ask, answer: HttpAnswer, secrets: Collection[str]) -> Reply:

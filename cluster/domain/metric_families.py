@@ -174,6 +174,12 @@ FAMILIES: tuple[Family, ...] = (
         labels=("follower",),
     ),
     Family(
+        name="aragora_cp_log_unread_rows",
+        kind="gauge",
+        help="Rows of the log that a stored cursor has not passed, and that stay in the database therefore.",
+        labels=("reader",),
+    ),
+    Family(
         name="aragora_cp_store_connections",
         kind="gauge",
         help="Connections to PostgreSQL by the kind of process that has them: in_use, idle, or free to be opened.",

@@ -15,6 +15,7 @@ import asyncpg
 from cluster.domain.agents.breaker import Breaker, BreakerState, CallOutcome, admit, step
 from cluster.domain.base.errors import Conflict, ControlPlaneError, Fenced, StoreUnavailable, Unstorable
 from cluster.postgres.failed_commits import FailedCommits
+from cluster.process import spans
 
 _logger = logging.getLogger(__name__)
 
@@ -296,4 +297,8 @@ async def connect(
         )
     except _FAILURES as error:
         raise StoreUnavailable(f"The database cannot be reached: {error}.") from error
+    if spans.tracer is not None:
+        from cluster.postgres.traced_pool import TracedPool
+
+        return TracedPool(pool, answer_s=answer_s)
     return Pool(pool, answer_s=answer_s)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from cluster.domain.agents.breaker import BreakerState
 from cluster.domain.budgets.budget import Period, window_of
 from cluster.domain.metrics import Labels
+from cluster.postgres.log import Epoch
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 
@@ -17,8 +18,9 @@ _RUNS = {"open": "aragora_cp_workflow_runs_open", "stalled_s": "aragora_cp_workf
 
 
 class PostgresReadings:
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, epoch: Epoch) -> None:
         self._pool = pool
+        self._region = epoch.region
 
     async def read(self, now: float) -> Mapping[str, Mapping[Labels, float]]:
         day, month = (window_of(period, now).start for period in (Period.DAY, Period.MONTH))
@@ -30,6 +32,7 @@ class PostgresReadings:
             dead = await connection.fetchval(_SQL["count_dead_letters"])
             used_up = await connection.fetchval(_SQL["count_used_up"], day, month)
             (told,) = await connection.fetch(_SQL["notifications_told"], now)
+            unread = await connection.fetch(_SQL["unread_by_cursor"], self._region)
             last_pass = await connection.fetchval(_SQL["last_retention_pass"])
         found: dict[str, dict[Labels, float]] = {
             **{gauge: {(row["queue"],): float(row[column]) for row in queues} for column, gauge in _QUEUES.items()},
@@ -40,6 +43,7 @@ class PostgresReadings:
             },
             "aragora_cp_table_bytes": {(row["name"],): float(row["bytes"]) for row in tables},
             "aragora_cp_dead_letters": {(): float(dead)},
+            "aragora_cp_log_unread_rows": {(row["reader"],): float(row["count"]) for row in unread},
             "aragora_cp_budgets_used_up": {(): float(used_up)},
             "aragora_cp_notifications_pending": {
                 ("notification",): float(told["notifications"]),

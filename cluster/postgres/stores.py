@@ -149,7 +149,7 @@ class Stores:
     def readings(self) -> PostgresReadings:
         from cluster.postgres.readings import PostgresReadings
 
-        return PostgresReadings(self.pool)
+        return PostgresReadings(self.pool, self.epoch)
 
     @cached_property
     def audit(self) -> PostgresAudit:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from cluster.domain.base.errors import Overloaded, StoreUnavailable, TryLater, Unstorable
+from cluster.process import spans
 from cluster.process.traces import untraced
 
 T = TypeVar("T")
@@ -58,6 +59,8 @@ class GroupCommit(Generic[T, R]):
         #: The only task that flushes, so that flushes never overlap; None while there is nothing to do. `put_many` starts
         #: it, and it ends itself when no group is left.
         self._runner: asyncio.Task[None] | None = None
+        #: The ``traceparent`` of the callers that have a span, until their groups are flushed.
+        self._headers: dict[asyncio.Future[Sequence[R]], str] = {}
 
     async def put(self, item: T) -> R:
         """Flushes one item, together with what else waits, and returns its result. Raises: as `put_many`."""
@@ -74,6 +77,9 @@ class GroupCommit(Generic[T, R]):
         future: asyncio.Future[Sequence[R]] = asyncio.get_running_loop().create_future()
         self._groups.append((items, future))
         self._waiting += len(items)
+        if spans.tracer is not None and spans.header():
+            self._headers[future] = spans.header()
+            future.add_done_callback(lambda done: self._headers.pop(done, None))
         if self._runner is None:
             self._runner = asyncio.create_task(self._run(), context=untraced())
         if self._wait_s is None:
@@ -116,10 +122,28 @@ class GroupCommit(Generic[T, R]):
     async def _flush_one(self) -> None:
         await self._flush_groups(self._take())
 
+    async def _traced_flush(
+        self, groups: Sequence[tuple[Sequence[T], asyncio.Future[Sequence[R]]]], batch: Sequence[T]
+    ) -> Sequence[R]:
+        """Flushes within a span of the first caller that has one. The others get a span of their own that is linked with it: what
+        one transaction does for many traces is seen in one of them."""
+        tracer, headers = spans.tracer, [self._headers[future] for _, future in groups if future in self._headers]
+        if tracer is None or not headers:
+            return await self._flush(batch)
+        size: dict[str, spans.Value] = {"aragora.batch.size": len(batch)}
+        with spans.span("commit", spans.Kind.INTERNAL, size, parent=headers[0]) as shared:
+            link = (shared.header,)
+            others = [tracer.start("commit", spans.Kind.INTERNAL, size, parent=it, links=link) for it in headers[1:]]
+            try:
+                return await self._flush(batch)
+            finally:
+                for other in others:
+                    other.end()
+
     async def _flush_groups(self, groups: Sequence[tuple[Sequence[T], asyncio.Future[Sequence[R]]]]) -> None:
         batch = [item for items, _ in groups for item in items]
         try:
-            results = await self._flush(batch)
+            results = await (self._flush(batch) if not self._headers else self._traced_flush(groups, batch))
             assert len(results) == len(batch), "a flush answers one result per item"
         except BaseException as error:
             if isinstance(error, Unstorable) and len(groups) > 1:

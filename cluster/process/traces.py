@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, Token, copy_context
 
+from cluster.process import spans
+
 _TRACE: ContextVar[str] = ContextVar("trace", default="")
 
 
@@ -40,7 +42,9 @@ def traced(cause: str) -> Iterator[None]:
 
 
 def untraced() -> Context:
-    """The current context, without a trace id."""
+    """The current context, without a trace id and a span."""
     context = copy_context()
     context.run(_TRACE.set, "")
+    if spans.tracer is not None:
+        context.run(spans.forget)
     return context

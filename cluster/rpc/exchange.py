@@ -22,6 +22,7 @@ from typing import Any
 from cluster.domain.base.compact import compact
 from cluster.domain.base.errors import ActorUnavailable, ControlPlaneError, Overloaded, TryLater
 from cluster.ports.clock import Clock
+from cluster.process import spans
 from cluster.process.traces import untraced
 
 _logger = logging.getLogger(__name__)
@@ -53,6 +54,21 @@ class ExchangeCall:
     requests: tuple[tuple[int, Any], ...] = ()
     withdrawn: tuple[int, ...] = ()
     session: int | None = None
+
+
+@compact
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracedCall:
+    """A call whose requests have spans: ``headers`` are pairs of a correlation number and the ``traceparent`` of its asker.
+
+    A message of its own, so that a call without spans is as it always was, whichever version takes it."""
+
+    call: ExchangeCall
+    headers: tuple[tuple[int, str], ...]
+
+
+#: What an exchange sends to its actor.
+SentCall = ExchangeCall | TracedCall
 
 
 @compact
@@ -106,25 +122,53 @@ class ExchangeServer:
         #: Numbers of sessions. None is used twice, by another process neither: a caller always notices that it was forgotten,
         #: or that its calls reach a successor while the predecessor, which has its requests, still answers some.
         self._sessions = itertools.count(int.from_bytes(os.urandom(7), "big"))
+        #: The spans of requests that have no answer yet, by (caller, number). `_handle_traced` adds one, `answer` ends it.
+        self._spans: dict[tuple[str, int], spans.Span] = {}
 
-    async def call(self, call: ExchangeCall) -> ExchangeReply:
+    async def call(self, call: SentCall) -> ExchangeReply:
         """Takes a caller's requests and withdrawals, and returns all of its answers that are ready.
 
         If none is ready, the call is parked: it then returns after ``PARK_S`` at the latest, perhaps without an answer. It is not
         parked if the caller expects another session, so that it sends again at once what this one does not know."""
+        headers: tuple[tuple[int, str], ...] = ()
+        if isinstance(call, TracedCall):
+            headers, call = call.headers, call.call
         caller = self._callers.get(call.caller)
         if caller is None:
             caller = self._callers[call.caller] = _Caller(next(self._sessions))
         caller.last_seen = self._clock.now()
         for number in call.withdrawn:
             self._withdraw(call.caller, number)
-        if call.requests:
+        if call.requests and headers and spans.tracer is not None:
+            self._handle_traced(call, dict(headers), spans.tracer)
+        elif call.requests:
             self._handle(call.caller, call.requests)
         if not caller.outbox and call.session in (None, caller.session):
             await self._park(caller)
         caller.last_seen = self._clock.now()
         answers, caller.outbox = caller.outbox, []
         return ExchangeReply(answers=tuple(answers), session=caller.session)
+
+    def _handle_traced(self, call: ExchangeCall, headers: dict[int, str], tracer: spans.Tracer) -> None:
+        """Starts requests one by one, each within a span of its own. One that is sent again replaces its span."""
+        for number, request in call.requests:
+            header = headers.get(number, "")
+            if not header:
+                self._handle(call.caller, ((number, request),))
+                continue
+            self._end_span(call.caller, number, "sent_again")
+            name = type(request).__name__
+            span = tracer.start(
+                name, spans.Kind.SERVER, {"rpc.system.name": "aragora", "rpc.method": name}, parent=header
+            )
+            self._spans[call.caller, number] = span
+            with spans.within(span.header):
+                self._handle(call.caller, ((number, request),))
+
+    def _end_span(self, caller: str, number: int, error: str) -> None:
+        span = self._spans.pop((caller, number), None)
+        if span is not None:
+            span.end(error)
 
     async def _park(self, caller: _Caller) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -142,6 +186,8 @@ class ExchangeServer:
 
     def answer(self, caller_id: str, number: int, answer: Any) -> None:
         """Ends a request. The answer leaves with the caller's next call that returns."""
+        if self._spans:
+            self._end_span(caller_id, number, answer.code if isinstance(answer, ControlPlaneError) else "")
         caller = self._callers.get(caller_id)
         if caller is None:
             self._undeliverable(answer)
@@ -203,6 +249,8 @@ class _Asked:
     bound: asyncio.Timeout
     #: The latest moment to which the bound is moved, by the clock of the event loop.
     latest: float
+    #: The ``traceparent`` of the asker's span; empty if it has none.
+    header: str = ""
 
     @property
     def long_poll(self) -> bool:
@@ -222,7 +270,7 @@ class ExchangeClient:
     def __init__(
         self,
         caller: str,
-        call: Callable[[ExchangeCall], Awaitable[ExchangeReply]],
+        call: Callable[[SentCall], Awaitable[ExchangeReply]],
         *,
         clock: Clock,
         hold_s: float = HOLD_S,
@@ -294,7 +342,9 @@ class ExchangeClient:
         # Not asyncio.wait_for: it makes another future and a callback for each of perhaps thousands of requests a second.
         latest = loop.time() + self._hold_s + self._answer_s
         bound = asyncio.timeout(None if long_poll else self.patience_s)
-        self._waiting[number] = _Asked(request, future, bound, latest)
+        waiting = self._waiting[number] = _Asked(request, future, bound, latest)
+        if spans.tracer is not None:
+            waiting.header = spans.header()
         self._unsent.append(number)
         self._pump()
         self._bounded += not long_poll
@@ -389,7 +439,12 @@ class ExchangeClient:
             call = ExchangeCall(
                 caller=self._caller, requests=requests, withdrawn=tuple(withdrawn), session=self._session
             )
-            reply = await self._call(call)
+            sent: SentCall = call
+            if spans.tracer is not None:
+                asked = ((n, self._waiting[n].header) for n, _ in requests)
+                headers = tuple((n, header) for n, header in asked if header)
+                sent = TracedCall(call=call, headers=headers) if headers else call
+            reply = await self._call(sent)
         except Exception as error:  # noqa: BLE001 - no request is lost, whatever failed; bugs are logged by _unavailable
             # If only the connection was lost, the actor still has the requests that this call withdrew: withdraw again.
             self._withdrawn += withdrawn

@@ -50,11 +50,12 @@ curl -s -X POST http://127.0.0.1:8080/api/control-plane/tasks -H 'Content-Type: 
 ## Errors
 
 ```json
-{{"error": "There is no task task_x.", "code": "task_not_found", "trace_id": "4f1c2d3e4a5b6c7d"}}
+{{"error": "There is no task task_x.", "code": "task_not_found", "trace_id": "4f1c2d3e4a5b6c7d8e9f0a1b2c3d4e5f"}}
 ```
 
 `error` is always one sentence, `code` is stable, `trace_id` is also the response's `X-Trace-Id`: send `X-Request-ID` or
-`X-Correlation-ID` to choose it. A 400 for a body adds `errors`, a list of `field` and `message`.
+`X-Correlation-ID` to choose it, or a `traceparent` (W3C), whose trace id it then is ([traces](tracing.md)).
+A 400 for a body adds `errors`, a list of `field` and `message`.
 
 In bodies a number is a number and a boolean is `true` or `false`: `"5"` for a number and `1` for a boolean are a 400. `5.0`
 counts as the integer 5.

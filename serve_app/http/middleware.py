@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cluster.process.spans import trace_of
 from cluster.process.traces import begin_trace, end_trace
 from serve_app.auth.clients import Clients
 from serve_app.http.methods import route_of, shown_method
@@ -85,8 +86,12 @@ class RequestMiddleware:
 
 
 def _trace_id(headers: dict[bytes, bytes]) -> str:
+    """That of the caller's trace context (W3C), else what a header names, else a new one, of the same form as the first."""
+    given = headers.get(b"traceparent")
+    if given is not None and (caller := trace_of(given.decode("latin-1"))):
+        return caller
     for name in _TRACE_HEADERS:
         value = headers.get(name, b"")
         if _TRACE.fullmatch(value):
             return value.decode()
-    return secrets.token_hex(8)
+    return secrets.token_hex(16)

@@ -20,7 +20,7 @@ from cluster.domain.base.errors import AgentMalformed
 from cluster.http.forwarding import ForwardedCall, Headers, RegionForwarding, outcome_unknown, regions_context
 from cluster.http.sending import BROKEN, TIMED_OUT
 from cluster.log.replication_gate import ReplicationGate
-from cluster.process import front
+from cluster.process import front, spans
 from cluster.process.waits import LONGEST_CALL_S
 from cluster.settings import Settings
 from serve_app.auth.clients import UNKNOWN, Clients
@@ -122,6 +122,9 @@ class ToPrimary:
             # Not x-request-id, which is also the id of a deliberation.
             headers = [header for header in headers if header[0] != b"x-correlation-id"]
             headers.append((b"x-correlation-id", trace_id))
+        if spans.tracer is not None and spans.header():
+            headers = [header for header in headers if header[0] != b"traceparent"]
+            headers.append((b"traceparent", spans.header().encode()))
         address = self._clients.address(scope)
         if address != UNKNOWN:
             headers.append((b"x-forwarded-for", address.encode()))

@@ -28,7 +28,7 @@ SHOWN: Mapping[str, str] = {
     "OpenQuestion": "task_type queue",
     "POST /tasks/{task_id}/answer": "answered_by",
     # An agent sees what it is leased, whatever else it may see.
-    "LeasedTask": "payload result error metadata lease_token checkpoint",
+    "LeasedTask": "payload result error metadata lease_token checkpoint traceparent",
     "LeasedQuestion": "question answer_schema answer reason default",
     "ChildOutcome": "task_type result error",
     "POST /tasks/complete.results": "task_id error code",

@@ -189,6 +189,7 @@ SHAPES["LeasedTask"] = more(
     redelivered=YES_OR_NO,
     question_opt=ref("LeasedQuestion"),
     children_opt=listed(ref("ChildOutcome")),
+    traceparent_opt=TEXT,
 )
 SHAPES["DeadTask"] = more("Task", reason=words(TaskDetail), ended_at=EPOCH)
 SHAPES["AuditEntry"] = fields(

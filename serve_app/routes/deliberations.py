@@ -22,6 +22,7 @@ from cluster.domain.workflows.stored import is_of_run
 from cluster.ports.deliberations import DeliberationQuery
 from cluster.ports.totals import Total
 from cluster.ports.wake_ups import WakeTopic
+from cluster.process import spans
 from cluster.process.waits import LONGEST_WAIT_S
 from serve_app.auth.admission import Asker, admit, requires
 from serve_app.auth.routing import GuardedRouter
@@ -110,6 +111,8 @@ async def create_deliberation(
             "This request_id or idempotency key was used with another body; use a new one.", "idempotency_conflict"
         )
     request_id = admitted.request_id
+    if spans.tracer is not None and request_id == new.request_id:
+        spans.submitted("deliberation.submit", asker.cause, request_id, {"aragora.deliberation.id": request_id})
     deliberation = None
     if not is_async:
         deliberation = await _at_its_end(request, asker, request_id, SYNC_WAIT_S, Permission.DELIBERATIONS_WRITE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -34,6 +34,7 @@ from cluster.domain.tasks.questions import Question
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, checked
 from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Priority, Task, TaskStatus
 from cluster.ports.tasks import SubmitItem
+from cluster.process import spans
 from cluster.process.large import in_thread_if_large, rough_size
 from serve_app.auth.admission import Asker, admit, requires
 from serve_app.auth.agent_identity import acting_agent
@@ -44,6 +45,7 @@ from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.exact_numbers import exact_numbers
 from serve_app.http.hang_ups import hung_up
 from serve_app.http.idempotency import Idempotency, given_key, key_of
+from serve_app.http.spans import claimed, reporting
 from serve_app.residency import check_residency
 from serve_app.routes.children import below_their_parents, outcomes_of, parked_in
 from serve_app.routes.questions import asked_in
@@ -370,6 +372,10 @@ async def _leased(gate: Gateway, workspace: str, leases: Sequence[Lease]) -> lis
     another agent or ended by then: the caller would work for nothing, and read the other's attempt and result."""
     tasks = await gate.task_reads.put_many([(workspace, lease.head.id) for lease in leases])
     outcomes = await outcomes_of(gate, workspace, [task for task in tasks if task is not None])
+    headers: Mapping[str, str] = {}
+    if spans.tracer is not None:
+        held = [task for lease, task in zip(leases, tasks, strict=True) if task is not None and _is_held(lease, task)]
+        headers = await claimed(gate.submit_causes, held)
     wire = []
     for lease, task in zip(leases, tasks, strict=True):
         if task is not None and _is_held(lease, task):
@@ -380,6 +386,7 @@ async def _leased(gate: Gateway, workspace: str, leases: Sequence[Lease]) -> lis
                     "lease_expires_at": lease.expires_at,
                     "redelivered": lease.redelivered,
                     **({"children": outcomes[task.id]} if task.id in outcomes else {}),
+                    **({"traceparent": headers[task.id]} if task.id in headers else {}),
                 }
             )
     return wire
@@ -494,7 +501,11 @@ def _report_of(
 async def _report(request: Request, report: ReportRequest) -> None:
     gate = gateway(request)
     report = evolve(report, agent_id=acting_agent(request, report.agent_id))
-    await gate.report(report)
+    if spans.tracer is None:
+        await gate.report(report)
+    else:
+        with spans.within(await reporting(gate.submit_causes, report.task_id)):
+            await gate.report(report)
     if report.agent_id is not None:
         gate.record_activity(report.workspace, report.agent_id)
 

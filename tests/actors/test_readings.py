@@ -157,6 +157,25 @@ async def test_tables_and_retention_are_measured(stores: Stores) -> None:
     assert (await shown.measure())["aragora_cp_retention_pass_age_seconds"] == {(): 30.0}
 
 
+async def test_rows_that_a_stored_cursor_has_not_passed_are_counted(stores: Stores) -> None:
+    shown = Shown(stores.readings)
+    await start(stores, await apply(stores, {"id": "s", "task": task()}))
+    last = await stores.log.head()
+    region = await stores.pool.value("select region from region_state")
+    await stores.pool.execute("insert into telemetry values ('t', $1, '{}')", last)
+    await stores.pool.execute("update telemetry set cursor = $1", last)
+    await stores.pool.execute(
+        "insert into workflow_cursors (region, epoch, seq) select region, epoch, $2 from region_state where region = $1 "
+        "on conflict (region) do update set seq = excluded.seq",
+        region,
+        last - 1,
+    )
+    gauges = await shown.measure()
+    assert gauges["aragora_cp_log_unread_rows"] == {("counts",): 0.0, ("workflows",): 1.0}
+    await stores.pool.execute("update workflow_cursors set epoch = epoch + 1")
+    assert (await shown.measure())["aragora_cp_log_unread_rows"] == {("counts",): 0.0}, "it begins anew"
+
+
 async def test_a_region_without_peers_has_its_epoch_only(stores: Stores) -> None:
     gauges = await Shown(stores.readings, ALONE).measure()
     assert gauges["aragora_cp_region_epoch"] == {(): 3.0}

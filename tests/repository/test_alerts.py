@@ -123,6 +123,15 @@ CASES = (
         clears=1500,
         labels={"follower": "workflows"},
     ),
+    Case(
+        alert="LogHeld",
+        series={'aragora_cp_log_unread_rows{reader="workflows"}': "9000x20 60000+1000x30 0x20"},
+        quiet=20,
+        fires=40,
+        clears=60,
+        labels={"reader": "workflows"},
+        value="79000",
+    ),
     _simple("AuditLag", "aragora_audit_lag_seconds", "0", "100"),
     Case(
         alert="TablesGrow",

@@ -35,6 +35,7 @@ ENVIRONMENT = {
     "cluster/process/haproxy.py": 2,
     "cluster/process/stopgap.py": 1,
     "cluster/settings.py": 1,
+    "cluster/telemetry/tracing.py": 1,
     "serve_app/app.py": 1,
     "serve_app/http/forwarded.py": 1,
 }

@@ -53,3 +53,14 @@ select (select count(*) from notifications where status = 'pending') as notifica
        greatest(0, $1::float8 - coalesce(least(
            (select min(next_at) from notifications where status = 'pending'),
            (select min(next_at) from pushes where status = 'pending')), $1::float8)) as late_s
+
+-- name: unread_by_cursor
+-- How many rows of the log each stored cursor has not passed, which keep what they are in from going (log_holds). Cursors of another
+-- epoch hold nothing back.
+select c.reader, greatest(0, log_last() - c.seq) as count
+from (select 'counts' as reader, min(cursor) as seq from telemetry
+      union all
+      select 'notifications', n.seq from notification_cursors n join region_state s using (region, epoch) where s.region = $1
+      union all
+      select 'workflows', w.seq from workflow_cursors w join region_state s using (region, epoch) where s.region = $1) c
+where c.seq is not null
