@@ -21,6 +21,7 @@ from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.consensus import likelihood
 from cluster.domain.consensus.asked import asked_by_effort
 from cluster.domain.consensus.calibration import IsotonicMap, Tilt, fit_tilt
+from cluster.domain.consensus.effort import LEAST_GAIN
 from cluster.domain.consensus.held_out import CALIBRATION_OUTCOMES, Claims, calibrations, claims, credit, paired, wins
 from cluster.domain.consensus.kinds import FittedKinds, fit_kinds, kind_rows
 from cluster.domain.consensus.outcomes import Floats, Ints, Outcome, VoteTable, vote_table
@@ -32,6 +33,8 @@ from cluster.domain.consensus.weights import DEFAULT_OWNER_CAP, cap_owner_shares
 RIDGE = 1.0  # on the sum over outcomes, so its pull fades as outcomes accumulate
 #: How much kinds differ in log-odds beyond what their weights say: what predicted held-out outcomes of recorded answers best.
 SLOPE_VARIANCE, SHIFT_VARIANCE = 0.03, 0.05
+#: Where one answer may be enough, it says little of how hard the question is: what is left is how hard its kind is.
+GAIN_SHIFT_VARIANCE = 0.3
 _CHUNK = 8192
 
 
@@ -147,7 +150,10 @@ def _kinds(
 def _tilts(maps: Mapping[str, IsotonicMap], claimed: Mapping[str, Claims], which: NDArray[np.bool_]) -> dict[str, Tilt]:
     return {
         name: fit_tilt(
-            found.of(claimed[name].statistic[which]), claimed[name].right[which], SLOPE_VARIANCE, SHIFT_VARIANCE
+            found.of(claimed[name].statistic[which]),
+            claimed[name].right[which],
+            SLOPE_VARIANCE,
+            GAIN_SHIFT_VARIANCE if name in tuple(LEAST_GAIN) else SHIFT_VARIANCE,
         )
         for name, found in maps.items()
     }
