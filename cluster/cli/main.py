@@ -270,6 +270,9 @@ def deliberate(
     consensus: Annotated[str | None, typer.Option(help="agree_k, plurality, majority, unanimous, judge, ...")] = None,
     judge: Annotated[str | None, typer.Option(help="The agent that judges (consensus judge).")] = None,
     max_agents: Annotated[int | None, typer.Option(min=1, help="Most agents on the panel.")] = None,
+    effort: Annotated[
+        str | None, typer.Option(help="least, default or all: how many calls a decision is worth.")
+    ] = None,
     budget_tokens: Annotated[int | None, typer.Option(min=0, help="Most tokens that the deliberation may use.")] = None,
     budget_usd: Annotated[float | None, amount("Most US dollars that the deliberation may cost.")] = None,
     timeout: Annotated[float | None, amount("Seconds until the deliberation must end.")] = None,
@@ -304,6 +307,7 @@ def deliberate(
             ("consensus", consensus),
             ("judge", judge),
             ("max_agents", max_agents),
+            ("effort", effort),
             ("budget", budget),
             ("ask_person", person),
         )

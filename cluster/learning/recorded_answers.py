@@ -22,9 +22,11 @@ import numpy as np
 
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, InvalidRequest
+from cluster.domain.consensus import effort as consensus
+from cluster.domain.consensus.asked import next_by_effort
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.waves import next_wave
-from cluster.domain.evaluation.modes import BEST_SINGLE, MODES, Court
+from cluster.domain.evaluation.modes import BEST_SINGLE, EFFORT_MODES, MODES, Court
 from cluster.domain.evaluation.records import AnsweredQuestion, Panel, is_calibration, split
 from cluster.domain.evaluation.table import Effort, EvaluationReport, court_of
 from cluster.learning.evaluation import chosen_panels, evaluate, read_panel_file, read_questions
@@ -293,15 +295,27 @@ def _efforts(
     alone = [[[court.agents[court.best]]]] * len(heard)
     in_waves = [_waves(court, answers) for answers in heard]
     by_mode = {BEST_SINGLE: alone, Mode.AGREE_K.value: in_waves}
+    for effort, mode in EFFORT_MODES.items():
+        by_mode[mode] = [_waves(court, answers, effort) for answers in heard]
     return {mode: _effort(by_mode.get(mode, together), heard, price) for mode in MODES}
 
 
-def _waves(court: Court, heard: Mapping[str, Heard]) -> list[list[str]]:
-    weights = dict(zip(court.agents, court.weights(Mode.LEARNED).tolist(), strict=True))
-    order = [agent for agent in court.snapshot.order() if agent in weights]
+def _waves(court: Court, heard: Mapping[str, Heard], effort: consensus.Effort | None = None) -> list[list[str]]:
+    """Whom the default protocol asks, wave by wave, or this effort."""
+    snapshot = court.snapshot
+    rule = Mode.LEARNED if effort is None else snapshot.gate.choice
+    weights = dict(zip(court.agents, court.weights(rule).tolist(), strict=True))
+    order = [agent for agent in snapshot.order() if agent in weights]
+    then = None if effort is None else next_by_effort(effort, weights, order, snapshot.precedents, None)
     answers: dict[str, str | None] = {}
     found: list[list[str]] = []
-    while wave := next_wave(order=order, answers=answers, weights=weights, waves=len(found)):
+
+    def following() -> tuple[str, ...]:
+        if then is not None:
+            return then(answers, len(found))
+        return next_wave(order=order, answers=answers, weights=weights, waves=len(found))
+
+    while wave := following():
         answers.update((agent, heard[agent].option) for agent in wave)
         found.append(list(wave))
     return found

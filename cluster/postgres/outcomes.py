@@ -138,7 +138,7 @@ class PostgresOutcomes:
             [panel_key(item.panel) for item in items],
             [_json(list(item.panel)) for item in items],
             [item.through_n for item in items],
-            [_json(item.snapshot.document()) for item in items],
+            [_json(item.snapshot.stored()) for item in items],
             [_json([alarm_json(alarm) for alarm in item.alarms]) for item in items],
             rows,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
+from cluster.domain.consensus.effort import EFFORTS
 from cluster.domain.consensus.rule import ALIASES
 from cluster.domain.deliberation.answers import ANSWER_KINDS
 from cluster.domain.deliberation.asking import ASK_WHEN
@@ -217,6 +218,7 @@ CONFIG = (
         "the first of `context.tags`",
     ),
     ("k, escalate_to", "settings of `agree_k`", "2, `learned`"),
+    ("effort", "how many calls a decision is worth, under `agree_k`; see below", "two that agree are enough"),
     ("q", "the share that `supermajority` needs", "2/3"),
     ("denominator", "`eligible` (the panel) or `cast` (without abstentions)", "`eligible`"),
     ("tie_break", "`no_consensus`, `seeded` or `alpha`, after weights and accepted rationales", "`no_consensus`"),
@@ -225,7 +227,11 @@ CONFIG = (
     ("debate_on", "see below", "`auto`"),
     ("peers", "how many differing answers each agent is shown", "2"),
     ("judge", "the agent that judges", "one with capability `judge`, else a spare one"),
-    ("min_agents, quorum_ratio", "votes needed: the larger of the number and the share of those asked", "2, 0.5"),
+    (
+        "min_agents, quorum_ratio",
+        "votes needed: the larger of the number and the share of those asked",
+        "2 (1 with `effort` `least` or `default`), 0.5",
+    ),
     ("max_agents", "most agents on the panel", "7"),
     ("max_tokens", "most tokens of each answer", "256"),
     ("budget", "see Budget", "no limit"),
@@ -260,6 +266,9 @@ def page() -> str:
         "`max_agents`, `budget` beside `budget_tokens` or `budget_usd`.\n",
         "\n`debate_on`, if there are rounds left:\n\n",
         _table(("Value", "A debate is held if"), ((f"`{name}`", when) for name, when in DEBATE_ON.items())),
+        "\n`effort`, where `consensus` is `agree_k` and answers are no texts",
+        " ([what it saves and costs](weights.md#asking-by-expected-gain)):\n\n",
+        _table(("Value", "Asks"), ((f"`{effort.value}`", what) for effort, what in EFFORTS.items())),
         "\n## Answers\n\n",
         _table(
             ("`answer_type`", "Is", "Two answers are one if"),

@@ -19,7 +19,7 @@ from serve_app.schemas.fields import Names, RequestBody, Text
 class Deliberate(RequestBody):
     """A question for a panel of agents.
 
-    ``config`` may hold options, agents, rounds, consensus, min_agents, max_agents, quorum_ratio, max_tokens and more.
+    ``config`` may hold options, agents, rounds, consensus, min_agents, max_agents, effort, max_tokens and more.
     ``documents``, ``attachments`` and ``evidence`` are shown to the panel as data; nothing is fetched.
     """
 

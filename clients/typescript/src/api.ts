@@ -165,7 +165,7 @@ export type Decision = { request_id: string; task_id: string; status: string; te
 /**
  * A question for a panel of agents.
  *
- * `config` may hold options, agents, rounds, consensus, min_agents, max_agents, quorum_ratio, max_tokens and more.
+ * `config` may hold options, agents, rounds, consensus, min_agents, max_agents, effort, max_tokens and more.
  * `documents`, `attachments` and `evidence` are shown to the panel as data; nothing is fetched.
  */
 export type Deliberate = { content: string; decision_type?: string; config?: Record<string, Json>; context?: Record<string, Json>; documents?: Array<string>; attachments?: Array<Record<string, Json>>; evidence?: Array<Record<string, Json>>; request_id?: string | null; async?: boolean; mode?: "sync" | "async" | null; priority?: string; required_capabilities?: Array<string>; timeout_seconds?: number | null };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.evaluation.modes import MAY_DECLINE
 from cluster.domain.evaluation.table import EvaluationReport, ModeFigures
 
-_CURVES = ("plurality", "learned", "agree_k")
+_MARKERS = "osD^v*PX<>hp"
+_CURVES = ("plurality", "learned", "agree_k", "effort_default")
 
 
 def draw(report: EvaluationReport, path: Path) -> None:
@@ -39,19 +41,29 @@ def _accuracy_over_cost(axes: Any, report: EvaluationReport) -> None:
     """Draws accuracy over cost, without the rules that may decline: their accuracy is over the questions they decide."""
     rows = [row for row in report.rows if row.mode not in MAY_DECLINE]
     priced = bool(rows) and all(row.effort.cost is not None for row in rows)
-    markers = dict(zip(dict.fromkeys(row.mode for row in rows), "osD^v*", strict=False))
+    markers = dict(zip(dict.fromkeys(row.mode for row in rows), _MARKERS, strict=False))
     for panel in dict.fromkeys(row.panel for row in rows):
-        own = sorted((row for row in rows if row.panel == panel), key=lambda row: _cost(row, priced))
-        (line,) = axes.plot([_cost(row, priced) for row in own], [row.accuracy for row in own], lw=0.7, label=panel)
+        own = [row for row in rows if row.panel == panel]
+        best = frontier([(_cost(row, priced), row.accuracy) for row in own])
+        (line,) = axes.plot(*zip(*best, strict=True), lw=0.9, drawstyle="steps-post", label=panel)
         for row in own:
             axes.plot(_cost(row, priced), row.accuracy, markers[row.mode], color=line.get_color(), ms=6)
     for mode, marker in markers.items():
         axes.plot([], [], marker, color="grey", label=mode)
     axes.set_xlabel("USD per question" if priced else "calls per question")
     axes.set_ylabel("accuracy")
-    axes.set_title("Accuracy over cost")
+    axes.set_title("Accuracy over cost, and its frontier")
     axes.legend(fontsize=7, ncols=2)
     axes.grid(alpha=0.3)
+
+
+def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points (cost, accuracy) that no other beats in one without losing in the other, the cheapest first."""
+    found: list[tuple[float, float]] = []
+    for cost, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not found or accuracy > found[-1][1]:
+            found.append((cost, accuracy))
+    return found
 
 
 def _cost(row: ModeFigures, priced: bool) -> float:

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.consensus.ballots import Ballot, BallotKind, Denominator, Electorate
+from cluster.domain.consensus.effort import Effort
 from cluster.domain.consensus.ranked import Pairwise, borda, pairwise, schulze_wins
 from cluster.domain.consensus.result import Dissent, Judgement, Result
 from cluster.domain.consensus.rule import ConsensusRule, Mode, TieBreak
@@ -31,7 +32,8 @@ _SCORED = (Mode.WEIGHTED, Mode.LEARNED)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aggregation:
     """Everything that a decision depends on. ``accepted`` counts, per option, the rationales that critics accepted. ``kind``:
-    what kind of question it is."""
+    what kind of question it is. ``effort``: how many answers were asked for, which says how sure few of them are; None if
+    nobody said."""
 
     rule: ConsensusRule
     electorate: Electorate
@@ -39,12 +41,14 @@ class Aggregation:
     judgement: Judgement | None = None
     accepted: Mapping[str, int] = field(default_factory=dict)
     kind: str | None = None
+    effort: Effort | None = None
 
     def document(self) -> dict[str, Any]:
         """JSON from which the same decision is made again; a journal and a receipt carry it."""
         document: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
-        if self.kind is None:
-            del document["kind"]
+        for name in ("kind", "effort"):
+            if document[name] is None:
+                del document[name]
         return document
 
 
@@ -359,11 +363,18 @@ def _confidence(
     if snapshot is None or winner is None or applied in (*_RANKED, Mode.APPROVAL, Mode.JUDGE, Mode.NONE):
         return None
     modelled = asked.rule.mode is Mode.AGREE_K or applied in _SCORED
-    key = Mode.AGREE_K.value if asked.rule.mode is Mode.AGREE_K else applied.value if modelled else "share"
+    key = _of_few(asked, snapshot) if asked.rule.mode is Mode.AGREE_K else applied.value if modelled else "share"
     calibration = snapshot.calibration.get(key)
     if calibration is None:
         return None
     return calibration(_learned_posterior(asked, winner, snapshot) if modelled else round(share, 9))
+
+
+def _of_few(asked: Aggregation, snapshot: WeightSnapshot) -> str:
+    """The map for answers of as many as were asked for; snapshots of earlier releases have none by effort."""
+    return (
+        asked.effort.value if asked.effort is not None and asked.effort in snapshot.calibration else Mode.AGREE_K.value
+    )
 
 
 def _learned_posterior(asked: Aggregation, winner: str, snapshot: WeightSnapshot) -> float:

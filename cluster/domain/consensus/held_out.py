@@ -56,23 +56,28 @@ def claims(
     odds_held_out: Floats,
     deciding: Floats,
     accuracy: Floats,
+    by_effort: Mapping[str, NDArray[np.bool_]],
 ) -> dict[str, Claims]:
     """What rules claim on outcomes that they were not learned from, under the names of the maps that calibrate them.
-    ``weights`` is one vector or one row per outcome; ``deciding`` are the held-out weights of the rule that decides."""
+    ``weights`` is one vector or one row per outcome; ``deciding`` are the held-out weights of the rule that decides;
+    ``by_effort`` says who is asked under each effort, as ``[n, a]``."""
     row = np.arange(len(table.right))
     count = scores(table, np.ones(len(agents)))
     posterior = probabilities(table, held_out)
     by_count, by_odds = count.argmax(axis=1), scores(table, odds_held_out).argmax(axis=1)
     by_learned = posterior.argmax(axis=1)
-    asked = asked_in_waves(table, agents, weights, accuracy)
-    answered = VoteTable(np.where(asked, table.votes, np.int16(-1)), table.right, table.options)
-    partial = probabilities(answered, held_out)
-    by_waves = scores(answered, deciding).argmax(axis=1)
+
+    def among(asked: NDArray[np.bool_]) -> Claims:
+        answered = VoteTable(np.where(asked, table.votes, np.int16(-1)), table.right, table.options)
+        leader = scores(answered, deciding).argmax(axis=1)
+        return Claims(probabilities(answered, held_out)[row, leader], leader == table.right)
+
     return {
         "share": Claims(count.max(axis=1) / len(agents), by_count == table.right),
         "weighted": Claims(posterior[row, by_odds], by_odds == table.right),
         "learned": Claims(posterior.max(axis=1), by_learned == table.right),
-        "agree_k": Claims(partial[row, by_waves], by_waves == table.right),
+        "agree_k": among(asked_in_waves(table, agents, weights, accuracy)),
+        **{effort: among(asked) for effort, asked in by_effort.items()},
     }
 
 

@@ -19,10 +19,13 @@ from numpy.typing import NDArray
 from cluster.domain.base.canonical import canonical_sha256
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.consensus import likelihood
+from cluster.domain.consensus.asked import asked_by_effort
 from cluster.domain.consensus.calibration import IsotonicMap, Tilt, fit_tilt
+from cluster.domain.consensus.effort import LEAST_GAIN
 from cluster.domain.consensus.held_out import CALIBRATION_OUTCOMES, Claims, calibrations, claims, credit, paired, wins
 from cluster.domain.consensus.kinds import FittedKinds, fit_kinds, kind_rows
 from cluster.domain.consensus.outcomes import Floats, Ints, Outcome, VoteTable, vote_table
+from cluster.domain.consensus.precedents import Precedents, precedents_of
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.snapshot import Gate, Kinds, KindWeights, WeightSnapshot
 from cluster.domain.consensus.weights import DEFAULT_OWNER_CAP, cap_owner_shares, log_odds
@@ -30,6 +33,8 @@ from cluster.domain.consensus.weights import DEFAULT_OWNER_CAP, cap_owner_shares
 RIDGE = 1.0  # on the sum over outcomes, so its pull fades as outcomes accumulate
 #: How much kinds differ in log-odds beyond what their weights say: what predicted held-out outcomes of recorded answers best.
 SLOPE_VARIANCE, SHIFT_VARIANCE = 0.03, 0.05
+#: Where one answer may be enough, it says little of how hard the question is: what is left is how hard its kind is.
+GAIN_SHIFT_VARIANCE = 0.3
 _CHUNK = 8192
 
 
@@ -55,7 +60,8 @@ def build_snapshot(
     if not outcomes or not agents:
         raise InvalidRequest("Weights cannot be learned without outcomes and agents.", "no_outcomes")
     table = vote_table(outcomes, agents)
-    rows = kind_rows([outcome.kind for outcome in outcomes])
+    kinds = [outcome.kind for outcome in outcomes]
+    rows = kind_rows(kinds)
     weights = fit_weights(table, ridge)
     record = _Record(table)
     without = leave_one_out(table, weights, ridge)
@@ -66,10 +72,15 @@ def build_snapshot(
     fitted = fit_kinds(table, rows, weights, without, decided, cap)
     newest = slice(max(0, len(outcomes) - CALIBRATION_OUTCOMES), None)
     odds, kept = record.odds_held_out(newest), held_out[newest]
-    claimed = claims(table.rows(newest), agents, capped, kept, odds, _deciding(gate, kept, odds), record.accuracy)
+    precedents = precedents_of(table, agents, kinds, _importance(weights, fitted))
+    rule = _Rule(precedents, gate, record)
+    asked = rule.asked(table.rows(newest), agents, capped, None)
+    claimed = claims(
+        table.rows(newest), agents, capped, kept, odds, _deciding(gate, kept, odds), record.accuracy, asked
+    )
     return WeightSnapshot(
         learned=_by_agent(agents, weights),
-        log_odds=_by_agent(agents, np.array([log_odds(float(share), record.options) for share in record.accuracy])),
+        log_odds=_by_agent(agents, record.odds()),
         accuracy=_by_agent(agents, record.accuracy),
         gate=gate,
         owner_cap=owner_cap,
@@ -78,7 +89,8 @@ def build_snapshot(
         outcomes_digest=_digest(agents, table, rows),
         calibration=calibrations(claimed),
         schema_version=1 if fitted is None else 2,
-        kinds=None if fitted is None else _kinds(fitted, table, agents, gate, record, cap),
+        kinds=None if fitted is None else _kinds(fitted, table, agents, rule, cap),
+        precedents=precedents,
     )
 
 
@@ -93,11 +105,11 @@ def _kinds(
     fitted: FittedKinds,
     table: VoteTable,
     agents: Sequence[str],
-    gate: Gate,
-    record: _Record,
+    rule: _Rule,
     cap: Callable[[Floats], Floats],
 ) -> Kinds:
     """The kinds of a snapshot, with the calibration that all of them share: their weights hold already what sets them apart."""
+    gate, record = rule.gate, rule.record
     first = len(table.right) - CALIBRATION_OUTCOMES
     newest = [(kind, kind.rows >= first) for kind in fitted.kinds]
     rows = np.concatenate([kind.rows[new] for kind, new in newest])
@@ -106,7 +118,12 @@ def _kinds(
     earned = np.concatenate([np.full(int(new.sum()), kind.earned) for kind, new in newest])
     odds = record.odds_held_out(rows)
     deciding = np.where(earned[:, None], held_out, _deciding(gate, held_out, odds))
-    claimed = claims(table.rows(rows), agents, weights, held_out, odds, deciding, record.accuracy)
+    parts = [
+        rule.asked(table.rows(kind.rows[new]), agents, cap(kind.weights[None])[0], kind.kind, earned=kind.earned)
+        for kind, new in newest
+    ]
+    asked = {effort: np.concatenate([part[effort] for part in parts]) for effort in parts[0]}
+    claimed = claims(table.rows(rows), agents, weights, held_out, odds, deciding, record.accuracy, asked)
     del claimed["share"]  # it does not depend on weights
     maps = calibrations(claimed)
     kind_of = np.concatenate([np.full(int(new.sum()), index) for index, (_, new) in enumerate(newest)])
@@ -133,7 +150,10 @@ def _kinds(
 def _tilts(maps: Mapping[str, IsotonicMap], claimed: Mapping[str, Claims], which: NDArray[np.bool_]) -> dict[str, Tilt]:
     return {
         name: fit_tilt(
-            found.of(claimed[name].statistic[which]), claimed[name].right[which], SLOPE_VARIANCE, SHIFT_VARIANCE
+            found.of(claimed[name].statistic[which]),
+            claimed[name].right[which],
+            SLOPE_VARIANCE,
+            GAIN_SHIFT_VARIANCE if name in tuple(LEAST_GAIN) else SHIFT_VARIANCE,
         )
         for name, found in maps.items()
     }
@@ -152,12 +172,40 @@ class _Record:
         self.options = float(table.options.mean())
         self.accuracy: Floats = (self._correct + 0.5) / (self._given + 1.0)
 
+    def odds(self) -> Floats:
+        """``[a]``: the log-odds of all outcomes."""
+        return np.array([log_odds(float(share), self.options) for share in self.accuracy])
+
     def odds_held_out(self, which: slice | Ints) -> Floats:
         """``[n, a]`` for these outcomes."""
         votes, right = self._table.votes[which], self._table.right[which]
         accuracy = (self._correct - (votes == right[:, None]) + 0.5) / (self._given - (votes >= 0) + 1.0)
         held_out: Floats = np.maximum(0.0, np.log(accuracy * max(1.0, self.options - 1.0) / (1.0 - accuracy)))
         return held_out
+
+
+class _Rule:
+    """The rule that decides, and whom it asks."""
+
+    def __init__(self, precedents: Precedents, gate: Gate, record: _Record) -> None:
+        self.precedents, self.gate, self.record = precedents, gate, record
+
+    def asked(
+        self, table: VoteTable, agents: Sequence[str], learned: Floats, kind: str | None, *, earned: bool = False
+    ) -> dict[str, NDArray[np.bool_]]:
+        """``[n, a]`` by effort. ``learned``: the weights of the kind, or of all questions."""
+        choice = Mode.LEARNED if earned else self.gate.choice
+        weights = {Mode.PLURALITY: np.ones(len(agents)), Mode.WEIGHTED: self.record.odds()}.get(choice, learned)
+        first = sorted(range(len(agents)), key=lambda i: (-self.record.accuracy[i], agents[i]))
+        found = asked_by_effort(table, agents, weights, [agents[i] for i in first], self.precedents, kind)
+        return {effort: asked for effort, (asked, _) in found.items()}
+
+
+def _importance(weights: Floats, fitted: FittedKinds | None) -> Floats:
+    """``[a]``: the most that the vote of each agent counts on some kind of question."""
+    own = [kind.weights for kind in fitted.kinds if kind.earned] if fitted is not None else []
+    most: Floats = np.max([weights, *own], axis=0)
+    return most
 
 
 def _gate(table: VoteTable, learned_held_out: Floats, record: _Record) -> tuple[Gate, Floats]:

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from cluster.domain.base.canonical import canonical_sha256
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.consensus.calibration import IsotonicMap, Tilt, TiltedMap
+from cluster.domain.consensus.precedents import Precedents
 from cluster.domain.consensus.rule import Mode
 
 
@@ -66,9 +67,12 @@ class Kinds:
 class WeightSnapshot:
     """``learned`` and ``log_odds``: weight by agent; ``accuracy``: smoothed share of right answers among those given.
 
-    ``calibration`` maps ``share`` (top vote share), ``weighted``, ``learned`` and ``agree_k`` (posterior of the learned
-    weights) to probabilities. ``outcomes_digest`` names the outcomes that were fitted. ``schema_version`` is 2 if there are
-    ``kinds``; without them a snapshot is what it was before there were any, so that its id stays.
+    ``calibration`` maps ``share`` (top vote share), ``weighted``, ``learned``, ``agree_k`` and the names of `Effort` (posterior
+    of the learned weights) to probabilities. ``outcomes_digest`` names the outcomes that were fitted. ``schema_version`` is 2
+    if there are ``kinds``; without them a snapshot is what it was before there were any, so that its id stays.
+
+    ``precedents`` say whom to ask, not what is decided. They follow from the outcomes that ``outcomes_digest`` names, so they are
+    no part of the document; None in a snapshot that was read from one.
     """
 
     learned: Mapping[str, float]
@@ -82,12 +86,20 @@ class WeightSnapshot:
     calibration: Mapping[str, IsotonicMap] = field(default_factory=dict)
     schema_version: int = 1
     kinds: Kinds | None = None
+    precedents: Precedents | None = field(default=None, compare=False)
 
     def document(self) -> dict[str, Any]:
-        document: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
+        document: dict[str, Any] = _ADAPTER.dump_python(replace(self, precedents=None), mode="json")
+        del document["precedents"]
         if self.kinds is None:
             del document["kinds"]
         return document
+
+    def stored(self) -> dict[str, Any]:
+        """The document, and the precedents beside what it holds."""
+        if self.precedents is None:
+            return self.document()
+        return {**self.document(), "precedents": _PRECEDENTS.dump_python(self.precedents, mode="json")}
 
     @cached_property
     def id(self) -> str:
@@ -130,10 +142,11 @@ def _tilted(maps: Mapping[str, IsotonicMap], tilts: Mapping[str, Tilt]) -> dict[
 
 
 _ADAPTER = TypeAdapter(WeightSnapshot)
+_PRECEDENTS = TypeAdapter(Precedents)
 
 
 def snapshot_from_document(document: Mapping[str, Any]) -> WeightSnapshot:
-    """Reads what ``WeightSnapshot.document`` wrote. Raises: ``InvalidRequest`` if it is anything else."""
+    """Reads what ``WeightSnapshot.document`` or ``stored`` wrote. Raises: ``InvalidRequest`` if it is anything else."""
     try:
         return _ADAPTER.validate_python(dict(document))
     except ValidationError as error:

@@ -27,7 +27,7 @@ UNREASONED = 0.5
 MAX_CRITIQUES = 3
 #: Stop reasons that make it needless to ask the rest of the panel. Quorum is then measured among the members that were
 #: asked: the others did not abstain.
-SETTLED = frozenset({"lossless", "agree_k", "posterior", "unanimous"})
+SETTLED = frozenset({"lossless", "agree_k", "posterior", "unanimous", "gain"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,12 @@ class Critique:
 
 def is_text(state: State) -> bool:
     return state.contract.answer_type.kind is AnswerKind.TEXT
+
+
+def asks_some(state: State) -> bool:
+    """Whether not everybody is asked at once: a few answers may be enough."""
+    contract = state.contract
+    return contract.mode is Mode.AGREE_K and not is_text(state) and contract.debate_on != "always"
 
 
 def ballot_kind(state: State) -> BallotKind:
@@ -306,4 +312,5 @@ def aggregation(state: State, round_: int) -> Aggregation:
         judgement=judgement(state),
         accepted=accepted(state, round_),
         kind=contract.kind or None,
+        effort=contract.effort if asks_some(state) else None,
     )

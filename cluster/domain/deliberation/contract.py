@@ -18,6 +18,7 @@ from cluster.domain.base.json_schema import check_schema
 from cluster.domain.base.names import is_visible
 from cluster.domain.base.nearest import hint
 from cluster.domain.consensus.ballots import Denominator
+from cluster.domain.consensus.effort import Effort
 from cluster.domain.consensus.kind_names import checked_kind
 from cluster.domain.consensus.rule import ConsensusRule, Mode, TieBreak, parse_mode
 from cluster.domain.deliberation.answers import AnswerKind, AnswerType
@@ -53,6 +54,7 @@ CONFIG_NAMES = frozenset(
         "consensus",
         "debate_on",
         "denominator",
+        "effort",
         "escalate_to",
         "judge",
         "k",
@@ -88,7 +90,8 @@ DEBATE_ON = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
-    """``rounds`` 0: no debate (quick). ``kind`` "": nobody said what kind of question it is. ``timeout_s`` covers the whole
+    """``rounds`` 0: no debate (quick). ``kind`` "": nobody said what kind of question it is. ``effort``: how
+    much loss is accepted for fewer calls; None: nobody said, and two that agree are enough. ``timeout_s`` covers the whole
     deliberation. ``tau``: at this calibrated confidence nobody more is asked. ``peers``: how many differing answers each
     agent is shown in a debate. ``judge`` "": one is chosen with the panel. ``material``: documents, attachments and evidence
     that were given with the question, each kind a list. ``ask_person``: whether a person is asked at the end."""
@@ -119,9 +122,15 @@ class Contract:
     budget_nanos: int | None = None
     seed: str = ""
     kind: str = ""
+    effort: Effort | None = None
     ask_person: AskPerson | None = None
     prompts: Mapping[str, str] = field(default_factory=template_hashes)
     schema_version: int = 2
+
+    @property
+    def asks_by_gain(self) -> bool:
+        """Whether the next agent is asked only if that is worth its price."""
+        return self.effort in (Effort.LEAST, Effort.DEFAULT)
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -147,6 +156,8 @@ class Contract:
         plain = {name: _plain(getattr(self, name)) for name in self.__slots__}
         if not self.kind:
             del plain["kind"]  # contracts without one keep the digest that they had before there were kinds
+        if self.effort is None:
+            del plain["effort"]
         del plain["ask_person"]  # and so do those that ask nobody
         if self.ask_person is not None:
             plain["ask_person"] = self.ask_person.to_json()
@@ -157,7 +168,8 @@ class Contract:
         fields: dict[str, Any] = {n: tuple(item) if isinstance(item, list) else item for n, item in value.items()}
         fields.pop("options")
         for name, enum in _ENUMS.items():
-            fields[name] = enum(fields[name])
+            if name in fields:
+                fields[name] = enum(fields[name])
         if "ask_person" in fields:
             fields["ask_person"] = AskPerson.from_json(fields["ask_person"])
         return cls(**{**fields, "answer_type": AnswerType.from_json(value["answer_type"])})
@@ -171,6 +183,7 @@ _ENUMS: dict[str, Any] = {
     "escalate_to": Mode,
     "denominator": Denominator,
     "tie_break": TieBreak,
+    "effort": Effort,
 }
 
 
@@ -209,6 +222,7 @@ def make_contract(
             "contradictory_rounds",
         )
     rounds = 0 if quick else _whole(config, "rounds", DEFAULT_ROUNDS, 0, MAX_ROUNDS)
+    effort = Effort(_one_of(config, "effort", "", tuple(Effort))) if config.get("effort") is not None else None
     contract = Contract(
         question=question,
         context=_context(context or {}),
@@ -227,7 +241,7 @@ def make_contract(
         debate_on=_one_of(config, "debate_on", "auto", tuple(DEBATE_ON)),
         peers=_whole(config, "peers", 2, 1, 8),
         judge=check_id(config["judge"], "config.judge") if config.get("judge") is not None else "",
-        min_votes=_whole(config, "min_agents", 2, 1, 64),
+        min_votes=_whole(config, "min_agents", 2 if effort in (None, Effort.ALL) else 1, 1, 64),
         quorum_ratio=_number(config, "quorum_ratio", 0.5, 0, 1),
         max_agents=_whole(config, "max_agents", DEFAULT_MAX_AGENTS, 1, 64),
         max_tokens=_whole(config, "max_tokens", DEFAULT_MAX_TOKENS, 16, 8192),
@@ -236,6 +250,7 @@ def make_contract(
         budget_nanos=budget.nanos,
         seed=seed,
         kind=_kind(config, context or {}),
+        effort=effort,
         ask_person=parse_ask_person(config.get("ask_person"), answer_type),
     )
     _check(contract)

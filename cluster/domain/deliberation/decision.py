@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.domain.consensus.aggregate import Aggregation, aggregate, counting_weights
+from cluster.domain.consensus.effort import Asker, Effort, asking_order, relative_costs
 from cluster.domain.consensus.result import Result
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.waves import decided_regardless, next_wave, tally_of
@@ -22,6 +23,7 @@ STOP_REASONS: Mapping[str, str] = {
     "quorum": "too few votes, and nobody is left to ask",
     "lossless": "the answers still outstanding cannot change the decision",
     "agree_k": "the first k answers agree",
+    "gain": "no further answer is worth its call to `config.effort`",
     "posterior": "the calibrated confidence has reached `tau`",
     "unanimous": "everybody answers alike",
     "decided": "the rule has decided, and the contract asks for no debate on it",
@@ -31,6 +33,8 @@ STOP_REASONS: Mapping[str, str] = {
     "budget": "the budget left does not cover the next calls",
     "time": "the time left does not cover the next round",
 }
+#: A step before every answer: what is remembered under it depends on the panel alone.
+BEFORE_ANSWERS = -1
 #: Modes in which first choices alone decide.
 _TOPS = frozenset({Mode.PLURALITY, Mode.AGREE_K, Mode.WEIGHTED, Mode.LEARNED, Mode.MAJORITY, Mode.SUPERMAJORITY})
 
@@ -146,13 +150,16 @@ def _settled(state: State, at: ProvisionalResult) -> str:
         return ""
     if lossless(state, at) and not contested(state, at):
         return "lossless"
-    if result.applied is Mode.AGREE_K:
+    effort, by_gain = state.contract.effort, _asker(state) is not None
+    if result.applied is Mode.AGREE_K and not by_gain and effort is not Effort.ALL:
         return "agree_k"
-    if result.confidence is not None and result.confidence >= state.contract.tau:
+    if result.confidence is not None and result.confidence >= state.contract.tau and effort is not Effort.ALL:
         return "posterior"
     if not result.dissent and not unasked(state):
         return "unanimous"
-    return "" if wave(state) or contested(state, at) else "decided"
+    if wave(state) or contested(state, at):
+        return ""
+    return "gain" if by_gain and unasked(state) else "decided"
 
 
 def _idle(state: State, at: ProvisionalResult) -> str:
@@ -225,23 +232,49 @@ def wave(state: State) -> tuple[str, ...]:
     contract = state.contract
     if not left or state.round > 0:
         return ()
-    if contract.mode is not Mode.AGREE_K or ballots.is_text(state) or contract.debate_on == "always":
+    if not ballots.asks_some(state):
         return left
-    enough = max(contract.k, min(contract.min_votes, len(state.panel)))
-    asked = [agent for agent in state.agents if agent not in left]
-    if not asked:
-        return left[: max(2, enough)]
+    at_least = min(contract.min_votes, len(state.panel))
+    enough = max(contract.k, at_least)
     named = ballots.options(state, 0)
-    at = ballots.aggregation(state, 0)
+    answers = {agent: named.get(agent) for agent in state.agents if agent not in left}
+    asker = _asker(state)
+    if asker is not None:
+        return asker.next(answers, state.waves, enough, at_least)
+    if not answers:
+        return left[: max(2, enough)]
     found = next_wave(
         order=state.agents,
-        answers={agent: named.get(agent) for agent in asked},
-        weights=counting_weights(at, state.snapshot),
+        answers=answers,
+        weights=counting_weights(ballots.aggregation(state, 0), state.snapshot),
         waves=state.waves,
-        agree_k=enough,
+        agree_k=0 if contract.effort is Effort.ALL else enough,
     )
     # Fewer answers than the contract requires are never enough, whatever they are.
     return found or (left if len(named) < min(contract.min_votes, len(state.panel)) else ())
+
+
+def _asker(state: State) -> Asker | None:
+    """Who chooses by expected gain; None if the contract does not ask for that, or nothing was learned to do it by."""
+    if not state.contract.asks_by_gain or not ballots.asks_some(state):
+        return None
+    return ballots.remembered(state, ("asker", BEFORE_ANSWERS), lambda: _new_asker(state))
+
+
+def _new_asker(state: State) -> Asker | None:
+    snapshot, contract = state.snapshot, state.contract
+    if snapshot is None or snapshot.precedents is None or contract.effort is None:
+        return None
+    weights = counting_weights(ballots.aggregation(state, 0), snapshot)
+    prices = {member.agent_id: sum(member.price.to_json().values()) for member in state.panel}
+    return Asker(
+        snapshot.precedents,
+        asking_order(weights, state.agents),
+        weights,
+        contract.kind if snapshot.knows(contract.kind) else None,
+        contract.effort,
+        relative_costs(prices),
+    )
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------

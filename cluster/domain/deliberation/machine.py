@@ -270,6 +270,8 @@ def _panel(plan: _Plan, event: PanelChosen) -> None:
     }
     if event.snapshot is not None:
         data.update(snapshot=event.snapshot.document(), snapshot_id=event.snapshot.id)
+        if contract.asks_by_gain:
+            data["precedents"] = event.snapshot.stored().get("precedents")
     bound = {name: data[name] for name in ("contract_digest", "members", "judge", "snapshot_id")}
     data["binding"] = hashlib.sha256(canonical_bytes(bound)).hexdigest()
     plan.add("panel", data)

@@ -297,7 +297,7 @@ def _panel(state: State, data: Mapping[str, Any], at: float) -> _Changes:
         "memo": {},
         "pool": tuple(Member.from_json(member) for member in data.get("pool", ())),
         "judge": Member.from_json(judge) if judge else None,
-        "snapshot": snapshot_from_document(snapshot) if snapshot else None,
+        "snapshot": snapshot_from_document({**snapshot, "precedents": data.get("precedents")}) if snapshot else None,
     }
 
 

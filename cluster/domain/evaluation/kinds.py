@@ -11,11 +11,11 @@ from cluster.domain.consensus.calibration import expected_calibration_error
 from cluster.domain.consensus.outcomes import Floats, Ints, VoteTable
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.snapshot import WeightSnapshot
-from cluster.domain.evaluation.modes import Court, Verdicts, verdicts, verdicts_by_kind
+from cluster.domain.evaluation.modes import EFFORT_MODES, Court, Verdicts, verdicts, verdicts_by_kind
 from cluster.domain.evaluation.records import Panel
 
 #: The rules that weights of kinds can change, in the order of the printed table.
-KIND_MODES = (Mode.LEARNED.value, Mode.AGREE_K.value)
+KIND_MODES = (Mode.LEARNED.value, Mode.AGREE_K.value, *EFFORT_MODES.values())
 ALL_KINDS = "(all)"
 NO_KIND = "(none)"
 RESAMPLES = 500

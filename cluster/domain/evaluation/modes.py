@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.domain.consensus.asked import asked_by_effort
 from cluster.domain.consensus.calibration import IsotonicMap
+from cluster.domain.consensus.effort import Effort
 from cluster.domain.consensus.outcomes import Floats, Ints, VoteTable
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.snapshot import WeightSnapshot
@@ -23,6 +25,9 @@ from cluster.domain.consensus.weights import cap_owner_shares, panel_weights
 Flags = NDArray[np.bool_]
 
 BEST_SINGLE = "best_single"
+#: The default rule under each effort.
+EFFORT_MODES = {effort: f"effort_{effort.value}" for effort in Effort}
+_EFFORTS = {name: effort for effort, name in EFFORT_MODES.items()}
 #: In the order of the printed table. On single choices approval, Borda and Schulze decide as plurality does.
 MODES = (
     BEST_SINGLE,
@@ -33,6 +38,9 @@ MODES = (
     Mode.WEIGHTED.value,
     Mode.LEARNED.value,
     Mode.AGREE_K.value,
+    EFFORT_MODES[Effort.ALL],
+    EFFORT_MODES[Effort.DEFAULT],
+    EFFORT_MODES[Effort.LEAST],
 )
 #: Rules that may decline although there are votes. Their accuracy is counted among the questions that they decide.
 MAY_DECLINE = frozenset({Mode.MAJORITY.value, Mode.SUPERMAJORITY.value, Mode.UNANIMOUS.value})
@@ -61,6 +69,7 @@ class Court:
     best: int
     best_accuracy: float
     owners: Mapping[str, str] = field(default_factory=dict)
+    kind: str | None = None
 
     def weights(self, mode: Mode) -> Floats:
         """The weights that decide where ``mode`` is applied, capped per owner."""
@@ -76,6 +85,8 @@ def verdicts(mode: str, table: VoteTable, court: Court) -> Verdicts:
         return _best_single(table, court)
     if mode == Mode.AGREE_K.value:
         return _in_waves(table, court)
+    if mode in _EFFORTS:
+        return _by_effort(_EFFORTS[mode], table, court)
     return _all_asked(Mode(mode), table, court)
 
 
@@ -86,7 +97,7 @@ def verdicts_by_kind(mode: str, table: VoteTable, kinds: Sequence[str | None], c
         rows_of.setdefault(kind if court.snapshot.knows(kind) else None, []).append(row)
     order = np.array([row for rows in rows_of.values() for row in rows], dtype=np.int64)
     parts = [
-        verdicts(mode, table.rows(np.array(rows)), replace(court, snapshot=court.snapshot.of_kind(kind)))
+        verdicts(mode, table.rows(np.array(rows)), replace(court, snapshot=court.snapshot.of_kind(kind), kind=kind))
         for kind, rows in rows_of.items()
     ]
     back = np.argsort(order)
@@ -139,14 +150,29 @@ def _best_single(table: VoteTable, court: Court) -> Verdicts:
 
 def _in_waves(table: VoteTable, court: Court) -> Verdicts:
     """The default protocol: two that agree decide, else the learned rule among all that had to be asked."""
-    learned = court.weights(Mode.LEARNED)
-    asked, waves = ask_in_waves(table, court, learned)
+    asked, waves = ask_in_waves(table, court, court.weights(Mode.LEARNED))
+    return _agreeing(table, court, asked, waves, Mode.AGREE_K.value)
+
+
+def _by_effort(effort: Effort, table: VoteTable, court: Court) -> Verdicts:
+    """The default rule among those that the effort asks. An agent that was asked alone decides alone."""
+    weights = court.weights(court.snapshot.gate.choice)
+    snapshot = court.snapshot
+    found = asked_by_effort(table, court.agents, weights, snapshot.order(), snapshot.precedents, court.kind)
+    if effort.value not in found:
+        return _in_waves(table, court)
+    asked, waves = found[effort.value]
+    claimed = effort.value if effort.value in snapshot.calibration else Mode.AGREE_K.value
+    return _agreeing(table, court, asked, waves, claimed)
+
+
+def _agreeing(table: VoteTable, court: Court, asked: Flags, waves: Ints, claimed: str) -> Verdicts:
     answered = table.chosen() * asked[:, None, :]
     per_option = answered.sum(axis=2)
     agreed = (per_option.max(axis=1) >= FIRST_WAVE) & (per_option.max(axis=1) == per_option.sum(axis=1))
     leader = np.where(agreed, per_option.argmax(axis=1), _leader(answered, court.weights(court.snapshot.gate.choice)))
-    statistic = _posterior(answered, table.open(), learned, leader)
-    confidence = _mapped(court.snapshot.calibration.get("agree_k"), statistic)
+    statistic = _posterior(answered, table.open(), court.weights(Mode.LEARNED), leader)
+    confidence = _mapped(court.snapshot.calibration.get(claimed), statistic)
     return Verdicts(leader, leader >= 0, confidence, asked, waves)
 
 

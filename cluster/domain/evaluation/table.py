@@ -16,7 +16,16 @@ from cluster.domain.consensus.learned import build_snapshot, fit_weights
 from cluster.domain.consensus.outcomes import Floats, VoteTable, vote_table
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.evaluation.kinds import KindFigures
-from cluster.domain.evaluation.modes import BEST_SINGLE, MAY_DECLINE, MODES, Court, Verdicts, collude, verdicts
+from cluster.domain.evaluation.modes import (
+    BEST_SINGLE,
+    EFFORT_MODES,
+    MAY_DECLINE,
+    MODES,
+    Court,
+    Verdicts,
+    collude,
+    verdicts,
+)
 from cluster.domain.evaluation.records import AnsweredQuestion, Panel
 
 RESAMPLES = 2_000
@@ -216,7 +225,7 @@ def _figures(
     confidence, right = _claims(decisions, table)
     calls = float(decisions.asked.sum(axis=1).mean())
     applied = court.agents[court.best] if mode == BEST_SINGLE else mode
-    if mode in (Mode.LEARNED.value, Mode.AGREE_K.value):
+    if mode in (Mode.LEARNED.value, Mode.AGREE_K.value, *EFFORT_MODES.values()):
         applied = court.snapshot.gate.choice.value
     return ModeFigures(
         panel=panel.name,

@@ -11,6 +11,7 @@ import pytest
 from cluster.domain.consensus.aggregate import Aggregation, aggregate, aggregation_from_document, counting_weights
 from cluster.domain.consensus.ballots import Ballot, BallotKind, Electorate
 from cluster.domain.consensus.calibration import Tilt, TiltedMap, fit_isotonic, fit_tilt
+from cluster.domain.consensus.effort import Effort
 from cluster.domain.consensus.kinds import MIN_KIND_OUTCOMES
 from cluster.domain.consensus.learned import build_snapshot, fit_weights, leave_one_out
 from cluster.domain.consensus.likelihood import fit as fit_pulled
@@ -39,7 +40,7 @@ def test_kinds_that_differ_earn_weights_of_their_own() -> None:
     assert maths.learned["counts"] > 2 * maths.learned["pleads"]
     assert law.learned["pleads"] > 2 * law.learned["counts"]
     assert maths.gain > maths.gain_se > 0
-    assert set(snapshot.kinds.calibration) == {"weighted", "learned", "agree_k"}
+    assert set(snapshot.kinds.calibration) == {"weighted", "learned", "agree_k", *Effort}
 
 
 def test_kinds_that_do_not_differ_rarely_earn_weights() -> None:

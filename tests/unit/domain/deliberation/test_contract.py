@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.deliberation.contract import CONFIG_NAMES, make_contract
+from cluster.domain.deliberation.contract import CONFIG_NAMES, Contract, make_contract
 from tests.support.panels import contract
 
 
@@ -98,3 +98,22 @@ def test_a_name_like_no_other_is_refused_with_all_that_there_are() -> None:
 @pytest.mark.parametrize("name", ["early_stopping", "decision_integrity", "evidence_limit"])
 def test_names_of_the_released_server_are_still_taken(name: str) -> None:
     assert contract(**{name: True}) == contract()
+
+
+def test_an_effort_lets_one_answer_be_enough() -> None:
+    assert (contract().effort, contract().min_votes) == (None, 2)
+    assert (contract(effort="default").effort, contract(effort="default").min_votes) == ("default", 1)
+    assert contract(effort="all").min_votes == 2
+    assert contract(effort="least", min_agents=3).min_votes == 3
+
+
+def test_a_contract_without_an_effort_keeps_the_digest_that_it_had() -> None:
+    assert "effort" not in contract().to_json()
+    kept = contract(effort="least")
+    assert Contract.from_json(kept.to_json()) == kept
+
+
+def test_an_unknown_effort_is_refused_with_the_efforts() -> None:
+    for value in ("most", 3, ["all"]):
+        with pytest.raises(InvalidRequest, match=r"^config.effort must be one of least, default, all\.$"):
+            contract(effort=value)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cluster.domain.consensus.calibration import IsotonicMap
+from cluster.domain.consensus.precedents import Precedents
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.snapshot import Gate, WeightSnapshot
 from cluster.domain.deliberation import ballots as said
@@ -187,6 +188,50 @@ def test_learned_weights_make_a_debate_unnecessary() -> None:
     assert (made.outcome["answer"], made.outcome["applied"], made.outcome["rounds"]) == ("A", "learned", 0)
     assert made.outcome["confidence_calibrated"]
     assert made.outcome["snapshot_id"] == made.journal[1].data["snapshot_id"]
+
+
+def effort_world(effort: str | None, answers: dict[str, str], *, learned: bool = True, **config: Any) -> World:
+    """Agents of whom the first has always been right, if something was learned."""
+    names = tuple(answers)
+    weights = {name: 1.5 - 0.1 * index for index, name in enumerate(names)}
+    precedents = Precedents(agents=names, counts={"": {"a" + "b" * (len(names) - 1) + "a": 500}})
+    snapshot = replace(_snapshot(**weights), precedents=precedents if learned else None)
+    made = World.of(contract(options=OPTIONS, effort=effort, **config), {n: says(x) for n, x in answers.items()})
+    made.happens(Taken())
+    made.happens(PanelChosen(members=members(*names), snapshot=snapshot))
+    return made.run()
+
+
+SPLIT = {"a": "A", "b": "B", "c": "B", "d": "B"}
+
+
+@pytest.mark.parametrize("effort", ["least", "default"])
+def test_nobody_more_is_asked_where_no_answer_was_ever_worth_it(effort: str) -> None:
+    made = effort_world(effort, SPLIT)
+    assert asked(made, Phase.PROPOSE) == ["a"]
+    assert (made.state.terminal, made.outcome["answer"], made.outcome["stop"]) == (Terminal.DECIDED, "A", "gain")
+
+
+def test_without_precedents_an_effort_asks_as_ever() -> None:
+    made = effort_world("default", {"a": "A", "b": "A", "c": "B", "d": "B"}, learned=False)
+    assert asked(made, Phase.PROPOSE) == ["a", "b"]
+    assert made.outcome["stop"] in ("agree_k", "lossless", "posterior")
+
+
+def test_the_least_number_of_agents_is_asked_under_any_effort() -> None:
+    assert len(asked(effort_world("least", SPLIT, min_agents=3), Phase.PROPOSE)) == 3
+
+
+def test_all_goes_on_where_two_that_agree_are_enough() -> None:
+    answers = {"a": "A", "b": "A", "c": "B", "d": "B", "e": "B"}
+    assert len(asked(effort_world(None, answers), Phase.PROPOSE)) == 2
+    assert len(asked(effort_world("all", answers), Phase.PROPOSE)) > 2
+
+
+def test_only_a_contract_that_asks_by_gain_carries_precedents() -> None:
+    for effort, carried in (("least", True), ("all", False), (None, False)):
+        (panel,) = (event.data for event in effort_world(effort, SPLIT).journal if event.kind == "panel")
+        assert ("precedents" in panel) is carried
 
 
 def _snapshot(**weights: float) -> WeightSnapshot:

@@ -7,6 +7,7 @@ import pytest
 
 from cluster.domain.consensus.aggregate import Aggregation, aggregate
 from cluster.domain.consensus.ballots import Ballot, Electorate, abstain, choice
+from cluster.domain.consensus.effort import Asker, Effort, asking_order
 from cluster.domain.consensus.learned import build_snapshot
 from cluster.domain.consensus.outcomes import Outcome, vote_table
 from cluster.domain.consensus.rule import ConsensusRule, Mode, TieBreak
@@ -27,18 +28,39 @@ def _ballots(outcome: Outcome) -> dict[str, Ballot]:
 def _by_engine(mode: str, outcome: Outcome, snapshot: WeightSnapshot) -> tuple[str | None, bool, float | None, int]:
     """Ties to the lowest option. Counting rules get no weights (they would break ties by them) but their calibration."""
     ballots, asked = _ballots(outcome), AGENTS
-    if mode == "agree_k":
+    effort = Effort(mode.removeprefix("effort_")) if mode.startswith("effort_") else None
+    mode = mode if effort is None else "agree_k"
+    if effort is not None:
+        asked = _asked_by(effort, snapshot, ballots)
+        ballots = {agent: ballots[agent] for agent in asked}
+    elif mode == "agree_k":
         weights = {agent: snapshot.learned[agent] for agent in AGENTS}
         asked = tuple(run_waves(snapshot.order(), lambda agent: ballots[agent].top(), weights))
         ballots = {agent: ballots[agent] for agent in asked}
     rule = ConsensusRule(mode=Mode(mode), tie_break=TieBreak.ALPHA)
     electorate = Electorate(eligible=AGENTS, options=OPTIONS, asked=asked)
     weighs = mode in ("weighted", "learned", "agree_k")
-    result = aggregate(Aggregation(rule=rule, electorate=electorate, ballots=ballots), snapshot if weighs else None)
+    result = aggregate(
+        Aggregation(rule=rule, electorate=electorate, ballots=ballots, effort=effort), snapshot if weighs else None
+    )
     confidence = result.confidence
     if not weighs and result.leader is not None:
         confidence = snapshot.calibration["share"](round(result.uncalibrated_share, 9))
     return result.leader, result.reached, confidence, len(asked)
+
+
+def _asked_by(effort: Effort, snapshot: WeightSnapshot, ballots: dict[str, Ballot]) -> tuple[str, ...]:
+    assert snapshot.precedents is not None
+    weights = {agent: snapshot.learned[agent] for agent in AGENTS}
+    if effort is Effort.ALL:
+        return tuple(run_waves(snapshot.order(), lambda agent: ballots[agent].top(), weights, agree_k=0))
+    asker = Asker(snapshot.precedents, asking_order(weights, snapshot.order()), weights, None, effort)
+    answers: dict[str, str | None] = {}
+    waves = 0
+    while wave := asker.next(answers, waves):
+        answers.update({agent: ballots[agent].top() for agent in wave})
+        waves += 1
+    return tuple(answers)
 
 
 @pytest.mark.parametrize("mode", ENGINE_MODES)

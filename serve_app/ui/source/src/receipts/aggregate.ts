@@ -274,10 +274,15 @@ function topTwo(tally: Map<string, number>, winner: string | null): [number, num
   return [tally.get(first) as number, others.length ? Math.max(...others) : 0];
 }
 
+/** The map for answers of as many as were asked for; snapshots of earlier releases have none by effort. */
+function ofFew(asked: Aggregation, snapshot: Snapshot): string {
+  return asked.effort !== null && snapshot.calibration.has(asked.effort) ? asked.effort : "agree_k";
+}
+
 function confidenceOf(asked: Aggregation, winner: string | null, share: number, snapshot: Snapshot | null, applied: string): number | null {
   if (snapshot === null || winner === null || ["borda", "schulze", "approval", "judge", "none"].includes(applied)) return null;
   const modelled = asked.mode === "agree_k" || SCORED.includes(applied);
-  const calibration = snapshot.calibration.get(asked.mode === "agree_k" ? "agree_k" : modelled ? applied : "share");
+  const calibration = snapshot.calibration.get(asked.mode === "agree_k" ? ofFew(asked, snapshot) : modelled ? applied : "share");
   if (calibration === undefined) return null;
   if (!modelled) return calibration(rounded(share, 9));
   const scores = tops(asked, modelWeights(asked, "learned", snapshot));

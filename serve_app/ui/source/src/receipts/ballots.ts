@@ -29,6 +29,7 @@ export interface Aggregation {
   verdicts: string[] | null;
   accepted: Map<string, number>;
   kind: string | null;
+  effort: string | null;
 }
 
 /** What cannot be read of a receipt's votes. */
@@ -83,6 +84,7 @@ export function readAggregation(document: Fields): Aggregation {
     verdicts: judgement && textsOf(judgement.verdicts, "the verdicts"),
     accepted: mapOf(document.accepted, numberOf, "accepted"),
     kind: typeof document.kind === "string" ? document.kind : null,
+    effort: typeof document.effort === "string" ? document.effort : null,
   };
   const stranger = [...found.ballots.keys()].find((agent) => !eligible.includes(agent));
   if (stranger !== undefined) throw new Unreadable(`${stranger} is not on the panel and cannot vote`);
