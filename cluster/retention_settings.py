@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import field_validator
 from pydantic_settings import BaseSettings
 
 from cluster.domain.audit.retention import MOST_COUNT, MOST_DAYS, RetentionRule
@@ -28,6 +29,12 @@ class RetentionSettings(BaseSettings):
     log_archive_dir: Path | None = variable(None, "Directory of the archives of the log, which outlives the node. Unset: nothing of the log goes. `aragora-cp up` sets it if the embedded PostgreSQL is used.", group=GROUP)
     audit_retention_days: float = variable(90, "Archives of the log are deleted so long after their rows went. 0: never.", group=GROUP, unit="days", ge=0, le=MOST_DAYS)
     # fmt: on
+
+    @field_validator("log_archive_dir")
+    @classmethod
+    def _archives(cls, value: Path | None) -> Path | None:
+        """Ray's processes have another working directory than `up`."""
+        return None if value is None else value.absolute()
 
     def retention_rule(self) -> RetentionRule:
         """What a workspace without a rule of its own keeps."""
