@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from actors.agents.host import HOUSEKEEPING_S
+from actors.agents.questions import HOUSEKEEPING_S
 from actors.messages import AgentCall, AgentReply
 from actors.roles import AGENT_HOST, SCHEDULER
 from cluster.agent_transports import chat
