@@ -92,7 +92,7 @@ MACHINES = (
         events=get_args(workflows.Event),
         table="cluster/domain/workflows/machine.py",
         test="tests/unit/domain/workflows/test_machine.py",
-        shell="actors/workflows.py",
+        shell="actors/workflows/effects.py",
     ),
     Machine(
         decides="what a region is in a zone",
