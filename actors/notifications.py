@@ -11,11 +11,22 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from cluster.domain.base.errors import ControlPlaneError, Fenced, TryLater
+from cluster.domain.notifications.attempts import (
+    Attempts,
+    Begin,
+    Begun,
+    Ended,
+    Event,
+    Look,
+    LookAgain,
+    Refused,
+    Taken,
+    step,
+)
 from cluster.domain.notifications.channel import Channel
 from cluster.domain.notifications.delivery import KEPT_S, Notification, NotTaken, Outcome, settled
 from cluster.domain.notifications.rules import notifications_of
@@ -33,11 +44,6 @@ APART_S: Final = 0.05
 #: Rows of the log of one look. After so many that are no events the cursor is stored alone.
 BATCH: Final = 500
 FAR: Final = 10_000
-#: Attempts at once, in all and of one channel: those that began together have to end before its next ones.
-MOST_AT_ONCE: Final = 32
-MOST_OF_CHANNEL: Final = 8
-#: Of all channels whose last attempt failed: however many of them hang, others have places left.
-MOST_OF_FAILING: Final = 16
 #: After this time an attempt that nobody settled is made again. No attempt takes as long.
 LEASE_S: Final = 90.0
 #: Between two looks for notifications that are old enough to be deleted, and how many are at once.
@@ -68,9 +74,8 @@ class NotificationKeeper:
         self._searched = 0
         #: When the log was last searched to its end.
         self._whole_at = clock.now()
-        #: By (workspace, channel): attempts under way, and channels whose last attempt failed.
-        self._under_way: Counter[tuple[str, str]] = Counter()
-        self._failing: set[tuple[str, str]] = set()
+        #: Which channels have attempts under way, and which fail. Only `_tell` changes it.
+        self._channels = Attempts()
         #: Set when a channel has no attempt under way any more, so that its next ones begin at once.
         self._ended = asyncio.Event()
         self._settling: GroupCommit[Notification, None] = GroupCommit(notifications.settle)
@@ -92,7 +97,7 @@ class NotificationKeeper:
         """Answers from memory."""
         failing = [
             f"The channel {channel} of workspace {workspace} takes no notifications; see aragora-cp notifications list."
-            for workspace, channel in sorted(self._failing)
+            for workspace, channel in sorted(self._channels.failing)
         ]
         return {
             "serving": self._loops.running and self._attempts.running,
@@ -135,41 +140,34 @@ class NotificationKeeper:
         if now >= self._next_forgetting:
             removed = await self._notifications.forget(now - KEPT_S, FORGOTTEN)
             self._next_forgetting = now if removed == FORGOTTEN else now + FORGET_EVERY_S
-        room = min(MOST_OF_CHANNEL, MOST_AT_ONCE - self._under_way.total())
-        if room <= 0:
-            return False
         self._ended.clear()
-        busy, of_failing = set(self._under_way), MOST_OF_FAILING - self._failing_under_way()
-        if of_failing > 0:
-            room = min(room, of_failing)
-        else:
-            busy |= self._failing
-        claimed = await self._notifications.claim(now, now + LEASE_S, room, sorted(busy))
-        for notification, channel in claimed:
-            self._under_way[_key(notification)] += 1
-            self._attempts.start(self._attempt(notification, channel))
-        return bool(claimed)
+        begun = False
+        for begin in self._tell(Look()):
+            claimed = await self._notifications.claim(now, now + LEASE_S, begin.room, sorted(begin.busy))
+            for notification, channel in claimed:
+                self._tell(Begun(_key(notification)))
+                self._attempts.start(self._attempt(notification, channel))
+                begun = True
+        return begun
 
-    def _failing_under_way(self) -> int:
-        return sum(count for key, count in self._under_way.items() if key in self._failing)
+    def _tell(self, event: Event) -> list[Begin]:
+        """Tells the machine what happened. Returns what may begin."""
+        self._channels, effects = step(self._channels, event, self._clock.now())
+        if LookAgain() in effects:
+            self._ended.set()
+        return [effect for effect in effects if isinstance(effect, Begin)]
 
     async def _attempt(self, notification: Notification, channel: Channel) -> None:
         key = _key(notification)
         try:
             outcome = await self._sent(notification, channel)
-            if isinstance(outcome, NotTaken):
-                self._failing.add(key)
-            else:
-                self._failing.discard(key)
+            self._tell(Refused(key) if isinstance(outcome, NotTaken) else Taken(key))
             await self._settling.put(settled(notification, outcome, self._clock.now(), self._chance()))
         except ControlPlaneError as error:
             # It is made again when its time is over.
             _logger.warning("an attempt at notification %s could not be settled: %s", notification.id, error)
         finally:
-            self._under_way[key] -= 1
-            if not self._under_way[key]:
-                del self._under_way[key]
-                self._ended.set()
+            self._tell(Ended(key))
 
     async def _sent(self, notification: Notification, channel: Channel) -> Outcome:
         try:
