@@ -6,10 +6,10 @@ few places, and all that hang together hold half of them. However many channels 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 Key = tuple[str, str]
 """(workspace, channel)"""
@@ -96,35 +96,55 @@ class Attempts:
         return ChannelState.FAILING if channel in self.failing else ChannelState.TAKING
 
 
-def step(attempts: Attempts, event: Event, now: float) -> tuple[Attempts, tuple[Effect, ...]]:
+_After = tuple[Attempts, tuple[Effect, ...]]
+
+
+def step(attempts: Attempts, event: Event, now: float) -> _After:
     """The attempts after an event, and what is to be done. Time changes nothing by itself.
 
     Raises: `KeyError` if an attempt ends of a channel that has none."""
-    if isinstance(event, Look):
-        return attempts, _begin(attempts)
-    channel, under_way = event.channel, attempts.under_way
-    if isinstance(event, Begun):
-        return replace(attempts, under_way={**under_way, channel: under_way.get(channel, 0) + 1}), ()
-    if isinstance(event, Ended):
-        left = {**under_way, channel: under_way[channel] - 1}
-        if left[channel]:
-            return replace(attempts, under_way=left), ()
-        del left[channel]
-        return replace(attempts, under_way=left), (LookAgain(),)
-    before = attempts.state(channel)
-    after = TRANSITIONS.get((before, type(event)), before)
-    if after is before:
-        return attempts, ()
-    failing = attempts.failing | {channel} if after is ChannelState.FAILING else attempts.failing - {channel}
-    return replace(attempts, failing=failing), ()
+    return _ON[type(event)](attempts, event)
 
 
-def _begin(attempts: Attempts) -> tuple[Effect, ...]:
+def _look(attempts: Attempts, event: Look) -> _After:
     room = min(MOST_BEGUN, MOST_AT_ONCE - sum(attempts.under_way.values()))
     if room <= 0:
-        return ()
+        return attempts, ()
     busy = frozenset(attempts.under_way)
     of_failing = MOST_OF_FAILING - sum(n for key, n in attempts.under_way.items() if key in attempts.failing)
     if of_failing <= 0:
-        return (Begin(room=room, busy=busy | attempts.failing),)
-    return (Begin(room=min(room, of_failing), busy=busy),)
+        return attempts, (Begin(room=room, busy=busy | attempts.failing),)
+    return attempts, (Begin(room=min(room, of_failing), busy=busy),)
+
+
+def _begun(attempts: Attempts, event: Begun) -> _After:
+    under_way = {**attempts.under_way, event.channel: attempts.under_way.get(event.channel, 0) + 1}
+    return replace(attempts, under_way=under_way), ()
+
+
+def _outcome(attempts: Attempts, event: Taken | Refused) -> _After:
+    before = attempts.state(event.channel)
+    after = TRANSITIONS.get((before, type(event)), before)
+    if after is before:
+        return attempts, ()
+    one = {event.channel}
+    return replace(
+        attempts, failing=attempts.failing | one if after is ChannelState.FAILING else attempts.failing - one
+    ), ()
+
+
+def _ended(attempts: Attempts, event: Ended) -> _After:
+    under_way = {**attempts.under_way, event.channel: attempts.under_way[event.channel] - 1}
+    if under_way[event.channel]:
+        return replace(attempts, under_way=under_way), ()
+    del under_way[event.channel]
+    return replace(attempts, under_way=under_way), (LookAgain(),)
+
+
+_ON: Final[Mapping[type[Event], Callable[[Attempts, Any], _After]]] = {
+    Look: _look,
+    Begun: _begun,
+    Taken: _outcome,
+    Refused: _outcome,
+    Ended: _ended,
+}
