@@ -115,7 +115,8 @@ class AgentHost:
         )
         self._outputs = TaskOutputs(chunks, doorbell, clock)
         self._pull_calls = PullCalls(tasks=tasks, doorbell=doorbell, clock=clock, shard=shard.request, region=region)
-        self._questions = Questions(
+        #: What deliberations ask.
+        self.questions = Questions(
             directory=self._directory,
             bounds=self.bounds,
             pull_calls=self._pull_calls,
@@ -130,7 +131,7 @@ class AgentHost:
             shard=shard.request,
             give=self._give,
             breaker=self.bounds.breaker,
-            asked=self._questions.asked,
+            asked=self.questions.asked,
             owned=lambda: self._owned,
             living=self._living,
             strategy=strategy,
@@ -158,7 +159,7 @@ class AgentHost:
             topics=(WakeTopic.AGENTS, WakeTopic.NAMED, WakeTopic.PULL_CALLS),
             apart_s=APART_S,
         )
-        self._loops.start(follower.run(), self._stay(), self._watch(), self._questions.withdraw_abandoned())
+        self._loops.start(follower.run(), self._stay(), self._watch(), self.questions.withdraw_abandoned())
         await self._push.start()
 
     async def _load(self) -> int:
@@ -173,7 +174,7 @@ class AgentHost:
     async def stop(self) -> None:
         """Ends all that runs here and leaves the hosts, so that its agents pass to the others."""
         await self._loops.stop()
-        await self._questions.stop()
+        await self.questions.stop()
         await self.bounds.stop()
         await self._push.stop()
         await self._pull_calls.stop()
@@ -182,13 +183,13 @@ class AgentHost:
 
     async def exchange(self, call: ExchangeCall) -> ExchangeReply:
         """Takes one call of the exchange: deliberation workers ask for answers of agents (`AgentCall`)."""
-        return await self._questions.exchange.call(call)
+        return await self.questions.exchange.call(call)
 
     async def status(self) -> dict[str, Any]:
         """Returns the number of its agents, of calls and tasks under way, and the indexes of the living hosts."""
         return {
             "agents": len(self._owned),
-            "calls": len(self._questions),
+            "calls": len(self.questions),
             "tasks": self._push.working,
             "hosts": list(self._live),
         }

@@ -52,7 +52,7 @@ class Questions:
         #: Calls under way for deliberation workers, by (caller, correlation number). `_handle` adds one; `_over` removes it
         #: at its end, `_withdraw` before.
         self._calls: dict[tuple[str, int], asyncio.Task[None]] = {}
-        #: How many calls of deliberations have a slot of an agent or wait for one. `_one` counts; an agent without any has no
+        #: How many calls of deliberations have a slot of an agent or wait for one. `ask` counts; an agent without any has no
         #: entry. Tasks are claimed for the other slots only.
         self._asks: dict[Key, int] = {}
 
@@ -97,7 +97,7 @@ class Questions:
         answer: AgentReply | ControlPlaneError
         with traced(call.cause):
             try:
-                answer = await self._one(call)
+                answer = await self.ask(call)
             except ControlPlaneError as error:
                 answer = error
             except Exception as error:
@@ -105,7 +105,8 @@ class Questions:
                 answer = AgentUnavailable(f"Calling agent {call.agent_id} failed in the control plane.")
         self.exchange.answer(caller, number, answer)
 
-    async def _one(self, call: AgentCall) -> AgentReply:
+    async def ask(self, call: AgentCall) -> AgentReply:
+        """One call of the agent. Raises: `PeerError`; `Misrouted` if another actor owns the agent."""
         agent = await self._directory.get(call.workspace, call.agent_id)
         if agent is None:
             raise AgentUnavailable(f"Agent {call.agent_id} is not registered.")
