@@ -17,6 +17,8 @@ from tests.support.probes import eventually
 from tests.support.schedules import EVERY_S, START, create, new_schedule, schedule_keeper
 from tests.support.stores import StoreUrls
 
+pytestmark = pytest.mark.usefixtures("validated")
+
 
 async def submitted(stores: Stores) -> list[str]:
     return [row.entity for row in await stores.log.read(0, 10_000) if row.kind == "task.submitted"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 from cluster.domain.scheduling.core import SchedulerCore
 from cluster.domain.scheduling.lease_table import key_of
 from cluster.domain.tasks.task import TaskDetail, TaskHead, TaskStatus
-from cluster.domain.workflows.document import StepStatus, waits_for
+from cluster.domain.workflows.document import RunStatus, StepStatus, waits_for, workflow_of
 from cluster.domain.workflows.machine import Run
+from cluster.postgres.stores import Stores
 
 _BLOCKED = (TaskDetail.BLOCKED, TaskDetail.WAITING_CHILDREN)
 
@@ -71,3 +73,47 @@ def validate_run(run: Run) -> None:
         assert index < run.steps[step_id].next, "what is to end was started"
     if run.status.ended:
         assert not any(state.open for state in run.steps.values()), "a run ends when nothing of it is open"
+
+
+#: What no row may be, and the ids of those that are.
+_NO_ROWS = """
+select 'a task is there that was removed' as what, id from tasks join task_stubs using (id)
+union all
+select 'a run is there that was removed', id from workflow_runs join workflow_run_stubs using (id)
+union all
+select 'a deliberation is there that was removed', d.request_id
+from deliberations d join deliberation_stubs s on s.id = d.request_id
+union all
+select 'a task waits for people whom it has not asked', t.id from tasks t
+where t.status_detail = 'input_required'
+  and not exists (select from task_questions q where q.task_id = t.id and q.verdict is null)
+union all
+select 'a question is of no task', q.task_id from task_questions q
+where not exists (select from tasks t where t.id = q.task_id)
+union all
+select 'a run has ended and is open, or neither', r.id from workflow_runs r
+where (r.ended_at is null) <> (r.status in ('running', 'failing', 'cancelling'))
+union all
+select 'a budget holds a reservation of an attempt that does not run', b.task_id from budget_entries b
+where b.spent is null
+  and not exists (select from tasks t where t.id = b.task_id and t.status = 'running' and t.attempt = b.attempt)
+union all
+select 'a budget''s entry is negative', b.task_id from budget_entries b where b.reserved < 0 or b.spent < 0
+union all
+select 'a schedule is paused and due', s.id from schedules s where s.paused and s.fire_at is not null
+"""
+
+
+async def validate_stores(stores: Stores) -> None:
+    """What is stored of workflows, schedules, budgets, retention and people belongs together."""
+    assert [(row["what"], row["id"]) for row in await stores.pool.rows(_NO_ROWS)] == []
+    for row in await stores.pool.rows(_RUNS):
+        workflow, status = workflow_of(json.loads(row["document"])), RunStatus(row["status"])
+        run = Run.from_json(workflow, status, json.loads(row["state"]), row["ended_at"])
+        validate_run(run)
+
+
+_RUNS = """
+select r.status, r.state, r.ended_at, w.document from workflow_runs r
+join workflows w on (w.workspace, w.name, w.version) = (r.workspace, r.name, r.version)
+"""
