@@ -189,7 +189,7 @@ async def test_an_endpoint_is_probed_when_it_registers_and_its_breaker_is_listed
         assert (await api.get("/health"))["status"] == "unhealthy"
         await api.kill("health-monitor")
         await api.start_health_monitor()
-        history = api.actor("health-monitor")._history["default", "bad"]
+        history = api.actor("health-monitor").probes.history["default", "bad"]
         assert history.failures >= 3, "the monitor probes by itself too, and goes on counting"
 
 
