@@ -6,8 +6,9 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from cluster.domain.agents.agent import Agent, Health, Liveness
+from cluster.domain.agents.endpoint_health import ProbeHistory
 from cluster.domain.agents.expiry import EXPIRED, absent_for_s
-from cluster.domain.agents.liveness import Key, ProbeHistory
+from cluster.domain.agents.liveness import Key
 from cluster.domain.base.log import LogRecord
 from cluster.ports.agents import AgentStore
 from cluster.ports.presence import HeartbeatStore

@@ -12,6 +12,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 from cluster.domain.base.errors import ControlPlaneError
+from cluster.domain.notifications.attempts import (
+    Attempts,
+    Begin,
+    Begun,
+    Ended,
+    Event,
+    Look,
+    LookAgain,
+    Refused,
+    Taken,
+    step,
+)
 from cluster.domain.notifications.delivery import Delivery, DeliveryStatus, NotTaken, Outcome, settled
 from cluster.ports.clock import Clock
 from cluster.process.group_commit import GroupCommit
@@ -19,11 +31,6 @@ from cluster.process.loops import Loops, OnFatal
 
 _logger = logging.getLogger(__name__)
 
-#: Attempts at once, in all and of one receiver: those that began together have to end before its next ones.
-MOST_AT_ONCE: Final = 32
-MOST_OF_CHANNEL: Final = 8
-#: Of all receivers whose last attempt failed: however many of them hang, others have places left.
-MOST_OF_FAILING: Final = 16
 #: After this time an attempt that nobody settled is made again. No attempt takes as long.
 LEASE_S: Final = 90.0
 
@@ -66,8 +73,8 @@ class Deliveries(Generic[D, T]):
         self._send = send
         self._clock = clock
         self._chance = chance
-        self._under_way: Counter[Key] = Counter()
-        self._failing: set[Key] = set()
+        #: Which receivers have attempts under way, and which fail. Only `_tell` changes it.
+        self._receivers = Attempts()
         self._ended = ended
         self._settling: GroupCommit[D, None] = GroupCommit(queue.settle)
         #: Attempts, which end by themselves.
@@ -89,7 +96,7 @@ class Deliveries(Generic[D, T]):
     @property
     def failing(self) -> Sequence[Key]:
         """Receivers whose last attempt failed."""
-        return sorted(self._failing)
+        return sorted(self._receivers.failing)
 
     def take_counts(self) -> Counter[str]:
         """How many attempts ended how (``delivered``, ``failed``, ``dead``), since the last call."""
@@ -100,31 +107,26 @@ class Deliveries(Generic[D, T]):
         """Begins attempts at what is due; returns whether there may be more at once.
 
         Raises: `TryLater` if the store does not answer."""
-        room = min(MOST_OF_CHANNEL, MOST_AT_ONCE - self._under_way.total())
-        if room <= 0:
-            return False
-        busy, of_failing = set(self._under_way), MOST_OF_FAILING - self._failing_under_way()
-        if of_failing > 0:
-            room = min(room, of_failing)
-        else:
-            busy |= self._failing
-        claimed = await self._queue.claim(now, now + LEASE_S, room, sorted(busy))
-        for item in claimed:
-            self._under_way[self._parts(item)[1]] += 1
-            self._attempts.start(self._attempt(item))
-        return bool(claimed)
+        begun = False
+        for begin in self._tell(Look()):
+            for item in await self._queue.claim(now, now + LEASE_S, begin.room, sorted(begin.busy)):
+                self._tell(Begun(self._parts(item)[1]))
+                self._attempts.start(self._attempt(item))
+                begun = True
+        return begun
 
-    def _failing_under_way(self) -> int:
-        return sum(count for key, count in self._under_way.items() if key in self._failing)
+    def _tell(self, event: Event) -> list[Begin]:
+        """Tells the machine what happened. Returns what may begin."""
+        self._receivers, effects = step(self._receivers, event, self._clock.now())
+        if LookAgain() in effects:
+            self._ended.set()
+        return [effect for effect in effects if isinstance(effect, Begin)]
 
     async def _attempt(self, item: T) -> None:
         delivery, key = self._parts(item)
         try:
             outcome = await self._sent(item)
-            if isinstance(outcome, NotTaken):
-                self._failing.add(key)
-            else:
-                self._failing.discard(key)
+            self._tell(Refused(key) if isinstance(outcome, NotTaken) else Taken(key))
             after = settled(delivery, outcome, self._clock.now(), self._chance())
             await self._settling.put(after)
             self._counted["failed" if after.status is DeliveryStatus.PENDING else after.status.value] += 1
@@ -132,10 +134,7 @@ class Deliveries(Generic[D, T]):
             # It is made again when its time is over.
             _logger.warning("an attempt at a %s could not be settled: %s", self._what, error)
         finally:
-            self._under_way[key] -= 1
-            if not self._under_way[key]:
-                del self._under_way[key]
-                self._ended.set()
+            self._tell(Ended(key))
 
     async def _sent(self, item: T) -> Outcome:
         try:

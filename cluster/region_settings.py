@@ -57,7 +57,7 @@ class RegionSettings(RetentionSettings):
     etcd_cert_file: Path | None = variable(None, "Certificate that is shown to etcd.", group="Regions", role=PROCESS)
     etcd_key_file: Path | None = variable(None, "Private key of that certificate.", group="Regions", role=PROCESS)
     etcd_user: str | None = variable(None, "User of etcd's own authentication.", group="Regions")
-    etcd_password_file: Path | None = variable(None, "File whose only line is that user's password.", group="Regions", role=PROCESS)
+    etcd_password_file: Path | None = variable(None, "File whose only line is that user's password. A changed file counts at once.", group="Regions", role=PROCESS)
     # fmt: on
 
     _region_words = field_validator(

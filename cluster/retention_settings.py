@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import field_validator
 from pydantic_settings import BaseSettings
 
 from cluster.domain.audit.retention import MOST_COUNT, MOST_DAYS, RetentionRule
@@ -29,6 +30,12 @@ class RetentionSettings(BaseSettings):
     audit_retention_days: float = variable(90, "Archives of the log are deleted so long after their rows went. 0: never.", group=GROUP, unit="days", ge=0, le=MOST_DAYS)
     log_hold: float = variable(7 * 86_400, "The log waits so long for a follower (telemetry, notifications, workflows) that has not read rows which could go otherwise; then it goes on behind them, which is told. 0: for ever.", group=GROUP, unit="s", ge=0, le=MOST_DAYS * 86_400)
     # fmt: on
+
+    @field_validator("log_archive_dir")
+    @classmethod
+    def _archives(cls, value: Path | None) -> Path | None:
+        """Ray's processes have another working directory than `up`."""
+        return None if value is None else value.absolute()
 
     def retention_rule(self) -> RetentionRule:
         """What a workspace without a rule of its own keeps."""

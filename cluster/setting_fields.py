@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue
 from pydantic_settings import NoDecode
+
+from cluster.domain.base.urls import LOOPBACK_HOSTS
 
 #: Roles of settings. No role: a change of the setting replaces running actors.
 LATER = "later"  # accepted, but without effect in this version
@@ -35,3 +38,27 @@ def variable(
 
 def split_words(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def url_problem(value: str, schemes: tuple[str, ...]) -> str | None:
+    """Why a value is no URL of one of these schemes. It quotes nothing that may be part of a password."""
+    beginnings = " or ".join(f"{scheme}://" for scheme in schemes)
+    scheme, separator, rest = value.partition("://")
+    if not separator:
+        return f"it has no scheme; it must begin with {beginnings}"
+    if scheme not in schemes:
+        return f"its scheme is {scheme[:32]}, but it must begin with {beginnings}"
+    hint = "write characters like @ : / # ? in a password as %40 %3A %2F %23 %3F"
+    try:
+        hosts = urlsplit(f"x://{rest}").netloc.rpartition("@")[2].split(",")  # PostgreSQL takes several
+    except ValueError:
+        return f"it cannot be parsed; {hint}, and an IPv6 address in brackets"
+    ports = [host.rpartition("]")[2].rpartition(":")[2] for host in hosts if ":" in host.rpartition("]")[2]]
+    if not all(port.isdecimal() and port.isascii() and 0 < int(port[:6]) <= 65_535 for port in ports):
+        return f"its port is not a number from 1 to 65535; {hint}"
+    return None if any(hosts) or "/" in rest else f"it names no host; {hint}"
+
+
+def is_private(url: str) -> bool:
+    """Whether what is sent to a URL is encrypted or leaves no machine."""
+    return not url.startswith("http://") or urlsplit(url).hostname in LOOPBACK_HOSTS

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cluster.domain.base.errors import InvalidRequest, StoreUnavailable
@@ -166,6 +167,10 @@ def peer_files(settings: Settings) -> PeerFiles:
     )
 
 
+def _line_of(file: Path) -> str:
+    return file.read_text().strip()
+
+
 def etcd_group(settings: Settings, clock: Clock) -> EtcdGroup:
     """The client of the regions' etcd.
 
@@ -174,8 +179,10 @@ def etcd_group(settings: Settings, clock: Clock) -> EtcdGroup:
     if any(endpoint.startswith("https://") for endpoint in settings.etcd_endpoints):
         tls = EtcdTls(settings.etcd_ca_file, settings.etcd_cert_file, settings.etcd_key_file)
     file = settings.etcd_password_file
+    password = None if file is None else partial(_line_of, file)
     try:
-        password = None if file is None else file.read_text().strip()
+        if password is not None:
+            password()
     except OSError as error:
         raise InvalidRequest(f"ARAGORA_ETCD_PASSWORD_FILE cannot be read; mend it: {error}.") from error
     return EtcdGroup(settings.etcd_endpoints, clock, tls=tls, user=settings.etcd_user, password=password)

@@ -33,6 +33,7 @@ from serve_app.routes import (
     child_submits,
     children,
     chunks,
+    claims,
     credentials,
     dead_letter,
     deliberations,
@@ -50,12 +51,13 @@ from serve_app.routes import (
     queue,
     quotas,
     receipts,
+    reports,
     retention,
     schedules,
     story,
     stream,
+    submits,
     task_reads,
-    tasks,
     tickets,
     violations,
     workflows,
@@ -65,7 +67,9 @@ from serve_app.ui.pages import add_pages
 PREFIXES = ("/api/control-plane", "/api/v1/control-plane")
 #: FastAPI tries routes in this order, one after the other, so the routes that workers call all the time come first.
 _ROUTERS = (
-    tasks.router,
+    submits.router,
+    claims.router,
+    reports.router,
     heartbeats.router,
     task_reads.router,
     chunks.router,

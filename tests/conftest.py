@@ -12,6 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from cluster.postgres.stores import Stores, open_stores
 from tests.support.api import Api, api_settings
+from tests.support.invariants import validate_stores
 from tests.support.log_texts import words_in
 from tests.support.stores import Databases, StoreUrls, running_stores
 
@@ -153,6 +154,13 @@ async def api(store_urls: StoreUrls, schema: str) -> AsyncIterator[Api]:
     async with Api(api_settings(store_urls, schema)).running() as running:
         yield running
         await _no_words(running.stores)
+
+
+@pytest.fixture
+async def validated(stores: Stores) -> AsyncIterator[None]:
+    """For tests of workflows, schedules, budgets, retention and people: at their end, what is stored belongs together."""
+    yield
+    await validate_stores(stores)
 
 
 async def _no_words(stores: Stores) -> None:

@@ -252,3 +252,21 @@ class BoundedCalls:
         breakers = [stored for stored, _ in latest.values()]
         await self._store_of_breakers.save(breakers, [record for _, record in latest.values()])
         return [None] * len(items)
+
+
+def ask_of(agent: Agent, key: str, timeout_s: float) -> Ask:
+    """What every call says of its agent. ``key`` names the call for it, ``timeout_s`` is how long it may take."""
+    return Ask(
+        transport=agent.transport,
+        endpoint=agent.endpoint or "",
+        model=agent.model,
+        messages=(),
+        schema={},
+        max_tokens=0,
+        timeout_s=timeout_s,
+        key=key,
+        agent_id=agent.agent_id,
+        options=agent.options,
+        revision=agent.updated_at,
+        credential=agent.credential,
+    )

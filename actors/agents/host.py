@@ -7,7 +7,6 @@ health monitor makes it part of the agent's health.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import logging
@@ -15,23 +14,20 @@ from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
-from actors.agents.bounded_calls import AskAgent, BoundedCalls, MayLeave
+from actors.agents.bounded_calls import AskAgent, BoundedCalls, MayLeave, ask_of
 from actors.agents.called_agents import PushTasks
 from actors.agents.given_tasks import described
 from actors.agents.membership import RENEW_S, STAND_S, LiveHosts, Membership, NeighbourWatch
 from actors.agents.outputs import TaskOutputs
 from actors.agents.pull_calls import ENDED_KINDS, PullCalls
+from actors.agents.questions import Questions
 from actors.agents.task_outcomes import Outcome, outcome_of
-from actors.messages import AgentCall, AgentReply
 from actors.roles import Role
-from cluster.domain.agents.agent import Agent, TransportKind
-from cluster.domain.agents.placement import owner_host
+from cluster.domain.agents.agent import Agent
+from cluster.domain.agents.placement import is_owner
 from cluster.domain.agents.selection import Strategy
 from cluster.domain.base.errors import (
     AgentMalformed,
-    AgentUnavailable,
-    ControlPlaneError,
-    Misrouted,
     TryLater,
 )
 from cluster.domain.base.json_values import parse_json
@@ -50,9 +46,8 @@ from cluster.ports.log import Log, LogFilter
 from cluster.ports.tasks import TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.large import in_thread_if_large
-from cluster.process.loops import Loops, OnFatal, ended, unwatched
-from cluster.process.traces import traced
-from cluster.rpc.exchange import ExchangeClient, ExchangeReply, ExchangeServer, SentCall
+from cluster.process.loops import Loops, OnFatal, unwatched
+from cluster.rpc.exchange import ExchangeClient, ExchangeReply, SentCall
 
 _logger = logging.getLogger(__name__)
 
@@ -61,11 +56,6 @@ FOLLOWS = ("agent.", "task.submitted", *ENDED_KINDS)
 
 #: The least time between two reads of the log.
 APART_S = 0.02
-#: A caller of the exchange without a parked call for this long is forgotten. One that was only slow asks again.
-CALLER_SILENT_S = 10.0
-HOUSEKEEPING_S = 1.0
-#: How often a question asks an agent that is unavailable: a deliberation does not put it again, as a task's retries would.
-QUESTION_TRIES = 3
 
 
 class AgentHost:
@@ -115,13 +105,6 @@ class AgentHost:
         #: The agents that this host owns. `_apply` keeps it up to date as agents change, `_reassign` as hosts do: to compute
         #: it anew for every change would cost a hash per agent and host.
         self._owned: set[Key] = set()
-        self._exchange = ExchangeServer(self._handle, self._withdraw, clock)
-        #: Calls under way for deliberation workers, by (caller, correlation number). `_handle` adds one; `_over` removes it
-        #: at its end, `_withdraw` before.
-        self._calls: dict[tuple[str, int], asyncio.Task[None]] = {}
-        #: How many calls of deliberations have a slot of an agent or wait for one. `_one` counts; an agent without any has no
-        #: entry. Tasks are claimed for the other slots only.
-        self._asks: dict[Key, int] = {}
         self._loops = Loops(on_fatal)
         self.bounds = BoundedCalls(
             breakers=breakers,
@@ -132,6 +115,15 @@ class AgentHost:
         )
         self._outputs = TaskOutputs(chunks, doorbell, clock)
         self._pull_calls = PullCalls(tasks=tasks, doorbell=doorbell, clock=clock, shard=shard.request, region=region)
+        #: What deliberations ask.
+        self.questions = Questions(
+            directory=self._directory,
+            bounds=self.bounds,
+            pull_calls=self._pull_calls,
+            clock=clock,
+            dedicated=role.agent is not None,
+            changed=lambda key: self._push.bounds_changed(key),
+        )
         self._push = PushTasks(
             directory=self._directory,
             tasks=tasks,
@@ -139,7 +131,7 @@ class AgentHost:
             shard=shard.request,
             give=self._give,
             breaker=self.bounds.breaker,
-            asked=lambda key: self._asks.get(key, 0),
+            asked=self.questions.asked,
             owned=lambda: self._owned,
             living=self._living,
             strategy=strategy,
@@ -167,7 +159,7 @@ class AgentHost:
             topics=(WakeTopic.AGENTS, WakeTopic.NAMED, WakeTopic.PULL_CALLS),
             apart_s=APART_S,
         )
-        self._loops.start(follower.run(), self._stay(), self._watch(), self._housekeeping())
+        self._loops.start(follower.run(), self._stay(), self._watch(), self.questions.withdraw_abandoned())
         await self._push.start()
 
     async def _load(self) -> int:
@@ -182,7 +174,7 @@ class AgentHost:
     async def stop(self) -> None:
         """Ends all that runs here and leaves the hosts, so that its agents pass to the others."""
         await self._loops.stop()
-        await ended(*self._calls.values())
+        await self.questions.stop()
         await self.bounds.stop()
         await self._push.stop()
         await self._pull_calls.stop()
@@ -191,13 +183,13 @@ class AgentHost:
 
     async def exchange(self, call: SentCall) -> ExchangeReply:
         """Takes one call of the exchange: deliberation workers ask for answers of agents (`AgentCall`)."""
-        return await self._exchange.call(call)
+        return await self.questions.exchange.call(call)
 
     async def status(self) -> dict[str, Any]:
         """Returns the number of its agents, of calls and tasks under way, and the indexes of the living hosts."""
         return {
             "agents": len(self._owned),
-            "calls": len(self._calls),
+            "calls": len(self.questions),
             "tasks": self._push.working,
             "hosts": list(self._live),
         }
@@ -208,9 +200,7 @@ class AgentHost:
 
     def owns(self, agent: Agent) -> bool:
         """Whether this host owns the agent, given the hosts that lived at the last look."""
-        if self._role.agent is not None:
-            return agent.dedicated is not None and (agent.workspace, agent.agent_id) == self._role.agent
-        return agent.dedicated is None and owner_host(agent.workspace, agent.agent_id, self._live) == self._role.index
+        return is_owner(agent, index=self._role.index, alone=self._role.agent, alive=self._live)
 
     def _reassign(self) -> None:
         self._owned = {(agent.workspace, agent.agent_id) for agent in self._directory.agents() if self.owns(agent)}
@@ -250,15 +240,6 @@ class AgentHost:
         if before != self._live or lost:
             self._push.hosts_changed(lost=lost)
 
-    async def _housekeeping(self) -> None:
-        """Withdraws the calls of deliberation workers that have died, since nobody waits for their answers: that frees the
-        agents' slots and cancels pull calls."""
-        while True:
-            await self._clock.sleep(HOUSEKEEPING_S)
-            for caller in self._exchange.expired(CALLER_SILENT_S):
-                for number in [number for name, number in self._calls if name == caller]:
-                    self._withdraw(caller, number)
-
     async def _apply(self, rows: Sequence[LogRow]) -> None:
         if self._role.agent is not None:
             rows = [row for row in rows if row.kind in ENDED_KINDS or _about(row) == self._role.agent]
@@ -274,67 +255,7 @@ class AgentHost:
             elif row.kind == "agent.registered":
                 self.bounds.registered_again((row.workspace, row.entity))
 
-    # --- calls of deliberations ----------------------------------------------------------------------------------
-
-    def _handle(self, caller: str, requests: Sequence[tuple[int, Any]]) -> None:
-        for number, request in requests:
-            task = self._calls[caller, number] = asyncio.create_task(self._answer(caller, number, request))
-            task.add_done_callback(lambda ended, key=(caller, number): self._over(key, ended))  # type: ignore[misc]
-
-    def _over(self, key: tuple[str, int], ended: asyncio.Task[None]) -> None:
-        """Forgets a call that has ended. A caller that was forgotten may ask again under the same number: its new call stays."""
-        if self._calls.get(key) is ended:
-            del self._calls[key]
-
-    def _withdraw(self, caller: str, number: int) -> None:
-        """Cancels a call and answers it nevertheless, because the caller's exchange waits for an answer to it."""
-        task = self._calls.pop((caller, number), None)
-        if task is not None:
-            task.cancel()
-            self._exchange.answer(caller, number, AgentUnavailable("The call was withdrawn."))
-
-    async def _answer(self, caller: str, number: int, call: AgentCall) -> None:
-        answer: AgentReply | ControlPlaneError
-        with traced(call.cause):
-            try:
-                answer = await self._one(call)
-            except ControlPlaneError as error:
-                answer = error
-            except Exception as error:
-                _logger.error("calling agent %s failed", call.agent_id, exc_info=error)
-                answer = AgentUnavailable(f"Calling agent {call.agent_id} failed in the control plane.")
-        self._exchange.answer(caller, number, answer)
-
-    async def _one(self, call: AgentCall) -> AgentReply:
-        agent = await self._directory.get(call.workspace, call.agent_id)
-        if agent is None:
-            raise AgentUnavailable(f"Agent {call.agent_id} is not registered.")
-        if (agent.dedicated is None) != (self._role.agent is None):
-            raise Misrouted(f"Agent {call.agent_id} has moved to another actor; try again in a moment.")
-        if agent.transport is TransportKind.PULL:
-            return await self._pull_calls.ask(agent, call)
-        ask = replace(_ask_of(agent, call.key, call.timeout_s), tries=QUESTION_TRIES)
-        key = (agent.workspace, agent.agent_id)
-        self._asks[key] = self._asks.get(key, 0) + 1
-        self._push.bounds_changed(key)
-        try:
-            reply = await self.bounds.call(
-                agent,
-                replace(ask, messages=call.messages, schema=call.schema, max_tokens=call.max_tokens),
-                may_wait=True,
-            )
-        finally:
-            self._asks[key] -= 1
-            if self._asks[key] == 0:
-                del self._asks[key]
-            self._push.bounds_changed(key)
-        return AgentReply(
-            text=reply.text,
-            tokens=reply.tokens,
-            input_tokens=reply.input_tokens,
-            output_tokens=reply.output_tokens,
-            estimated=reply.estimated,
-        )
+    # --- tasks ---------------------------------------------------------------------------------------------------
 
     async def _give(self, agent: Agent, task: Task, children: Sequence[Task]) -> Outcome:
         """Gives an ordinary task to an agent and returns what becomes of the attempt. The key names the attempt, so an agent that
@@ -346,7 +267,7 @@ class AgentHost:
         left_s = task.timeout_s - max(0.0, now - (task.started_at or now))
         # It may have registered again while its claim waited: with another endpoint, model or options.
         agent = self._directory.known(agent.workspace, agent.agent_id) or agent
-        ask = _ask_of(agent, f"{task.id}:{task.attempt}", max(0.001, left_s))
+        ask = ask_of(agent, f"{task.id}:{task.attempt}", max(0.001, left_s))
         if task.rules is not None and task.rules.retries is not None:
             ask = replace(ask, tries=task.rules.retries.calls)
         if agent.chats:
@@ -393,20 +314,3 @@ def _chat_outcome(chat: Chat, reply: Reply) -> Outcome:
 def _about(row: LogRow) -> Key:
     """The agent that a row concerns: it changed, or a new task names it."""
     return row.workspace, str(row.data.get("target_agent")) if row.kind == "task.submitted" else row.entity
-
-
-def _ask_of(agent: Agent, key: str, timeout_s: float) -> Ask:
-    return Ask(
-        transport=agent.transport,
-        endpoint=agent.endpoint or "",
-        model=agent.model,
-        messages=(),
-        schema={},
-        max_tokens=0,
-        timeout_s=timeout_s,
-        key=key,
-        agent_id=agent.agent_id,
-        options=agent.options,
-        revision=agent.updated_at,
-        credential=agent.credential,
-    )

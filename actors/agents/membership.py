@@ -16,7 +16,7 @@ from typing import Protocol
 
 from actors.messages import AgentCall, AgentReply
 from actors.roles import AGENT_HOST, Role, agent_digest, dedicated_role
-from cluster.domain.agents.placement import owner_host
+from cluster.domain.agents.placement import owner_host, watched_host
 from cluster.domain.base.errors import AgentUnavailable, Misrouted, StoreUnavailable, TryLater
 from cluster.ports.agents import DedicatedAgent
 from cluster.ports.clock import Clock
@@ -184,12 +184,11 @@ class NeighbourWatch:
         held = {
             owner: int(host_slot) for owner, host_slot in (await self._hosts.owners()).items() if host_slot.isdigit()
         }
-        mine = held.get(self._owner)
-        others = sorted((index, owner) for owner, index in held.items() if index != mine)
-        if mine is None or not others:
+        watched = watched_host(self._owner, held)
+        if watched is None:
             await self._clock.sleep(RENEW_S)
             return False
-        index, neighbour = next((other for other in others if other[0] > mine), others[0])
+        index, neighbour = watched
         try:
             async with asyncio.timeout(2 * STAND_S):
                 await self._stand(Role(kind=AGENT_HOST, index=index))

@@ -164,7 +164,7 @@ class Resources:
     @functools.cached_property
     def transports(self) -> HttpTransports:
         """HTTP to agents, made only in the actors that call some."""
-        from actors.health_monitor import PROBES_AT_ONCE
+        from actors.endpoint_probes import PROBES_AT_ONCE
         from cluster.agent_transports.chat import HttpTransports, Provider
         from cluster.agent_transports.credentials import AgentCredentials
 

@@ -16,7 +16,7 @@ from actors.roles import SCHEDULER, Role
 from actors.schedules import ScheduleKeeper
 from actors.sealer import Sealer, SealingKey
 from actors.settling import SettlingKeeper
-from actors.workflows import WorkflowKeeper
+from actors.workflows.keeper import WorkflowKeeper
 from cluster.domain.base.signing import SEED_BYTES, Signer, seed_of
 from cluster.notifiers.sending import ChannelNotifier
 from cluster.rpc.exchange import ExchangeClient

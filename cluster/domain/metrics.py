@@ -17,7 +17,7 @@ from cluster.domain.audit.log_retention import CURSOR_DROPPED
 from cluster.domain.audit.retention import LISTS
 from cluster.domain.base.log import LogRow
 from cluster.domain.busiest import Busiest
-from cluster.domain.metric_families import FAMILIES, NAMED, NAMED_MAX, OTHER, Family
+from cluster.domain.metric_families import FAMILIES, NAMED, NAMED_MAX, OTHER
 from cluster.domain.tasks.task import Priority
 
 #: Of a longer trace there is no exemplar: OpenMetrics allows 128 characters for all labels of one, names included.
@@ -229,11 +229,6 @@ def _bounded(series: Mapping[Labels, Any], labels: Labels) -> Labels:
     if labels in series or len(series) < SERIES_MAX:
         return labels
     return tuple(OTHER for _ in labels)
-
-
-def family_of(name: str) -> Family:
-    """The metric of a name. Raises: ``KeyError``."""
-    return _BY_NAME[name]
 
 
 Handler = Callable[[Metrics, LogRow], None]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.domain.agents.breaker import Breaker
-from cluster.domain.agents.liveness import ProbeHistory, WaitingWork
+from cluster.domain.agents.endpoint_health import ProbeHistory
+from cluster.domain.agents.liveness import WaitingWork
 from cluster.domain.base.log import LogRecord
 
 

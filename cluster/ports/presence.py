@@ -38,8 +38,5 @@ class HeartbeatStore(WorkspaceHeartbeats, Protocol):
     async def last_activity(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
         """When each agent was last heard by a claim or a report."""
 
-    async def silent(self, before: float) -> list[tuple[str, str]]:
-        """(workspace, agent_id) of the agents whose last heartbeat is older than ``before``."""
-
     async def life(self) -> str:
         """A text that is another one if the store has lost its content."""

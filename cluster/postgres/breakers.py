@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from cluster.domain.agents.agent import Health
 from cluster.domain.agents.breaker import Breaker, BreakerState
-from cluster.domain.agents.liveness import ProbeHistory, WaitingWork
+from cluster.domain.agents.endpoint_health import ProbeHistory
+from cluster.domain.agents.liveness import WaitingWork
 from cluster.domain.base.log import LogRecord
 from cluster.ports.breakers import StoredBreaker, StoredProbe
 from cluster.postgres.log import Epoch, log_rows

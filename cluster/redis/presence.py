@@ -53,11 +53,6 @@ class RedisHeartbeats:
             scores = await self._client.zmscore(key, [_member(workspace, agent_id) for agent_id in agent_ids])
         return {agent_id: float(at) for agent_id, at in zip(agent_ids, scores, strict=True) if at is not None}
 
-    async def silent(self, before: float) -> list[tuple[str, str]]:
-        async with in_time():
-            members = await self._client.zrangebyscore(self._key, "-inf", f"({before}")
-        return [_split(str(member)) for member in members]
-
     async def forget(self, agents: Sequence[tuple[str, str]]) -> None:
         if agents:
             async with in_time():
@@ -76,8 +71,3 @@ class RedisHeartbeats:
 
 def _member(workspace: str, agent_id: str) -> str:
     return f"{workspace}{_SEPARATOR}{agent_id}"
-
-
-def _split(member: str) -> tuple[str, str]:
-    workspace, _, agent_id = member.partition(_SEPARATOR)
-    return workspace, agent_id

@@ -11,7 +11,7 @@ import base64
 import json
 import math
 import ssl
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +32,9 @@ PAUSE_S = 0.5
 #: Of an answer that is not JSON, in a message.
 _MOST_WORDS = 200
 #: Codes of gRPC in the answers.
-_NOT_FOUND, _UNAUTHENTICATED = 5, 16
+_INVALID, _NOT_FOUND, _FORBIDDEN, _UNAUTHENTICATED = 3, 5, 7, 16
+#: What etcd says to a client without a user; the code is that of any call that cannot be understood.
+_NO_USER = "user name is empty"
 #: The outcome is known: the request did not leave.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 #: With TLS 1.3 a server refuses a client's certificate after the handshake, and httpx hands that error on as it is.
@@ -70,7 +72,8 @@ class _MemberStatus:
 
 class EtcdGroup:
     """``endpoints``: a URL of each member; all are tried, first the one that answered last. ``tls``: what is shown and
-    trusted. ``user`` and ``password``: etcd's own authentication. Close it with ``close``."""
+    trusted. ``user`` and ``password``: etcd's own authentication; the password is read for each new token, so that a changed one
+    counts at once. Close it with ``close``."""
 
     def __init__(
         self,
@@ -79,7 +82,7 @@ class EtcdGroup:
         *,
         tls: EtcdTls | None = None,
         user: str | None = None,
-        password: str | None = None,
+        password: Callable[[], str] | None = None,
         call_s: float = CALL_S,
     ) -> None:
         self._endpoints = [endpoint.rstrip("/") for endpoint in endpoints]
@@ -215,11 +218,24 @@ class EtcdGroup:
         if self._user is None:
             return {}
         if self._token is None:
-            found = await self._post(
-                endpoint, "auth/authenticate", {"name": self._user, "password": self._password}, {}
-            )
-            self._token = str(found["token"])
+            self._token = await self._new_token(endpoint, self._user)
         return {"Authorization": self._token}
+
+    async def _new_token(self, endpoint: str, user: str) -> str:
+        try:
+            password = "" if self._password is None else self._password()
+        except OSError as error:
+            raise StoreUnavailable(f"ARAGORA_ETCD_PASSWORD_FILE cannot be read; mend it: {error}.") from error
+        try:
+            found = await self._post(endpoint, "auth/authenticate", {"name": user, "password": password}, {})
+        except _EtcdError as error:
+            if error.code != _INVALID:
+                raise
+            raise StoreUnavailable(
+                f"etcd refuses user {user} or its password; correct ARAGORA_ETCD_USER, or the file that "
+                "ARAGORA_ETCD_PASSWORD_FILE names, which is read anew."
+            ) from error
+        return str(found["token"])
 
     async def _call(self, path: str, body: Mapping[str, Any], *, once: bool = False) -> dict[str, Any]:
         """``once``: the call changes something, so it goes to another endpoint only if it did not leave."""
@@ -240,7 +256,7 @@ class EtcdGroup:
                 if error.code == _NOT_FOUND:
                     raise _LeaseNotFound from error
                 if error.status < httpx.codes.INTERNAL_SERVER_ERROR:
-                    raise InternalError(f"etcd refuses a call: {error}") from error
+                    raise _refused(error, self._user) from error
                 last = error
                 self._turn_from(endpoint)
                 if once:
@@ -284,6 +300,15 @@ def _reason(error: object) -> str:
 
 def _unavailable(error: Exception | None) -> StoreUnavailable:
     return StoreUnavailable(f"The group of regions does not answer ({_reason(error)}); try again in a moment.")
+
+
+def _refused(error: _EtcdError, user: str | None) -> StoreUnavailable | InternalError:
+    """The error of a call that etcd takes from others, or understands from nobody, which is our bug."""
+    if _NO_USER in str(error):
+        return StoreUnavailable("etcd asks who calls; set ARAGORA_ETCD_USER and ARAGORA_ETCD_PASSWORD_FILE.")
+    if error.code == _FORBIDDEN:
+        return StoreUnavailable(f"etcd's user {user} may not do this; grant its role to read and write all keys.")
+    return InternalError(f"etcd refuses a call: {error}")
 
 
 def _bytes(text: str) -> str:

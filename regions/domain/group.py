@@ -121,15 +121,6 @@ class ZoneRecord:
             raise _unreadable(text) from error
 
 
-def one_region(region: str) -> tuple[RegionGroup, ZoneRecord]:
-    """A group of one: nobody to wait for, so that ``async`` refuses nothing and loses nothing."""
-    group = RegionGroup(members=(RegionMember(region=region),))
-    record = ZoneRecord(
-        zone=DEFAULT_ZONE, primary=region, in_sync=frozenset({region}), mode=ReplicationMode.ASYNC, version=1, epoch=1
-    )
-    return group, record
-
-
 def founded(zone: str, primary: str, in_sync: Iterable[str], mode: ReplicationMode) -> ZoneRecord:
     """The first record of a zone. Its epoch is drawn by the first election, so that no region starts without one."""
     return ZoneRecord(zone=zone, version=1, primary=primary, in_sync=frozenset({primary, *in_sync}), mode=mode)

@@ -29,14 +29,6 @@ class RegionPhase(StrEnum):
     DRAINING = "draining"
 
 
-class RegionRole(StrEnum):
-    """What a region's database is to a zone: commits succeed as ``primary`` only."""
-
-    PRIMARY = "primary"
-    SECONDARY = "secondary"
-    FENCED = "fenced"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogPosition:
     """The last row of a log. The epoch decides first: a log that goes on under an older epoch is not ahead."""

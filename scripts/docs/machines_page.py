@@ -12,6 +12,7 @@ from typing import get_args
 from cluster.domain.agents import breaker, claim_events, claim_planner
 from cluster.domain.deliberation import machine as deliberation
 from cluster.domain.deliberation.state import Phase
+from cluster.domain.notifications import attempts
 from cluster.domain.schedules import machine as schedules
 from cluster.domain.schedules.schedule import State
 from cluster.domain.tasks import machine as tasks
@@ -74,7 +75,7 @@ MACHINES = (
         events=breaker.CallOutcome,
         table="cluster/domain/agents/breaker.py",
         test="tests/unit/domain/agents/test_breaker.py",
-        shell="actors/agents/host.py",
+        shell="actors/agents/bounded_calls.py",
     ),
     Machine(
         decides="which runs of a schedule start",
@@ -92,7 +93,16 @@ MACHINES = (
         events=get_args(workflows.Event),
         table="cluster/domain/workflows/machine.py",
         test="tests/unit/domain/workflows/test_machine.py",
-        shell="actors/workflows.py",
+        shell="actors/workflows/effects.py",
+    ),
+    Machine(
+        decides="which channels get attempts at their notifications",
+        verb=attempts.step,
+        states=attempts.ChannelState,
+        events=get_args(attempts.Event),
+        table="cluster/domain/notifications/attempts.py",
+        test="tests/unit/domain/notifications/test_attempts.py",
+        shell="actors/notifications.py",
     ),
     Machine(
         decides="what a region is in a zone",

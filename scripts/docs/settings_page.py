@@ -13,8 +13,8 @@ from cluster.settings import CLIENT_NAMES, Settings, role_of, variable_name
 
 HEAD = """# Configuration
 
-`make docs` writes this page from `cluster/settings.py`, the only reader of the `ARAGORA_*` variables, and from
-`cluster/region_settings.py`.
+`make docs` writes this page from `cluster/settings.py`, the only reader of the `ARAGORA_*` variables, and its parts:
+`cluster/api_settings.py`, `cluster/retention_settings.py` and `cluster/region_settings.py`.
 
 - The environment wins over the file that `ARAGORA_CONFIG_FILE` names (a JSON object of variable names and strings, mode
   0600), which wins over the defaults. `aragora-cp up` writes such a file for the processes that it starts, so that no
@@ -45,14 +45,29 @@ _ROLES = {
     PROCESS: "Each process reads it when it starts.",
 }
 
+#: The groups of the page. Bases of the model come first in it, whatever a reader looks for first.
+_ORDER = (
+    "Stores",
+    "Tasks and agents",
+    "Calling agents",
+    "API",
+    "Metrics and logs",
+    "Deployment",
+    "Security",
+    "Retention",
+    "Regions",
+)
+
 
 def page() -> str:
     groups: dict[str, list[str]] = {}
     for name, info in Settings.model_fields.items():
         groups.setdefault(str(_extra(info)["group"]), []).append(_row(name, info))
-    groups["Regions"] = groups.pop("Regions")  # its fields are those of a base, which come first
+    assert groups.keys() == set(_ORDER), "each group has its place in the page"
     header = "| Variable | Default | Meaning |\n|---|---|---|\n"
-    sections = [f"\n## {group}\n\n{header}{''.join(rows)}" for group, rows in groups.items()]
+    sections = [
+        f"\n## {group}\n\n{header}{''.join(rows)}" for group, rows in ((group, groups[group]) for group in _ORDER)
+    ]
     return HEAD + "".join(sections) + TAIL
 
 

@@ -19,7 +19,7 @@ from serve_app.auth.routing import GuardedRouter
 from serve_app.auth.suspension import check_starts
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency
-from serve_app.routes.tasks import batch_of, submit_batch
+from serve_app.routes.submits import batch_of, submit_batch
 from serve_app.schemas.tasks import CreateChildren, CreateTask
 from serve_app.under_policies import is_repeat
 

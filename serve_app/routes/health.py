@@ -12,7 +12,7 @@ from cluster.domain.access.permissions import Permission
 from cluster.domain.agents.agent import Agent, AgentStatus, Liveness, TransportKind
 from cluster.domain.agents.agent_health import agent_level, problem, system_level
 from cluster.domain.agents.breaker import Breaker
-from cluster.domain.agents.liveness import ProbeHistory
+from cluster.domain.agents.endpoint_health import ProbeHistory
 from cluster.domain.base.errors import NotFound
 from cluster.telemetry.exposition import asks_for_openmetrics
 from cluster.version import VERSION

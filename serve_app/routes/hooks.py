@@ -23,7 +23,7 @@ from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency, answered_once
-from serve_app.routes.tasks import new_task
+from serve_app.routes.submits import new_task
 from serve_app.routes.workflows import check_run_metadata, known_workflow
 from serve_app.schemas.hooks import CreateHook, HookFields, RotateHook, hook_wire
 

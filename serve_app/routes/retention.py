@@ -71,7 +71,8 @@ async def show_retention(request: Request, asker: Asker) -> dict[str, Any]:
 @router.put("/retention")
 @requires(Permission.PAYLOADS_ERASE)
 async def set_retention(request: Request, body: SetRetention, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Changes what the workspace keeps; fields that are left out stay as they are. What it does not keep any more is removed
+    """Changes what the workspace keeps; fields that are left out stay as they are, and those that were never named are the
+    deployment's. What it does not keep any more is removed
     with the next pass, within a quarter of an hour. 400 (`InvalidRequest`) without any field."""
     gate = gateway(request)
     given = body.model_dump(exclude_none=True)
@@ -82,7 +83,8 @@ async def set_retention(request: Request, body: SetRetention, asker: Asker, key:
 
 
 async def _set(gate: Gateway, asker: Origin, given: dict[str, Any]) -> dict[str, Any]:
-    rule = _rule(gate, await gate.retention.state(asker.workspace)).changed(given).to_json()
+    # Only what was named: what the deployment says of the rest counts, also when that changes.
+    rule = {**((await gate.retention.state(asker.workspace)).rule or {}), **given}
     record = record_for(asker, gate.clock.now(), RULE_SET, asker.workspace, rule)
     await gate.retention.set_rule(asker.workspace, rule, record)
     return _wire(gate, asker.workspace, await gate.retention.state(asker.workspace))

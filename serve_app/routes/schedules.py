@@ -32,7 +32,7 @@ from serve_app.http.idempotency import Idempotency, answered_once
 from serve_app.http.paging import total_wire
 from serve_app.routes.deliberations import admission
 from serve_app.routes.made_before import still_there
-from serve_app.routes.tasks import new_task
+from serve_app.routes.submits import new_task
 from serve_app.routes.workflows import check_run_metadata, known_workflow
 from serve_app.schemas.fields import Offset
 from serve_app.schemas.schedules import ScheduleFields, preview_wire, schedule_wire

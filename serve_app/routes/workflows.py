@@ -43,8 +43,8 @@ from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency, answered_once
 from serve_app.http.paging import Filter, total_wire
+from serve_app.routes.submits import new_task
 from serve_app.routes.task_reads import Wait, at_its_end
-from serve_app.routes.tasks import new_task
 from serve_app.schemas.fields import Offset
 from serve_app.schemas.workflows import (
     MOST_METADATA,

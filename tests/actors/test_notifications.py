@@ -13,9 +13,10 @@ from standardwebhooks import Webhook
 from starlette.requests import Request
 from starlette.responses import Response
 
-from actors.deliveries import LEASE_S, MOST_AT_ONCE, MOST_OF_CHANNEL
+from actors.deliveries import LEASE_S
 from cluster.domain.base.errors import Conflict, Fenced, NotFound, TryLater
 from cluster.domain.base.log import record_for
+from cluster.domain.notifications.attempts import MOST_AT_ONCE, MOST_BEGUN
 from cluster.domain.notifications.delivery import KEPT_S, MOST_ATTEMPTS, DeliveryStatus
 from cluster.domain.notifications.digest import MOST_TOLD
 from cluster.domain.notifications.events import DIGEST, Severity
@@ -273,19 +274,19 @@ async def test_a_channel_that_hangs_does_not_hold_up_another(stores: Stores) -> 
         await put_channel(stores, new_channel(url=slow))
         await put_channel(stores, new_channel("quick", url=it.url))
         await put_rule(stores, new_rule("all", "hook", "quick"))
-        for n in range(3 * MOST_OF_CHANNEL):
+        for n in range(3 * MOST_BEGUN):
             await happens(stores, f"task_{n}")
         await queue_all(keeper)
 
         async def quick_has_all() -> bool:
             await keeper.send_due()
-            return len(it.got) == 3 * MOST_OF_CHANNEL
+            return len(it.got) == 3 * MOST_BEGUN
 
         await eventually(quick_has_all)
         hangs.set()
         await eventually(lambda: not keeper.is_sending)
         await send_all(keeper)
-    assert Counter(each.status for each in await told(stores)) == {DeliveryStatus.DELIVERED: 6 * MOST_OF_CHANNEL}
+    assert Counter(each.status for each in await told(stores)) == {DeliveryStatus.DELIVERED: 6 * MOST_BEGUN}
 
 
 async def test_many_channels_that_fail_leave_places_for_others(stores: Stores) -> None:

@@ -36,6 +36,8 @@ from tests.support.schedules import create, new_schedule
 from tests.support.stores import StoreUrls
 from tests.support.workflows import apply, start
 
+pytestmark = pytest.mark.usefixtures("validated")
+
 
 async def test_what_ended_before_the_bound_goes_and_the_rest_stays(stores: Stores) -> None:
     for n in range(5):
@@ -128,7 +130,7 @@ async def test_tasks_of_an_open_run_stay(stores: Stores) -> None:
     await ended_task(stores, step_id, OLD)
     await retention_keeper(stores).look()
     assert await kept(stores) == [step_id]
-    await stores.pool.execute("update workflow_runs set ended_at = $1", NOW)
+    await stores.pool.execute("update workflow_runs set ended_at = $1, status = 'completed'", NOW)
     await retention_keeper(stores).look()
     assert await kept(stores) == []
 

@@ -19,6 +19,8 @@ from tests.support.schedules import EVERY_S, START, create, new_schedule, schedu
 from tests.support.stores import StoreUrls
 from tests.support.workflows import apply
 
+pytestmark = pytest.mark.usefixtures("validated")
+
 
 async def submitted(stores: Stores) -> list[str]:
     return [row.entity for row in await stores.log.read(0, 10_000) if row.kind == "task.submitted"]

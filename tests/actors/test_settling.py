@@ -28,6 +28,8 @@ from tests.support.policies import a_violation
 from tests.support.retention import Hurried, settling_keeper
 from tests.support.samples import ASKER, NOW, new_task
 
+pytestmark = pytest.mark.usefixtures("validated")
+
 POLICY = RetryPolicy()
 
 

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from actors.messages import ExplainRequest
 from cluster.domain.budgets.accounts import Account
 from cluster.domain.budgets.budget import CREATED, DELETED, UPDATED, Budget, BudgetScope, Mode, window_of
@@ -15,6 +17,8 @@ from tests.support.budgets import a_budget
 from tests.support.probes import eventually
 from tests.support.samples import ASKER
 from tests.support.shards import TTL_S, Cluster
+
+pytestmark = pytest.mark.usefixtures("validated")
 
 
 async def _known(cluster: Cluster) -> None:

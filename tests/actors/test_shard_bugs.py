@@ -144,7 +144,7 @@ async def test_a_bug_amid_a_change_makes_the_shard_read_its_state_again(
     """The task is out of the queue and has no lease: served on, nobody would ever get it."""
     task_id, other = await _open(cluster, 2)
     generation = await _generation(cluster)
-    monkeypatch.setattr(_core(cluster), "_acquire", _planted)
+    monkeypatch.setattr(_core(cluster)._tasks, "_acquire", _planted)
     before, broken, after = await _together(cluster, _cancel(other), _claim("a1"), _explain(task_id))
     assert isinstance(before, ActorUnavailable), "what was not durable yet is to be asked again"
     assert (type(broken), broken.code) == (InternalError, "internal_error")

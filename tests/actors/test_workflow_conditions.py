@@ -12,6 +12,8 @@ from cluster.domain.workflows.document import RunStatus
 from cluster.postgres.stores import Stores
 from tests.support.workflows import Agents, apply, fan_out, run_of, settle, start, submitted, task, workflow_keeper
 
+pytestmark = pytest.mark.usefixtures("validated")
+
 INPUT = {"from": "input"}
 ITEM = {"from": "item"}
 DRAFT = {"id": "draft", "task": task({"x": INPUT})}

@@ -24,6 +24,8 @@ from tests.support.workflows import (
     workflow_keeper,
 )
 
+pytestmark = pytest.mark.usefixtures("validated")
+
 GO = {"id": "go", "signal": {"name": "approved", "timeout_seconds": 5}}
 THEN = {"id": "then", "task": task({"of": {"from": "go", "default": "nothing"}})}
 

@@ -30,6 +30,8 @@ from tests.support.workflows import (
     workflow_keeper,
 )
 
+pytestmark = pytest.mark.usefixtures("validated")
+
 INPUT = {"from": "input"}
 ITEM = {"from": "item"}
 

@@ -97,7 +97,9 @@ async def test_a_called_agent_leaves_if_its_endpoint_fails_all_the_time(fleet: F
         await fleet.known()
 
         async def probed_often() -> bool:
-            await fleet.monitor._probe_these([a for a in fleet.monitor._directory.agents() if a.agent_id == "called"])
+            await fleet.monitor.probes.probe_these(
+                [a for a in fleet.monitor._directory.agents() if a.agent_id == "called"]
+            )
             stored = await fleet.api.stores.agents.get("default", "called")
             return stored is not None and stored.health.value == ("failed" if status == 500 else "healthy")
 

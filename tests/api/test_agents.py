@@ -11,7 +11,7 @@ import httpx
 import pytest
 from aragora_sdk import NotFoundError
 
-from actors.health_monitor import PROBE_STEPS
+from actors.endpoint_probes import PROBE_STEPS
 from actors.roles import HEALTH_MONITOR
 from cluster.process.clock import ManualClock
 from cluster.process.group_commit import GroupCommit
@@ -183,13 +183,13 @@ async def test_an_endpoint_is_probed_when_it_registers_and_its_breaker_is_listed
         assert "500" in found["error"]
         monitor = api.actor("health-monitor")
         for _ in range(3 * PROBE_STEPS):  # its own loop may be in the middle of one of them
-            await monitor.probe_some()
+            await monitor.probes.probe_some()
         assert (await api.get("/agents/bad"))["status"] == "failed"
         assert (await api.get("/agents/good"))["status"] == "ready"
         assert (await api.get("/health"))["status"] == "unhealthy"
         await api.kill("health-monitor")
         await api.start_health_monitor()
-        history = api.actor("health-monitor")._history["default", "bad"]
+        history = api.actor("health-monitor").probes.history["default", "bad"]
         assert history.failures >= 3, "the monitor probes by itself too, and goes on counting"
 
 
@@ -220,12 +220,12 @@ async def test_every_endpoint_is_probed_once_in_an_interval(api: Api) -> None:
         clock = ManualClock(time.time())
         monitor = await api.start(HEALTH_MONITOR, clock=clock)  # its own loop stands still after one step
         await eventually(lambda: len(probed) == 40)
-        await eventually(lambda: len(monitor._history) == 40)
+        await eventually(lambda: len(monitor.probes.history) == 40)
         before = probed.copy()
         most = 0
         for _ in range(PROBE_STEPS):
             seen = probed.total()
-            await monitor.probe_some()
+            await monitor.probes.probe_some()
             most = max(most, probed.total() - seen)
         assert set((probed - before).values()) == {1}
         assert (probed - before).total() == 40

@@ -11,7 +11,7 @@ import pytest
 
 from actors.roles import SCHEDULER
 from cluster.domain.scheduling.requests import ClaimRequest
-from serve_app.routes.tasks import _granted, _leased
+from serve_app.routes.claims import _granted, _leased
 from tests.support.api import Api, api_settings
 from tests.support.principals import principal
 from tests.support.probes import eventually

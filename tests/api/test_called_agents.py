@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from actors.agents.host import HOUSEKEEPING_S
+from actors.agents.questions import HOUSEKEEPING_S
 from actors.messages import AgentCall, AgentReply
 from actors.roles import AGENT_HOST, SCHEDULER
 from cluster.agent_transports import chat
@@ -61,7 +61,7 @@ async def test_failed_calls_open_a_breaker_that_holds_over_restarts(api: Api, mo
             await ask_agent(api, a_call("a1", key="k9"))
         assert len(endpoint.asked) == calls
         monitor = await api.start_health_monitor()
-        await monitor.look_at_breakers()
+        await monitor.probes.look_at_breakers()
         assert (await api.get("/agents/a1"))["status"] == "failed"
 
 

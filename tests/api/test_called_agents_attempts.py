@@ -294,7 +294,7 @@ async def test_an_error_of_the_application_is_the_tasks(
     breaker = host.bounds.breaker(KEY)
     assert (breaker.state, breaker.failures, breaker.retry_at) == (BreakerState.CLOSED, 0, None)
     monitor = await api.start_health_monitor()
-    await monitor.look_at_breakers()
+    await monitor.probes.look_at_breakers()
     assert (await api.get("/agents/a1"))["health"] != "failed"
     agent.error = None
     (other,) = await _submitted(api, 1)

@@ -221,7 +221,7 @@ async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
         monitor = await api.start_health_monitor()
 
         async def judged() -> bool:
-            await monitor.probe_some()
+            await monitor.probes.probe_some()
             return any(row.principal == "system:health-monitor" for row in await api.rows("dead"))
 
         await eventually(judged, what="the monitor finds that nobody listens")

@@ -121,3 +121,13 @@ async def test_a_rule_that_cannot_be_meant_is_refused(api: Api) -> None:
         answer = await api.call("PUT", "/retention", body)
         assert (answer.status_code, bool(answer.json()["error"])) == (400, True), f"{body}: {answer.text}"
     assert (await api.get("/retention"))["is_default"]
+
+
+async def test_a_rule_holds_only_what_was_named_so_later_defaults_count(api: Api) -> None:
+    shown = await api.get("/retention")
+    for body in ({"task_days": 7}, {"workflow_run_count": 5}, {"task_days": 8, "deliberation_count": 6}):
+        assert (await api.call("PUT", "/retention", body)).status_code == 200
+    named = {"task_days": 8, "workflow_run_count": 5, "deliberation_count": 6}
+    state = await api.stores.retention.state("default")
+    assert state.rule == named
+    assert await api.get("/retention") == {**shown, **named, "is_default": False}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ipaddress
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from cluster.domain.base.errors import InternalError, StoreUnavailable
+from cluster.domain.base.errors import StoreUnavailable
 from cluster.embedded.ports import free_ports
 from cluster.http.etcd_tls import EtcdTls
 from cluster.ports.consensus_group import GroupMembers, GroupView, KeyPut
@@ -189,12 +189,13 @@ async def test_a_renewed_certificate_is_shown_by_the_client_that_runs(tmp_path: 
             await group.close()
 
 
-async def _with_passwords(member: EtcdMember) -> None:
+async def _with_passwords(member: EtcdMember, *others: tuple[str, Mapping[str, str]]) -> None:
     async with httpx.AsyncClient(base_url=f"{member.url}/v3/auth/") as client:
         for path, body in (
             ("user/add", {"name": "root", "password": "secret"}),
             ("role/add", {"name": "root"}),
             ("user/grant", {"user": "root", "role": "root"}),
+            *others,
             ("enable", {}),
         ):
             (await client.post(path, json=body)).raise_for_status()
@@ -213,13 +214,37 @@ async def test_the_client_proves_who_it_is_and_again_when_it_is_forgotten() -> N
     with etcd_members(1) as members:
         async with etcd_group(members):
             await _with_passwords(members[0])
-        async with etcd_group(members, user="root", password="secret") as group:
+        async with etcd_group(members, user="root", password=lambda: "secret") as group:
             assert await group.swap([], [KeyPut(key="k", value="1")])
             await _forget_tokens(members[0])
             assert (await group.members()).leader == "m0"
             assert (await group.read("k")).value("k") == "1"
-        stranger = EtcdGroup([members[0].url], SystemClock(), user="root", password="wrong")
-        with pytest.raises(InternalError) as raised:
+
+
+async def test_a_client_that_etcd_refuses_says_what_to_correct(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    with etcd_members(1) as members:
+        async with etcd_group(members) as nobody:
+            await _with_passwords(members[0])
+            with pytest.raises(StoreUnavailable, match="set ARAGORA_ETCD_USER"):
+                await nobody.read("k")
+        stranger = EtcdGroup([members[0].url], SystemClock(), user="root", password=file.read_text)
+        with pytest.raises(StoreUnavailable, match="ARAGORA_ETCD_PASSWORD_FILE cannot be read"):
+            await stranger.read("k")
+        file.write_text("wrong")
+        with pytest.raises(StoreUnavailable, match="correct ARAGORA_ETCD_USER") as raised:
             await stranger.read("k")
         assert "wrong" not in raised.value.message
+        file.write_text("secret")
+        assert (await stranger.read("k")).entries == {}, "the file is read anew"
         await stranger.close()
+
+
+async def test_a_user_without_a_role_is_told_to_get_one() -> None:
+    with etcd_members(1) as members:
+        async with etcd_group(members):
+            await _with_passwords(members[0], ("user/add", {"name": "aragora", "password": "secret"}))
+        group = EtcdGroup([members[0].url], SystemClock(), user="aragora", password=lambda: "secret")
+        with pytest.raises(StoreUnavailable, match="aragora may not do this; grant its role"):
+            await group.read("k")
+        await group.close()

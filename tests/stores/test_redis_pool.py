@@ -58,7 +58,6 @@ def _calls(heartbeats: RedisHeartbeats, client: redis.Redis) -> list[Callable[[]
         lambda: heartbeats.record_activity([record]),
         lambda: heartbeats.last("w", ["a"]),
         lambda: heartbeats.last_activity("w", ["a"]),
-        lambda: heartbeats.silent(0.5),
         lambda: heartbeats.forget([("w", "b")]),
         heartbeats.life,
         lambda: ping(client),

@@ -16,7 +16,7 @@ from tests.support.probes import eventually
 
 def ask_agent(api: Api, call: AgentCall) -> asyncio.Task[AgentReply]:
     host = api.processes[f"{AGENT_HOST}-0"]
-    return host.run(host.actor._one(call))
+    return host.run(host.actor.questions.ask(call))
 
 
 class Endpoint:

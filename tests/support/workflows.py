@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from actors.messages import CancelRequest
-from actors.workflows import WorkflowKeeper
+from actors.workflows.keeper import WorkflowKeeper
 from cluster.domain.base.errors import Conflict
 from cluster.domain.base.log import Origin, record_for
 from cluster.domain.deliberation.stored import JournalAppend, JournalEvent

@@ -21,8 +21,6 @@ from cluster.domain.base.json_values import check_text
 MAX_TOKEN_CHARS = 8192
 #: How far clocks may differ.
 LEEWAY_S = 30.0
-#: The longest life that a setting may allow.
-MAX_LIFE_S = 2_592_000.0
 #: Issuer and audience of the tokens that we make.
 OWN = "aragora"
 MAX_SUBJECT_CHARS = 256

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cluster.domain.agents.agent import Agent, Health, Liveness, TransportKind
-from cluster.domain.agents.liveness import ProbeHistory
+from cluster.domain.agents.endpoint_health import ProbeHistory
 
 #: Why an agent was removed, in its log row.
 EXPIRED = "expired"

@@ -17,13 +17,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from cluster.domain.agents.agent import Agent, Health, Intent, Liveness, TransportKind
+from cluster.domain.agents.agent import Agent, Intent, Liveness, TransportKind
 
 Key = tuple[str, str]
 """(workspace, agent_id)"""
 
 SUSPECT_SHARE = 2 / 3
 DEAF_TIMEOUTS = 3
+
+_REASONS = {
+    Liveness.STARTING: "signs of life",
+    Liveness.ALIVE: "signs of life",
+    Liveness.SUSPECT: "signs of life are late",
+    Liveness.OFFLINE: "no sign of life",
+    Liveness.DEAF: "takes no work that is offered",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +42,11 @@ class Verdict:
     agent_id: str
     was: Liveness
     now: Liveness
+
+    @property
+    def reason(self) -> str:
+        """Why, as the log has it."""
+        return _REASONS[self.now]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,37 +146,3 @@ def _ignores(agent: Agent, waiting: Iterable[WaitingWork], before: float) -> boo
     return any(
         work.since <= before and work.required <= has and work.target in (None, agent.agent_id) for work in waiting
     )
-
-
-FAILURES_TO_FAIL = 3
-SUCCESSES_TO_RECOVER = 2
-DEGRADED_S = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeHistory:
-    """The outcomes of an endpoint's probes: the health that they prove, and failures and successes in a row.
-
-    ``latency_s`` is that of the last good probe, ``error`` that of the last probe if it failed."""
-
-    health: Health = Health.UNKNOWN
-    failures: int = 0
-    successes: int = 0
-    latency_s: float | None = None
-    error: str | None = None
-    at: float | None = None
-
-
-def probed(history: ProbeHistory, ok: bool, latency_s: float, at: float, error: str | None = None) -> ProbeHistory:
-    """The history after one more probe."""
-    if not ok:
-        failures = history.failures + 1
-        health = Health.FAILED if failures >= FAILURES_TO_FAIL else Health.DEGRADED
-        if history.health is Health.FAILED:
-            health = Health.FAILED
-        return ProbeHistory(health=health, failures=failures, latency_s=history.latency_s, error=error, at=at)
-    successes = history.successes + 1
-    health = Health.DEGRADED if latency_s > DEGRADED_S else Health.HEALTHY
-    if history.health is Health.FAILED and successes < SUCCESSES_TO_RECOVER:
-        health = Health.FAILED
-    return ProbeHistory(health=health, successes=successes, latency_s=latency_s, at=at)

@@ -1,68 +1,45 @@
 """Who gets which task: claims, those that wait, and what they are offered.
 
-It shares the tables of the core, whose part it is, and brings every change of a task about by ``happens``.
+It shares the tables of the core, whose part it is, and brings every change of a task about by ``OpenTasks``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 from cluster.domain.base.errors import NotFound
 from cluster.domain.base.ids import process_of
 from cluster.domain.budgets.budget import Budget, BudgetScope
 from cluster.domain.quotas.quotas import Quotas
-from cluster.domain.scheduling.cancellations import PendingCancellations
 from cluster.domain.scheduling.eligibility import Profile
-from cluster.domain.scheduling.last_claims import LastClaims, leaves_out
-from cluster.domain.scheduling.lease_table import LeaseTable
+from cluster.domain.scheduling.last_claims import leaves_out
 from cluster.domain.scheduling.limits import Control, ControlKind
-from cluster.domain.scheduling.ready_queue import ReadyQueue
-from cluster.domain.scheduling.requests import AgentKey, AnsweredClaim, ClaimRequest, Grant
-from cluster.domain.scheduling.sticky_keys import StickyKeys
-from cluster.domain.scheduling.timers import Timers
-from cluster.domain.scheduling.waiting_claims import Waiting, WaitingClaims
-from cluster.domain.tasks.events import CancelDelivered, Claim, Event
+from cluster.domain.scheduling.open_tasks import OpenTasks
+from cluster.domain.scheduling.requests import AgentKey, ClaimRequest, Grant
+from cluster.domain.scheduling.tables import Tables
+from cluster.domain.scheduling.timers import QueuesOpen
+from cluster.domain.scheduling.waiting_claims import Waiting
+from cluster.domain.tasks.events import Claim
 from cluster.domain.tasks.task import TaskDetail, TaskHead
-
-Happens = Callable[[TaskHead, Event, float], TaskHead]
-"""Lets an event happen to a task at a time, and returns the new head."""
-
-
-class QueuesOpen(Event):
-    """The kind of a timer whose subject is a workspace and not a task: something there may start again (a rate has a token, a
-    budget begins anew, or the time in which some regions come first is over)."""
 
 
 class Dispatch:
-    """``open_tasks`` is the core's map of heads, which it reads only; it changes the other tables."""
+    """It reads which tasks are open, and changes the queue, the leases and what waits."""
 
-    def __init__(
-        self,
-        *,
-        open_tasks: Mapping[str, TaskHead],
-        queue: ReadyQueue,
-        leases: LeaseTable,
-        cancellations: PendingCancellations,
-        waiting: WaitingClaims,
-        last_claims: LastClaims,
-        sticky: StickyKeys,
-        timers: Timers,
-        happens: Happens,
-    ) -> None:
-        self._open = open_tasks
-        self._queue = queue
-        self._leases = leases
-        self._cancellations = cancellations
-        self._waiting = waiting
-        self._last_claims = last_claims
-        self._sticky = sticky
-        self._timers = timers
-        self._happens = happens
+    def __init__(self, tables: Tables, tasks: OpenTasks) -> None:
+        self._tasks = tasks
+        # What each of them holds is in ``Tables``. They are fields of this object too, since every claim reads them.
+        self._open: Mapping[str, TaskHead] = tables.open
+        self._queue = tables.queue
+        self._leases = tables.leases
+        self._cancellations = tables.cancellations
+        self._waiting = tables.waiting
+        self._last_claims = tables.last_claims
+        self._sticky = tables.sticky
+        self._timers = tables.timers
         # Workspace → when the timer is due that waits for a rate's next token or a budget's next period there, so that claims
         # that find nothing do not each arm one. ``_wait_until_open`` adds, the workspace's next ``QueuesOpen`` timer removes.
         self._opens_at: dict[str, float] = {}
-        # Waiting claims answered since the last ``take_answers``. Their grants rest on decisions of the core.
-        self._answered: list[AnsweredClaim] = []
 
     # --- claims -------------------------------------------------------------------------------------------------
 
@@ -104,7 +81,7 @@ class Dispatch:
             again = [head for head in held if not leaves_out(head, profile)][:1]
         for head in again:
             if head.detail is TaskDetail.CANCELLING:
-                self.tell(head, now)
+                self._tasks.tell(head, now)
         return tuple(self._granted(head, redelivered=True) for head in again)
 
     def _granted(self, head: TaskHead, *, redelivered: bool = False) -> Grant:
@@ -125,7 +102,7 @@ class Dispatch:
             event = Claim(
                 agent_id=request.agent_id, claim_id=request.claim_id, principal=request.principal, cause=request.cause
             )
-            grants.append(self._granted(self._happens(self._open[task_id], event, now)))
+            grants.append(self._granted(self._tasks.happens(self._open[task_id], event, now)))
         if grants:
             self._sticky.note(request, profile)  # again, since it may hold its first key only now
         return tuple(grants)
@@ -137,23 +114,9 @@ class Dispatch:
         """How many slots of the agent are free."""
         return request.max_concurrency - len(self._leases.leases(request.agent))
 
-    # --- tasks to stop ------------------------------------------------------------------------------------------
-
-    def stopping(self, agent: AgentKey, now: float) -> tuple[str, ...]:
-        """Ids of tasks that the agent should stop. The caller must put them into its answer: they count as told from now on."""
-        stopping = self._cancellations.of(agent)
-        for task_id in stopping:
-            self.tell(self._open[task_id], now)
-        return stopping
-
     def _has_news(self, key: AgentKey) -> bool:
         """Whether the agent has a task to stop that it has not been told about."""
         return any(not self._cancellations.is_told(self._open[task_id]) for task_id in self._cancellations.of(key))
-
-    def tell(self, head: TaskHead, now: float) -> None:
-        """Notes, at the first time, that the holder is told to stop."""
-        if self._cancellations.tell(head):
-            self._happens(head, CancelDelivered(), now)
 
     # --- queues -------------------------------------------------------------------------------------------------
 
@@ -223,22 +186,12 @@ class Dispatch:
 
     # --- claims that wait ---------------------------------------------------------------------------------------
 
-    def ask_again(self, key: AgentKey, now: float) -> None:
-        """Answers an agent's waiting claims without leases, so that it reads what to stop, or asks again as what it is now."""
-        for waiting in self._waiting.take_agent(key):
-            self._answer_waiting(waiting, (), now)
-
     def offer_again(self, key: AgentKey, now: float) -> None:
         """Offers work to an agent that may work (again). A waiting claim that was made while it might not says so in its request
         and would never be served: it is answered empty, and the agent asks again."""
         for waiting in [claim for claim in self._waiting.of_agent(key) if claim.request.unschedulable]:
-            self._answer_waiting(waiting, (), now)
+            self._tasks.answer(waiting, (), now)
         self._waiting.may_ask(key)
-
-    def _answer_waiting(self, waiting: Waiting, grants: tuple[Grant, ...], now: float) -> None:
-        self._waiting.withdraw(waiting.ticket)
-        stopping = self.stopping(waiting.request.agent, now)
-        self._answered.append(AnsweredClaim(ticket=waiting.ticket, grants=grants, stopping=stopping))
 
     def serve(self, now: float) -> None:
         """Offers what became ready to waiting claims, also what becomes ready by that: an agent that takes a task may have no
@@ -257,10 +210,5 @@ class Dispatch:
         """Answers a waiting claim if there is something for it; True if there is."""
         grants = self._grant(waiting.request, waiting.profile, now)
         if grants:
-            self._answer_waiting(waiting, grants, now)
+            self._tasks.answer(waiting, grants, now)
         return bool(grants)
-
-    def take_answers(self) -> list[AnsweredClaim]:
-        """The answers to waiting claims since the last call. They may be given only when the decisions are durable."""
-        answered, self._answered = self._answered, []
-        return answered

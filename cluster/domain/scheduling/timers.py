@@ -10,6 +10,20 @@ from cluster.domain.tasks.events import Event
 #: The attempt of a timer that concerns the whole task, or no task.
 ANY_ATTEMPT = -1
 
+
+class QueuesOpen(Event):
+    """The kind of a timer whose subject is a workspace and not a task: something there may start again (a rate has a token, a
+    budget begins anew, or the time in which some regions come first is over)."""
+
+
+class WorkspaceTasksEnd(Event):
+    """The kind of a timer whose subject is a workspace that was deleted, and has open tasks left."""
+
+
+class ChildrenEnd(Event):
+    """The kind of a timer for the children of ended tasks that are still to be ended."""
+
+
 Due = tuple[type[Event], str, int]
 """(kind of event, its subject, the attempt that it concerns)"""
 

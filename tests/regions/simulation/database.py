@@ -4,12 +4,21 @@ clock."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
-from regions.domain.leadership import LogPosition, RegionReport, RegionRole
+from regions.domain.leadership import LogPosition, RegionReport
 from regions.domain.rejoin import LogHistory, extended
 
 #: (epoch, id) of a row; its seq is its index + 1.
 StoredRow = tuple[int, str]
+
+
+class RegionRole(StrEnum):
+    """What a region's database is to a zone: commits succeed as ``primary`` only."""
+
+    PRIMARY = "primary"
+    SECONDARY = "secondary"
+    FENCED = "fenced"
 
 
 class CommitRefused(Exception):

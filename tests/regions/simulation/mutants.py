@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from regions.domain import primary, rejoin, secondary, transactions
 from regions.domain.group import ZoneRecord
-from regions.domain.leadership import Leadership, Persisted, RegionRole, ReportReceived, Tick, WritesOpened
+from regions.domain.leadership import Leadership, Persisted, ReportReceived, Tick, WritesOpened
 from regions.domain.machine import TRANSITIONS
 from tests.regions.simulation import database
 
@@ -61,14 +61,14 @@ def _commit_unchecked(self: database.Database, epoch: int, row_id: str, now: flo
 
 
 def _commit_without_trust(self: database.Database, epoch: int, row_id: str, now: float) -> int:
-    if self.role is not RegionRole.PRIMARY or epoch != self.epoch:
+    if self.role is not database.RegionRole.PRIMARY or epoch != self.epoch:
         raise database.CommitRefused
     self._append((epoch, row_id))
     return len(self.rows)
 
 
 def _follows_anybody(self: database.Database, epoch: int) -> bool:
-    self.role = RegionRole.SECONDARY
+    self.role = database.RegionRole.SECONDARY
     return True
 
 

@@ -35,7 +35,6 @@ from regions.domain.leadership import (
     Propose,
     ReadGroup,
     RegionPhase,
-    RegionRole,
     ReleaseKey,
     RememberVersion,
     Renewed,
@@ -47,7 +46,7 @@ from regions.domain.leadership import (
 )
 from regions.domain.machine import TRANSITIONS, step
 from tests.regions.simulation.checker import Checker
-from tests.regions.simulation.database import CommitRefused, Database, StoredRow
+from tests.regions.simulation.database import CommitRefused, Database, RegionRole, StoredRow
 from tests.regions.simulation.network import GROUP, Network, Schedule
 from tests.regions.simulation.store import MemoryGroup
 

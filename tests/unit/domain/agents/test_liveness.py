@@ -8,16 +8,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from cluster.domain.agents.agent import Agent, Health, Liveness, TransportKind
+from cluster.domain.agents.agent import Agent, Liveness, TransportKind
 from cluster.domain.agents.liveness import (
     DEAF_TIMEOUTS,
-    FAILURES_TO_FAIL,
     Activity,
-    ProbeHistory,
     WaitingWork,
     Watch,
     next_watch,
-    probed,
     sweep,
 )
 from tests.support.samples import NOW, an_agent
@@ -181,27 +178,3 @@ def test_only_an_idle_agent_that_ignores_fitting_tasks_is_deaf() -> None:
     assert verdicts(busy, waiting) == []
     assert verdicts(other, [replace(waiting[0], required=frozenset({"y"}))]) == []
     assert verdicts(idle, [replace(waiting[0], target="another")]) == []
-
-
-class ProbeMachine(RuleBasedStateMachine):
-    @initialize()
-    def start(self) -> None:
-        self.history = ProbeHistory()
-        self.outcomes: list[tuple[bool, float]] = []
-
-    @rule(ok=st.booleans(), latency_s=st.sampled_from([0.1, 5.0, 5.1]))
-    def probe(self, ok: bool, latency_s: float) -> None:
-        before = self.history.health
-        self.history = probed(self.history, ok, latency_s, NOW, None if ok else "no")
-        self.outcomes.append((ok, latency_s))
-        last = [succeeded for succeeded, _ in self.outcomes[-FAILURES_TO_FAIL:]]
-        if len(last) == FAILURES_TO_FAIL and not any(last):
-            assert self.history.health is Health.FAILED
-        if before is Health.FAILED and self.history.health is not Health.FAILED:
-            assert [succeeded for succeeded, _ in self.outcomes[-2:]] == [True, True]
-        if ok and self.history.health is not Health.FAILED:
-            assert self.history.health is (Health.DEGRADED if latency_s > 5.0 else Health.HEALTHY)
-        assert (self.history.error is None) == ok
-
-
-TestProbes = ProbeMachine.TestCase

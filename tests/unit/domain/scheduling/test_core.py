@@ -21,6 +21,7 @@ from cluster.domain.scheduling.requests import ClaimRequest, Grant
 from cluster.domain.tasks.events import Complete, Fail, Reporter
 from cluster.domain.tasks.task import Priority, TaskHead, TaskStatus
 from tests.support import core_calls
+from tests.support.invariants import validate_core
 from tests.support.samples import NOW, new_task
 
 TTL_S = 30.0
@@ -248,6 +249,10 @@ class SchedulerLife(RuleBasedStateMachine):
             self.claim(agent=request.agent[1], wait=True, most=request.max_tasks)
 
     # --- what always holds ----------------------------------------------------------------------------------------
+
+    @invariant()
+    def its_tables_belong_together(self) -> None:
+        validate_core(self.core)
 
     @invariant()
     def memory_is_the_store(self) -> None:

@@ -21,6 +21,7 @@ from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, WhenFailed
 from cluster.domain.tasks.task import NewTask, Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
 from tests.support import core_calls
+from tests.support.invariants import validate_core
 from tests.support.samples import NOW, new_task
 from tests.support.scheduler_model import Model
 
@@ -305,6 +306,10 @@ class SchedulerLife(RuleBasedStateMachine):
     def restart(self) -> None:
         self.shard.restart(self.now)
         self.model.restart(self.now)
+
+    @invariant()
+    def its_tables_belong_together(self) -> None:
+        validate_core(self.shard.core)
 
     @invariant()
     def the_store_says_what_the_model_says(self) -> None:

@@ -13,8 +13,8 @@ def test_a_core_is_freed_as_soon_as_it_is_dropped() -> None:
     gc.disable()
     try:
         core = SchedulerCore(lease_ttl_s=1.0)
-        freed = weakref.ref(core)
+        parts = [weakref.ref(part) for part in (core, core._tasks, core._dispatch, core._deadlines)]
         del core
-        assert freed() is None
+        assert [part() for part in parts] == [None] * 4
     finally:
         gc.enable()

@@ -22,6 +22,7 @@ from cluster.domain.scheduling.core import SchedulerCore
 from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.events import Complete, Reporter
 from cluster.domain.tasks.task import TaskHead
+from tests.support.invariants import validate_core
 from tests.support.samples import ASKER, NOW, new_task
 
 WORKSPACES = ("w", "x")
@@ -140,6 +141,10 @@ class Life(RuleBasedStateMachine):
         self.core.load_quotas([quotas for quotas in self.quotas.values() if quotas.version])
         self.core.load(heads, NOW)
         self.core.loaded(1)
+
+    @invariant()
+    def its_tables_belong_together(self) -> None:
+        validate_core(self.core)
 
     @invariant()
     def nobody_waits_for_what_may_start(self) -> None:

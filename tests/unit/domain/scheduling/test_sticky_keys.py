@@ -15,6 +15,7 @@ from cluster.domain.scheduling.sticky_keys import StickyKeys
 from cluster.domain.tasks.rules import STICKY_S, TaskRules
 from cluster.domain.tasks.task import Priority, TaskStatus
 from tests.support import core_calls
+from tests.support.invariants import validate_core
 from tests.support.samples import NOW, new_task
 from tests.unit.domain.scheduling.test_core_rules import Shard
 
@@ -146,6 +147,10 @@ class StickyLife(RuleBasedStateMachine):
         self.shard.agent_row(agent, "status_changed", self.now, is_unschedulable=agent in self.held)
 
     # --- what is always so ----------------------------------------------------------------------------------------
+
+    @invariant()
+    def its_tables_belong_together(self) -> None:
+        validate_core(self.shard.core)
 
     @invariant()
     def tasks_wait_for_whom_the_model_says(self) -> None:

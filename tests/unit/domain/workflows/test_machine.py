@@ -39,6 +39,7 @@ from cluster.domain.workflows.machine import (
     Unavailable,
     step,
 )
+from tests.support.invariants import validate_run
 
 FAILED = FailureCode.FAILED
 
@@ -87,6 +88,7 @@ class Played:
         self.page = 0
         for effect in effects:
             self._note(effect)
+        validate_run(self.run)
         # What is stored is what is read.
         state = json.loads(json.dumps(self.run.to_json()))
         assert Run.from_json(self.run.workflow, self.run.status, state, self.run.ended_at) == self.run

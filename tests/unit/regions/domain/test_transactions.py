@@ -7,7 +7,7 @@ import pytest
 
 from cluster.domain.base.errors import Conflict, InternalError
 from cluster.domain.replication.quorum import ReplicationMode
-from regions.domain.group import RegionGroup, RegionMember, ZoneRecord, founded, one_region
+from regions.domain.group import RegionGroup, RegionMember, ZoneRecord, founded
 from regions.domain.transactions import (
     CHANGES,
     AcceptLoss,
@@ -109,8 +109,6 @@ def test_only_data_regions_of_a_residency_lead_its_zone() -> None:
 def test_records_and_groups_come_back_from_their_texts() -> None:
     assert ZoneRecord.decode(RECORD.encode()) == RECORD
     assert RegionGroup.decode(WITH_WITNESS.encode()) == WITH_WITNESS
-    group, record = one_region("a")
-    assert (group.why_not_automatic(), record.primary) == (None, "a")
     for text in ("", "[]", "{}"):
         with pytest.raises(InternalError):
             ZoneRecord.decode(text)

@@ -1,0 +1,1 @@
+"""Advances the runs of workflows."""
