@@ -1740,7 +1740,8 @@ export class Api {
   }
 
   /**
-   * Changes what the workspace keeps; fields that are left out stay as they are. What it does not keep any more is removed
+   * Changes what the workspace keeps; fields that are left out stay as they are, and those that were never named are the
+   * deployment's. What it does not keep any more is removed
    * with the next pass, within a quarter of an hour. 400 (`InvalidRequest`) without any field.
    */
   setRetention(args: { body: SetRetention } & Repeatable): Promise<{ workspace: string; task_days: number; task_count: number; deliberation_days: number; deliberation_count: number; workflow_run_days: number; workflow_run_count: number; spending_days: number; violation_days: number; is_default: boolean; run_requested: boolean; last_run: { ended_at: EpochSeconds; tasks: number; deliberations: number; workflow_runs: number } | null }> {
