@@ -61,7 +61,8 @@ def _names(text: str, block: Block) -> bool:
         f"```{whole}" in text
         or f'_blocks("{whole}")' in text
         or f'block("{block.language}", "{block.mark}")' in text
-        or f'commands("{block.mark}")' in text
+        or f'commands("{block.mark}"' in text
+        or (block.mark.endswith((".py", ".yaml")) and f'"{block.mark}"' in text)
     )
 
 

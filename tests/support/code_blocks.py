@@ -66,6 +66,7 @@ EXAMPLES = {
 
 #: Commands of blocks that are ours neither to run nor to parse: → why. Their files that are ours are there all the same.
 OTHERS = {
+    "cd": "the shell's",
     "command": "the shell's",
     "date": "the time of the reader's machine",
     "docker": "builds an image, which takes a registry",
@@ -81,6 +82,7 @@ OTHERS = {
     "source": "the shell's",
     "tr": "deletes spaces",
     "ulimit": "the shell's",
+    "pkill": "kills what the reader has started",
     "pass": "the reader's store of passwords",
     "$EDITOR": "the reader's editor",
     "for": "the shell's",
