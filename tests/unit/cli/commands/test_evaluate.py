@@ -61,8 +61,7 @@ def test_figures_of_kinds_have_intervals(files: Path) -> None:
     arguments = ("--votes", files / "named.jsonl", "--panels", files / "panels.json", "--panel", "ALL", "--by-kind")
     found = _json(*arguments)["kinds"]
     assert [(row["mode"], row["kind"]) for row in found if row["kind"] == "(all)"] == [
-        ("learned", "(all)"),
-        ("agree_k", "(all)"),
+        (mode, "(all)") for mode in ("learned", "agree_k", "effort_least", "effort_default", "effort_all")
     ]
     assert {row["kind"] for row in found} == {"(all)", "a", "b"}
     for row in found:
