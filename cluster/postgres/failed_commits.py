@@ -61,6 +61,9 @@ COMMITS: Final = (
         "claim_notifications",
         "test_notification_channel",
         "replay_notification",
+        "put_push",
+        "claim_pushes",
+        "remove_push",
     ),
     *("begin_session", "end_session", "revoke_access", "log_append", "raise_epoch", "publish_signing_key"),
 )

@@ -43,7 +43,7 @@ async def test_the_database_joins_digests_as_the_core_does(stores: Stores) -> No
         left = events
         while left:  # some joined by the core and then by the database, some by the database alone
             taken = chance.randint(1, max(1, len(left) // 2))
-            await stores.notifications.queue((cursor, cursor), joined(left[:taken]))
+            await stores.notifications.queue((cursor, cursor), joined(left[:taken]), (), NOW)
             left = left[taken:]
         (whole,) = joined(events)
         stored = await stores.notifications.get("w", events[0].id)

@@ -37,17 +37,21 @@ def running_stores() -> Iterator[StoreUrls]:
     with _running_in(base) as (postgres, redis):
         # In a thread: whichever test of a worker asks first, it may do so within its event loop.
         with ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, _take_functions_unchecked(postgres.url)).result()
+            thread.submit(asyncio.run, _hurry(postgres.url)).result()
         yield StoreUrls(postgres.url, redis.url)
     after_us_end("files", str(base))
 
 
-async def _take_functions_unchecked(url: str) -> None:
-    """Half of the work of a migration is to check the bodies of functions, and the schema of each test would have the same
-    ones checked again. `own_stores` checks them, as every system does."""
+async def _hurry(url: str) -> None:
+    """Leaves out what no test of shared stores can see. Half of the work of a migration is to check the bodies of functions, the
+    same ones for each test; and what is not flushed is lost by an operating system that fails, not by a process. `own_stores`
+    does both, as every system does."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute("alter role current_user set check_function_bodies = off")
+        for setting in ("fsync", "full_page_writes"):
+            await connection.execute(f"alter system set {setting} = off")
+        await connection.execute("select pg_reload_conf()")
     finally:
         await connection.close()
 
