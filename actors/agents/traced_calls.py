@@ -16,6 +16,22 @@ from cluster.telemetry import genai_names as names
 #: Whose protocol an agent speaks. One that speaks ours, or A2A, says nothing of its model.
 _PROVIDERS = {TransportKind.OPENAI: "openai", TransportKind.ANTHROPIC: "anthropic"}
 
+#: Why a model stops, as servers of the known protocols say it. Any other reason is a text that an agent wrote, which no span has.
+_FINISH_REASONS = frozenset(
+    {
+        *("stop", "length", "content_filter", "tool_calls", "function_call", "error"),
+        *(
+            "end_turn",
+            "max_tokens",
+            "stop_sequence",
+            "tool_use",
+            "pause_turn",
+            "refusal",
+            "model_context_window_exceeded",
+        ),
+    }
+)
+
 
 @contextmanager
 def attempt_span(task: Task, cause: str) -> Iterator[None]:
@@ -63,7 +79,8 @@ def traced_ask(ask: AskAgent) -> AskAgent:
             span.note(names.OUTPUT_TOKENS, reply.output_tokens)
             span.note("aragora.usage.estimated", reply.estimated)
             if reply.finish_reason:
-                span.note(names.RESPONSE_FINISH_REASONS, [reply.finish_reason])
+                known = reply.finish_reason in _FINISH_REASONS
+                span.note(names.RESPONSE_FINISH_REASONS, [reply.finish_reason if known else "other"])
             return reply
 
     return asked

@@ -26,10 +26,14 @@ from cluster.http.sockets import MAX_WIRE_BYTES, connect
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-#: Networks in which no agent can be, even if ``ipaddress`` takes their addresses for global ones: CGNAT, 6to4, Teredo,
-#: local NAT64, IPv4-compatible IPv6.
+#: All that IANA has given out of IPv6 as global unicast (RFC 3513). ``ipaddress`` takes what is elsewhere for global too, such as
+#: the site-local fec0::/10, which some networks still route, and ::ffff:0:0:0/96, which translators make IPv4 of.
+_GLOBAL = ipaddress.ip_network("2000::/3")
+#: Networks in which no agent can be, even if ``ipaddress`` takes their addresses for global ones: CGNAT, anycast of 6to4 relays,
+#: 6to4, Teredo, documentation.
 _NOWHERE = tuple(
-    ipaddress.ip_network(network) for network in ("100.64.0.0/10", "2002::/16", "2001::/32", "64:ff9b:1::/48", "::/96")
+    ipaddress.ip_network(network)
+    for network in ("100.64.0.0/10", "192.88.99.0/24", "2002::/16", "2001::/32", "3fff::/20")
 )
 MAX_ANSWER_BYTES = MAX_BYTES
 #: Names as the system's resolver takes them. Underscores are in the names of Compose services.
@@ -56,6 +60,8 @@ def forbidden(address: Address, allowed: Sequence[Network]) -> bool:
     """Whether no agent may be called at the address. ``allowed`` networks are exempt."""
     if any(address in network for network in allowed):
         return False
+    if address.version == 6 and address not in _GLOBAL and address not in _NAT64:
+        return True
     return any(
         not embedded_address.is_global
         or embedded_address.is_multicast

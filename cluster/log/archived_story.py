@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from cluster.domain.audit.export import read_row
-from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.errors import InvalidRequest, Overloaded
 from cluster.domain.base.log import LogRow
 from cluster.log.archives import joined
 from cluster.ports.log import Log
 from cluster.ports.log_segments import LogArchives
 
 _logger = logging.getLogger(__name__)
+
+#: How long a search waits until it has its turn: who may read the log could else keep all others waiting without end.
+TURN_S: Final = 5.0
 
 #: Of a line of an archive. Quotes within a text are escaped there, so these are the row's own.
 _SEQ: Final = re.compile(r'"seq":(\d+)')
@@ -49,20 +52,30 @@ class ArchivedStories:
 
     async def find(self, workspace: str, of: str, live: Sequence[LogRow]) -> ArchivedStory:
         """What archives have of the story of which the database has ``live``. A file that cannot be read counts as one that is
-        not there. Raises: `StoreUnavailable`."""
+        not there. Raises: `StoreUnavailable`; `Overloaded` if other searches go on."""
         first = await self._log.first()
         base = (first or 1) - 1
         found = joined(await self._archives.archives(), self._directory, base)
         if self._directory is None or not found:
             return ArchivedStory(rows=(), searched_from=base + 1)
         files = [self._directory / archive.name for archive in found]
-        async with self._one:
-            try:
-                rows = await asyncio.to_thread(_story, files, base, workspace, of, live)
-            except (OSError, EOFError, zlib.error, UnicodeError, InvalidRequest) as error:
-                _logger.error("an archive of the log cannot be read, see `aragora-cp audit verify`: %s", error)
-                return ArchivedStory(rows=(), searched_from=base + 1)
+        await self._turn()
+        try:
+            rows = await asyncio.to_thread(_story, files, base, workspace, of, live)
+        except (OSError, EOFError, zlib.error, UnicodeError, InvalidRequest) as error:
+            _logger.error("an archive of the log cannot be read, see `aragora-cp audit verify`: %s", error)
+            return ArchivedStory(rows=(), searched_from=base + 1)
+        finally:
+            self._one.release()
         return ArchivedStory(rows=rows, searched_from=found[0].first_seq)
+
+    async def _turn(self) -> None:
+        """Raises: `Overloaded` if it takes too long."""
+        try:
+            async with asyncio.timeout(TURN_S):
+                await self._one.acquire()
+        except TimeoutError:
+            raise Overloaded("Another search of the archives goes on; try again when it has ended.") from None
 
 
 def _story(files: Sequence[Path], upto: int, workspace: str, of: str, live: Sequence[LogRow]) -> list[LogRow]:

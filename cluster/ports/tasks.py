@@ -108,6 +108,9 @@ class WorkspaceTasks(Protocol):
     async def rules(self, workspace: str, task_ids: Sequence[str]) -> dict[str, TaskRules | None]:
         """The rules of those of the tasks that exist; None for one without."""
 
+    async def subjects(self, workspace: str, task_ids: Sequence[str]) -> dict[str, str]:
+        """The subjects of those tasks whose metadata name one."""
+
     async def outcomes(self, workspace: str, task_ids: Sequence[str]) -> dict[str, Task]:
         """Those of the tasks that exist, with their results, as many of these as a page has room for (`Task.left_out`)."""
 

@@ -186,6 +186,10 @@ class PostgresTasks:
         rows = await self._pool.rows(_SQL["task_rules"], workspace, list(task_ids))
         return {row["id"]: rules_of(row["rules"]) for row in rows}
 
+    async def subjects(self, workspace: str, task_ids: Sequence[str]) -> dict[str, str]:
+        rows = await self._pool.rows(_SQL["task_subjects"], workspace, list(task_ids))
+        return {row["id"]: row["subject"] for row in rows}
+
     async def outcomes(self, workspace: str, task_ids: Sequence[str]) -> dict[str, Task]:
         statement = page_of(_SQL["tasks_by_id"], "t.created_at, t.id", (Body.RESULT,))
         tasks = await read_page(self._pool, statement, (workspace, list(task_ids)), workspace, (Body.RESULT,))

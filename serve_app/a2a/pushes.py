@@ -21,7 +21,8 @@ from cluster.domain.notifications.pushes import KnownPush, NewPush, PushSecret, 
 from cluster.http.addresses import check_endpoint
 from cluster.http.origins import origin_of
 from serve_app.a2a.mapping import SUBMITTED, Record, changed_at, name_of
-from serve_app.auth.admission import admit, origin
+from serve_app.auth.admission import admit, origin, principal_of
+from serve_app.auth.words import may_read_words
 from serve_app.gateway import gateway
 
 
@@ -62,7 +63,7 @@ async def put_push(
         secret=_secret(config),
     )
     await gate.pushes.put(push, await _record(request, now, "notification.push_set", task_id, push.push_id))
-    return _wire(task_id, KnownPush(id=push.id, url=push.url))
+    return _wire(task_id, push.id, push.url)
 
 
 async def tell_now(request: Request, record: Record, config: TaskPushNotificationConfig) -> None:
@@ -79,13 +80,13 @@ async def get_push(request: Request, task_id: str, id: str) -> dict[str, Any]:
     """Raises: `TaskNotFoundError` if there is no such push."""
     for push in await _pushes(request, task_id):
         if push.id == id:
-            return _wire(task_id, push)
+            return await _shown(request, task_id, push)
     raise TaskNotFoundError(f"Task {task_id} has no such push; list its pushes.")
 
 
 async def list_pushes(request: Request, task_id: str) -> dict[str, Any]:
     """All of a task: there are ten at most."""
-    return {"configs": [_wire(task_id, push) for push in await _pushes(request, task_id)]}
+    return {"configs": [await _shown(request, task_id, push) for push in await _pushes(request, task_id)]}
 
 
 async def delete_push(request: Request, record: Record, id: str) -> dict[str, Any]:
@@ -111,6 +112,13 @@ def _secret(config: TaskPushNotificationConfig) -> PushSecret:
     return PushSecret(token=config.token, scheme=given.scheme, credentials=given.credentials)
 
 
-def _wire(task_id: str, push: KnownPush) -> dict[str, Any]:
+async def _shown(request: Request, task_id: str, push: KnownPush) -> dict[str, Any]:
+    """The path and the query of a URL may be its secret: without the permission to read what somebody wrote, only its origin is
+    shown, since the protocol requires a URL."""
+    whole = may_read_words(await principal_of(request))
+    return _wire(task_id, push.id, push.url if whole else origin_of(push.url) or "")
+
+
+def _wire(task_id: str, id: str, url: str) -> dict[str, Any]:
     """Without its token and credentials: no answer has a secret."""
-    return {"taskId": task_id, "id": push.id, "url": push.url}
+    return {"taskId": task_id, "id": id, "url": url}

@@ -12,6 +12,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.requests import HTTPConnection
 
@@ -35,10 +36,13 @@ _ENDED = "The key, token or certificate of this call has expired or was revoked;
 @dataclass(eq=False, slots=True, kw_only=True)
 class OpenCall:
     """``ended`` is set when the call has to end. ``refusal`` says why; None: its caller may make it again, and would see more or
-    less than before."""
+    less than before. ``principal``: the caller when the call was admitted; ``now``: at the last look. ``state``: of the request,
+    from which its answer takes what the caller may see."""
 
     permission: Permission
     principal: Principal
+    now: Principal
+    state: dict[str, Any]
     proof: Proof | None
     exact: bool
     starts_work: bool
@@ -73,6 +77,8 @@ class OpenCalls:
         call = OpenCall(
             permission=permission,
             principal=state["principal"],
+            now=state["principal"],
+            state=state,
             proof=proof,
             exact=exact,
             starts_work=starts_work,
@@ -108,13 +114,16 @@ class OpenCalls:
             if at % AT_ONCE == 0:
                 await self._clock.sleep(0)
 
-    def check(self, call: OpenCall) -> None:
-        """Returns if the caller still has access. What a call has waited for is given to nobody before this.
+    def check(self, call: OpenCall) -> Principal:
+        """The caller as of now, if it still has access. What a call has waited for is given to nobody before this, and with what
+        the caller may see by now: it may have lost the permission to read words while it waited.
 
         Raises: `Unauthenticated`, `Forbidden`, `InvalidRequest`: what the caller would be refused with now."""
         self._look_if_changed(call)
         if call.refusal is not None:
             raise call.refusal
+        call.state["principal"] = call.now
+        return call.now
 
     def _look_if_changed(self, call: OpenCall) -> None:
         if call.proof is not None and call.generation != self._access.generation:
@@ -138,6 +147,7 @@ class OpenCalls:
             call.refusal = refusal
             call.ended.set()
             return
+        call.now = principal
         call.ends_at = call.proof.ends_at()
         if call.exact and principal != call.principal:
             call.ended.set()

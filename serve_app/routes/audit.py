@@ -189,20 +189,22 @@ async def export(
         hidden=hidden_kinds(caller),
     )
     head = await gateway(request).hub.now()
-    lines = _exported(request, of, format, after, head, may_read_words(caller))
+    lines = _exported(request, of, format, after, head)
     return StreamingResponse(lines, media_type=_MEDIA_TYPES[format])
 
 
 async def _exported(
-    request: Request, of: AuditFilter, format: ExportFormat, after: int, head: int, words: bool
+    request: Request, of: AuditFilter, format: ExportFormat, after: int, head: int
 ) -> AsyncIterator[str]:
-    """Reads a range of the log at a time, and ends with the caller's access. Raises: as ``OpenCalls.check`` does."""
+    """Reads a range of the log at a time, shows of it what the caller may see by then, and ends with the caller's access. Raises:
+    as ``OpenCalls.check`` does."""
     gate = gateway(request)
     if format is ExportFormat.CSV:
         yield csv_line(CSV_COLUMNS) + "\n"
     with gate.open_calls.of(request, Permission.AUDIT_READ) as call:
         while after < head:
-            gate.open_calls.check(call)
+            caller = gate.open_calls.check(call)
+            words, of = may_read_words(caller), replace(of, hidden=hidden_kinds(caller))
             entries, after = await gate.audit.next(of, after, head, EXPORT_ROWS)
             yield "".join(_line(entry, format, words) for entry in entries)
 

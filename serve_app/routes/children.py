@@ -11,6 +11,7 @@ from fastapi import Request
 from actors.messages import ParkRequest
 from aragora_worker.base.money import nanos_of
 from cluster.domain.access.permissions import Permission
+from cluster.domain.audit.erasure import SUBJECT_FIELD
 from cluster.domain.base.compact import evolve
 from cluster.domain.base.errors import Conflict, InvalidRequest
 from cluster.domain.base.ids import check_id
@@ -32,8 +33,9 @@ router = GuardedRouter(tags=["tasks"])
 
 
 async def below_their_parents(gate: Gateway, asker: Origin, tasks: Sequence[NewTask]) -> list[NewTask]:
-    """The tasks, each with the generation that it is in. A parent may have ended: a repeated submit has to get its answer, and
-    the scheduler ends the children of what has ended without a result.
+    """The tasks, each with the generation that it is in, and about whom its parent is unless it names a subject itself: what is
+    erased of somebody has to be all of it. A parent may have ended: a repeated submit has to get its answer, and the scheduler
+    ends the children of what has ended without a result.
 
     Raises: `InvalidRequest` if a parent does not exist (``unknown_parent``) or is too deep (``limit_exceeded``)."""
     parents = {task.rules.parent for task in tasks if task.rules is not None and task.rules.parent is not None}
@@ -44,14 +46,18 @@ async def below_their_parents(gate: Gateway, asker: Origin, tasks: Sequence[NewT
     if unknown:
         raise InvalidRequest(f"parent_task_id names a task that does not exist: {unknown[0]}.", "unknown_parent")
     depths = {parent: depth_below(parent, rules) for parent, rules in found.items()}
-    return [_below(task, depths) for task in tasks]
+    subjects = await gate.tasks.subjects(asker.workspace, sorted(parents))
+    return [_below(task, depths, subjects) for task in tasks]
 
 
-def _below(task: NewTask, depths: Mapping[str, int]) -> NewTask:
+def _below(task: NewTask, depths: Mapping[str, int], subjects: Mapping[str, str]) -> NewTask:
     rules = task.rules
     if rules is None or rules.parent is None:
         return task
-    return evolve(task, rules=replace(rules, depth=depths[rules.parent]))
+    metadata = task.metadata
+    if rules.parent in subjects and SUBJECT_FIELD not in metadata:
+        metadata = {**metadata, SUBJECT_FIELD: subjects[rules.parent]}
+    return evolve(task, rules=replace(rules, depth=depths[rules.parent]), metadata=metadata)
 
 
 @router.post("/tasks/{task_id}/park")

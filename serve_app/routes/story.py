@@ -50,7 +50,8 @@ async def story(
     passing of time caused it. ``progress`` is the last that a task's holder reported. While ``has_more`` is true, read on with
     ``after`` set to the last ``seq``. With ``archived`` the archives of the log are searched too, which takes a second or so for
     each million rows; their rows have no words, and ``searched_from`` is the first row that is still there. 404 (`NotFound`) if
-    the log has no such rows, 400 (`InvalidRequest`) if the id is too long."""
+    the log has no such rows, 400 (`InvalidRequest`) if the id is too long, 429 (`Overloaded`) if other searches of archives go
+    on."""
     check_text(subject_id, "id")
     if len(subject_id) > MAX_ID_CHARS:
         raise InvalidRequest(f"id must have at most {MAX_ID_CHARS} characters.", "invalid_id")

@@ -138,7 +138,7 @@ async def test_who_may_only_read_and_who_is_foreign_make_no_push(store_urls: Sto
             [{"data": 1}], metadata={"aragora": {"task_type": "t"}}, configuration={"returnImmediately": True}
         )
         task_id = (await called(http, "SendMessage", params, door.admin))["result"]["task"]["id"]
-        config = {"taskId": task_id, "id": "p", "url": "https://example.com/"}
+        config = {"taskId": task_id, "id": "p", "url": "https://example.com/path?secret=word"}
         body = {"jsonrpc": "2.0", "id": 1, "method": "CreateTaskPushNotificationConfig", "params": config}
         answer = await http.post("/a2a", json=body, headers={"A2A-Version": "1.0", **viewer})
         assert answer.status_code == 403
@@ -147,4 +147,8 @@ async def test_who_may_only_read_and_who_is_foreign_make_no_push(store_urls: Sto
             assert (await refused(http, f"{method}TaskPushNotificationConfig", config, foreign))[0] == -32001
         assert (await refused(http, "ListTaskPushNotificationConfigs", {"taskId": task_id}, foreign))[0] == -32001
         listed = await called(http, "ListTaskPushNotificationConfigs", {"taskId": task_id}, viewer)
-        assert [each["id"] for each in listed["result"]["configs"]] == ["p"]
+        # What is behind the origin of a URL may be its secret.
+        seen = {"taskId": task_id, "id": "p", "url": "https://example.com:443"}
+        assert listed["result"]["configs"] == [seen]
+        assert (await called(http, "GetTaskPushNotificationConfig", config, viewer))["result"] == seen
+        assert (await called(http, "GetTaskPushNotificationConfig", config, door.admin))["result"] == config

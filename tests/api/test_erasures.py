@@ -266,6 +266,26 @@ async def test_a_subject_is_erased_and_nobody_else(api: Api) -> None:
     assert "redacted" not in kept
 
 
+async def test_children_are_about_whom_their_parent_is_about(api: Api) -> None:
+    tasks = TaskApi(api)
+    await tasks.agent("worker")
+    parent = await tasks.submit(target_agent="worker", metadata={"subject": "ann"})
+    lease = await tasks.claim_one("worker")
+    words = {"task_type": "t", "payload": {"text": PLANTED}, "target_agent": "worker"}
+    own = {**words, "metadata": {"subject": "bob", "note": PLANTED}}
+    body = {"lease_token": lease["lease_token"], "tasks": [words, own]}
+    child, of_bob = (await api.post(f"/tasks/{parent}/children", body))["task_ids"]
+    (grandchild,) = (await api.post("/tasks/batch", {"tasks": [{**words, "parent_task_id": child}]}))["task_ids"]
+    single = (await api.post("/tasks", {**words, "parent_task_id": child}))["task_id"]
+    await tasks.complete(lease)
+    for _ in (child, of_bob, grandchild, single):
+        await tasks.complete(await tasks.claim_one("worker"))
+    assert (await api.post("/erasures", {"subject": "ann"}))["erased"]["tasks"] == 4
+    for task_id in (parent, child, grandchild, single):
+        assert (await api.get(f"/tasks/{task_id}"))["redacted"] is True
+    assert (await api.get(f"/tasks/{of_bob}"))["payload"] == {"text": PLANTED}
+
+
 async def test_a_task_is_erased_with_what_it_was_replayed_as(api: Api) -> None:
     tasks = TaskApi(api)
     await tasks.agent("worker")

@@ -10,6 +10,7 @@ import pytest
 import websockets
 
 from cluster.domain.base.log import LogRecord
+from cluster.log import archived_story
 from tests.actors.test_sealer import seal_all, sealer
 from tests.stores.test_audit_archives import archives, command
 from tests.stores.test_audit_command import Command
@@ -57,7 +58,9 @@ def _row(entity: str, cause: str = "", workspace: str = "default") -> LogRecord:
     return LogRecord(at=NOW, workspace=workspace, kind="system.test", entity=entity, cause=cause)
 
 
-async def test_a_story_goes_back_into_archives(store_urls: StoreUrls, schema: str, tmp_path: Path) -> None:
+async def test_a_story_goes_back_into_archives(
+    store_urls: StoreUrls, schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with Api(api_settings(store_urls, schema, log_archive_dir=tmp_path)).running() as api:
         await short_segments(api.stores, length=40)
         (led,) = await api.stores.log.append([_row("earlier")])
@@ -81,6 +84,14 @@ async def test_a_story_goes_back_into_archives(store_urls: StoreUrls, schema: st
         assert f"{led}" in await said(api, "story", "t1", "--archived")
         missing = await api.call("GET", "/story/earlier")
         assert (missing.status_code, "archived=true" in missing.json()["error"]) == (404, True)
+        monkeypatch.setattr(archived_story, "TURN_S", 0.0)
+        async with api.gateway.archived_stories._one:  # somebody else searches, however long
+            refused = await api.call("GET", "/story/t1?archived=true")
+        assert (refused.status_code, refused.json()["code"], "retry-after" in refused.headers) == (
+            429,
+            "overloaded",
+            True,
+        )
         shutil.rmtree(tmp_path)
         alone = await api.get("/story/t1?archived=true")
         assert (len(alone["events"]), alone["searched_from"]) == (1, await api.stores.log.first())

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from cluster.domain.access.permissions import Permission
 from cluster.domain.base.errors import Unauthenticated
 from cluster.domain.base.log import Origin
 from cluster.ports.access import Revocation
+from serve_app.routes import audit
 from tests.support.api import CP, STARTED
 from tests.support.authenticated import Authenticated, authenticated
 from tests.support.bearer_tables import own_token
@@ -257,3 +259,56 @@ async def test_a_call_whose_access_ended_before_it_was_open_ends(door: Authentic
             assert late.ended.is_set()
             with pytest.raises(Unauthenticated):
                 gate.open_calls.check(late)
+
+
+async def test_what_a_call_waited_for_is_shown_as_far_as_its_caller_may_see_it_then(door: Authenticated) -> None:
+    worker, ann = bearer(await door.key("operator", workspace=W)), bearer(await _by_user(door))
+    await _agents(door, worker)
+    task_id = (await door.call("POST", "/tasks", {"task_type": "t", "payload": "zanzibar"}, worker))["task_id"]
+    gate = door.api.gateway
+    polls = [
+        asyncio.ensure_future(door.api.call("GET", f"/tasks/{task_id}?wait=25", headers=headers))
+        for headers in (ann, worker)
+    ]
+    await eventually(lambda: len(gate.open_calls) == len(polls))
+    await door.call("PUT", f"/workspaces/{W}/members", {"subject": ANN, "role": "viewer"})
+    await _unbind(door, "")
+    task = (await door.call("POST", "/tasks/claim", {"agent_id": "a1"}, worker))["task"]
+    report = {"lease_token": task["lease_token"], "result": "zanzibar"}
+    await door.call("POST", f"/tasks/{task_id}/complete", report, worker)
+    lost, kept = [(await poll).json() for poll in polls]
+    assert (lost["status"], kept["status"], kept["result"]) == ("completed", "completed", "zanzibar")
+    assert "zanzibar" not in str(lost)
+
+
+async def test_an_export_has_words_for_whom_may_read_them_until_its_end(
+    door: Authenticated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ranges after a change have none; the number of rows in the answer says that it went on."""
+    monkeypatch.setattr(audit, "EXPORT_ROWS", 1)
+    worker = bearer(await door.key("operator", workspace=W))
+    await _agents(door, worker)
+    for _ in range(2):
+        await door.call("POST", "/tasks", {"task_type": "t", "max_retries": 0}, worker)
+        task = (await door.call("POST", "/tasks/claim", {"agent_id": "a1"}, worker))["task"]
+        report = {"lease_token": task["lease_token"], "error": "zanzibar"}
+        await door.call("POST", f"/tasks/{task['id']}/fail", report, worker)
+    for role in ("auditor", "operator"):
+        await door.call("PUT", f"/workspaces/{W}/members", {"subject": ANN, "role": role})
+    gate, lines = door.api.gateway, []
+    read = gate.audit.next
+
+    async def read_and_lose(*of: Any) -> Any:
+        found = await read(*of)
+        if "zanzibar" in str(found) and not lines:
+            lines.append("the first words were read")
+            generation = gate.access.generation
+            await door.call("DELETE", f"/workspaces/{W}/members?subject={ANN}&role=operator")
+            await eventually(lambda: gate.access.generation > generation)
+        return found
+
+    monkeypatch.setattr(gate, "audit", SimpleNamespace(next=read_and_lose))
+    ann = bearer(own_token(door.clock))
+    text = (await door.api.client.get(f"{CP}/audit/export?format=json", headers=ann)).text
+    assert (text.count("task.failed") + text.count("task.dead_lettered")) >= 2
+    assert 1 <= text.count("zanzibar") < 4

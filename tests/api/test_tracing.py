@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import httpx
 import pytest
 
 from cluster.process import spans
@@ -16,6 +17,7 @@ from tests.support.api import Api, api_settings
 from tests.support.called_agents import Endpoint, ended_task
 from tests.support.collector import Collector, collecting, free_port, tracing
 from tests.support.endpoints import serving
+from tests.support.models import register, vote
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls
 
@@ -173,6 +175,21 @@ async def test_no_secret_and_no_words_are_in_what_is_sent(traced: Traced) -> Non
         await traced.spans_of(TRACE, "task.attempt", "GET /tasks", "ReportRequest")
     assert endpoint.asked
     assert json.dumps(endpoint.asked).count(secret)
+    assert secret.encode() not in traced.collector.raw
+
+
+async def test_a_reason_to_stop_that_an_agent_made_up_is_in_no_span(traced: Traced) -> None:
+    secret = "s3cr3t-5f1c0a9e"
+    choice = {"message": {"role": "assistant", "content": vote("A", secret)}}
+    endpoint = [httpx.Response(200, json={"choices": [choice | {"finish_reason": why}]}) for why in (secret, "stop")]
+    async with serving(Endpoint(*endpoint)) as url:
+        await register(traced.api, url, "a", "b")
+        body = {"content": "Which?", "config": {"options": ["A", "B"], "agents": ["a", "b"], "rounds": 0}}
+        await traced.api.post("/deliberations", body, headers={"traceparent": TRACEPARENT})
+        await traced.spans_of(TRACE, "deliberation.run", "POST /deliberations", "chat a", "chat b")
+    calls = [span for span in traced.collector.of(TRACE) if genai_names.RESPONSE_FINISH_REASONS in span.attributes]
+    told = {reason for span in calls for reason in span.attributes[genai_names.RESPONSE_FINISH_REASONS]}
+    assert told == {"other", "stop"}
     assert secret.encode() not in traced.collector.raw
 
 

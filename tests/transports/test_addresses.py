@@ -46,6 +46,12 @@ PUBLIC = "93.184.215.14"
         "2002:a9fe:a9fe::1",
         "2001:0:4136:e378:8000:63bf:3fff:fdd2",
         "::127.0.0.1",
+        "::ffff:0:7f00:1",
+        "fec0::1",
+        "4000::1",
+        "5f00::1",
+        "3fff::1",
+        "192.88.99.1",
     ],
 )
 def test_an_address_that_is_not_public_is_forbidden(address: str) -> None:

@@ -1533,7 +1533,8 @@ export class Api {
    * passing of time caused it. `progress` is the last that a task's holder reported. While `has_more` is true, read on with
    * `after` set to the last `seq`. With `archived` the archives of the log are searched too, which takes a second or so for
    * each million rows; their rows have no words, and `searched_from` is the first row that is still there. 404 (`NotFound`) if
-   * the log has no such rows, 400 (`InvalidRequest`) if the id is too long.
+   * the log has no such rows, 400 (`InvalidRequest`) if the id is too long, 429 (`Overloaded`) if other searches of archives go
+   * on.
    */
   readStory(args: { subject_id: string; after?: number; limit?: number; archived?: boolean } & CallOptions): Promise<{ id: string; events: Array<{ seq: number; timestamp: EpochSeconds; type: string; entity: string; attempt: number | null; principal: string; cause: string; data: EventData }>; progress?: Progress; has_more: boolean; searched_from?: number }> {
     return this.#caller.call("GET", "/api/control-plane/story/{subject_id}", ["after", "limit", "archived"], args);

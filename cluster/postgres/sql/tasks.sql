@@ -79,6 +79,11 @@ select id, status from task_stubs where workspace = $1 and id = any ($2)
 -- The rules of tasks by id within a workspace, of those that are there.
 select id, rules::text as rules from tasks where workspace || '' = $1 and id = any ($2)
 
+-- name: task_subjects
+-- Whom tasks are about, by id within a workspace, of those that say so.
+select id, metadata ->> 'subject' as subject from tasks
+where workspace || '' = $1 and id = any ($2) and metadata ->> 'subject' is not null
+
 -- name: tasks_by_id
 -- The ids of tasks of a workspace, of those that are there.
 select id from tasks where workspace || '' = $1 and id = any ($2)
