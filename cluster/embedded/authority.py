@@ -50,7 +50,10 @@ class DevelopmentAuthority:
     def create(self, now: datetime) -> None:
         """Makes the authority. Raises: `EmbeddedError` if there is one: all that it has issued would count no longer."""
         if self.file.exists():
-            raise EmbeddedError(f"There is an authority in {self.directory} already; remove its files first.")
+            raise EmbeddedError(
+                f"There is an authority in {self.directory} already; use it: set ARAGORA_TLS_CA_FILE and "
+                f"ARAGORA_CLIENT_CA_FILE to {self.file}. For a new one, which ends what it has issued, remove its files first."
+            )
         # The data directory is made here if nothing has started yet: ``parents`` alone would let others read in it.
         for directory in (self.directory.parent, self.directory):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)

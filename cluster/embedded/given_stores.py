@@ -6,12 +6,14 @@ Otherwise Ray would start first, and the actors would wait for a store that is n
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import queue
 import re
 import ssl
 import threading
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -53,7 +55,7 @@ def _problems(checks: dict[str, tuple[Check, str]], answer_s: float) -> list[str
         where = _where(url)
         try:
             async with asyncio.timeout(answer_s):
-                problem = await check(url)
+                problem = _missing_file(url) or await check(url)
         except TimeoutError:
             problem = f"did not answer within {answer_s:g} s; check that it runs there and speaks this protocol"
         return "" if problem is None else f"{name}: the server at {where} {problem}."
@@ -78,14 +80,29 @@ def _where(url: str) -> str:
     return parse_qs(parts.query).get("host", ["the default address"])[0]
 
 
+#: Options of a URL that name files. What connects says that one is missing, and not which.
+_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+
+
+def _missing_file(url: str) -> str | None:
+    options = parse_qs(urlsplit(url).query)
+    missing = [file for name in _FILES for file in options.get(name, ()) if file and not Path(file).exists()]
+    return f"cannot be asked: its URL names {missing[0]}, which does not exist; correct the URL" if missing else None
+
+
+def _why(error: asyncpg.InvalidAuthorizationSpecificationError) -> str:
+    """The server's words, unless the password alone is wrong: a rule of pg_hba.conf may ask for TLS or for a certificate."""
+    return "" if isinstance(error, asyncpg.InvalidPasswordError) else f" ({_plain(error)})"
+
+
 def _postgres(schema: str) -> Check:
     async def check(url: str) -> str | None:
         try:
             connection = await asyncpg.connect(url)
         except asyncpg.InvalidCatalogNameError:
             return f"has no database {_database(url)}; create it, or correct the URL"
-        except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError):
-            return "refuses the user or the password; correct the URL"
+        except asyncpg.InvalidAuthorizationSpecificationError as error:
+            return f"refuses the user or the password{_why(error)}; correct the URL"
         except asyncpg.PostgresError as error:
             return f"refuses the connection: {_plain(error)}"
         except ssl.SSLError as error:  # one about a certificate is a ValueError too
@@ -137,6 +154,12 @@ async def _redis(url: str) -> str | None:
 
 def _redis_refusal(error: exceptions.RedisError) -> str:
     cause = error.__cause__ or error.__context__
+    if isinstance(cause, ConnectionResetError):
+        # So does a server end what is not TLS, or shows no certificate that it asks for: TLS 1.3 says neither in time.
+        return (
+            f"cannot be reached: {os.strerror(cause.errno or errno.ECONNRESET)}; use rediss:// if it speaks TLS, and "
+            "ssl_certfile and ssl_keyfile if it asks for a client's certificate"
+        )
     if isinstance(cause, OSError):
         return _unreachable(cause)
     # redis-py raises a plain ConnectionError for a refused HELLO, so the server's words decide.

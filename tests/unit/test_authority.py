@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -68,7 +69,7 @@ def test_a_region_shows_its_certificate_in_both_directions(authority: Developmen
 
 
 def test_refusals_say_what_to_do(authority: DevelopmentAuthority, tmp_path: Path) -> None:
-    with pytest.raises(EmbeddedError, match="already"):
+    with pytest.raises(EmbeddedError, match=f"already; use it: set ARAGORA_TLS_CA_FILE .* to {authority.file}"):
         authority.create(NOW)
     with pytest.raises(EmbeddedError, match="ca init"):
         DevelopmentAuthority(tmp_path / "none").issue_agent("a", "aragora", NOW, DAY)
@@ -149,6 +150,36 @@ async def test_a_refused_call_is_repeated_if_its_certificate_was_replaced(
             with pytest.raises(Unavailable if renewed else ApiError) as refusal:
                 await client.request("GET", "/x")
     assert refusal.value.code == ("certificate_replaced" if renewed else "certificate_refused")
+
+
+async def test_a_refused_certificate_is_told_as_a_failure_of_tls(
+    authority: DevelopmentAuthority, tmp_path: Path
+) -> None:
+    """TLS 1.3 tells a client only after its handshake, and httpx lets that error pass."""
+    server = authority.issue_server(["127.0.0.1"], NOW, DAY)
+    stranger = DevelopmentAuthority(tmp_path / "others")
+    stranger.create(NOW)
+    own = stranger.issue_agent("a", "aragora", NOW, DAY)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.file)
+    context.load_cert_chain(server.certificate, server.key)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    tls = ClientTls(authority=str(authority.file), certificate=str(own.certificate), key=str(own.key))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refused = asyncio.create_task(asyncio.to_thread(_refuse_one, listener, context))
+        async with ControlPlaneClient(f"https://127.0.0.1:{listener.getsockname()[1]}", tls=tls) as client:
+            with pytest.raises(OutcomeUnknown, match=r"\(TLS fails\); look at ARAGORA_CLIENT_CA_FILE"):
+                await _serial(client)
+        await refused
+
+
+def _refuse_one(listener: socket.socket, context: ssl.SSLContext) -> None:
+    """Refuses a handshake as HAProxy does: the alert is not followed by a reset, which asyncio's server sends."""
+    connection, _ = listener.accept()
+    with connection.dup() as kept:
+        with pytest.raises(ssl.SSLError):
+            context.wrap_socket(connection, server_side=True)
+        while kept.recv(4096):
+            pass
 
 
 def test_relative_files_stay_those_of_the_directory_at_the_start(

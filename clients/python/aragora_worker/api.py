@@ -22,6 +22,7 @@ import contextlib
 import email.utils
 import json
 import re
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -36,7 +37,7 @@ from aragora_worker.base.ids import check_id, path_segment
 from aragora_worker.base.urls import PASSWORD_FORM, without_userinfo
 from aragora_worker.errors import ENDED_HOW, INVALID_BODY, ApiError, OutcomeUnknown, TaskNotCompleted, Unavailable
 from aragora_worker.governance import GovernanceCalls
-from aragora_worker.reasons import reason
+from aragora_worker.reasons import TLS_FAILS, reason
 from aragora_worker.regions import KnownRegions
 from aragora_worker.repeating import DEFAULT_PATIENCE, Patience, RetryDelays, until_taken
 from aragora_worker.tasks import timeout
@@ -55,6 +56,10 @@ RUN_LOOK_S = 2.0
 #: What httpx raises for a redirect to something that is no URL, although it is not told to follow redirects. (ValueError:
 #: for odd names and ports.)
 _ODD_REDIRECT = (httpx.UnsupportedProtocol, httpx.InvalidURL, ValueError)
+_TLS_ADVICE = (
+    "look at ARAGORA_CLIENT_CA_FILE, which has to have issued its certificate, and at ARAGORA_CLIENT_CERT_FILE and "
+    "ARAGORA_CLIENT_KEY_FILE, which it may refuse."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,10 +268,12 @@ class ControlPlaneClient(GovernanceCalls):
                 f"What answered at {self.shown_url} is not the control plane: it redirects to what is no URL "
                 f"({type(error).__name__}); try again, or look at the proxies in front of it."
             ) from error
-        except (httpx.RequestError, TimeoutError) as error:
+        except (httpx.RequestError, TimeoutError, ssl.SSLError) as error:
+            # httpx lets an SSLError pass that comes after the handshake: TLS 1.3 refuses a certificate so.
+            why = reason(error)
             raise OutcomeUnknown(
-                f"The control plane at {self.shown_url} does not answer ({reason(error)}); "
-                "start it with `aragora-cp up` or set ARAGORA_API_URL."
+                f"The control plane at {self.shown_url} does not answer ({why}); "
+                + (_TLS_ADVICE if why == TLS_FAILS else "start it with `aragora-cp up` or set ARAGORA_API_URL.")
             ) from error
 
     async def get(self, path: str, **params: Any) -> Any:
@@ -560,7 +567,7 @@ class ControlPlaneClient(GovernanceCalls):
                 return
         except CallerError:
             raise
-        except (httpx.RequestError, *_ODD_REDIRECT, ControlPlaneError):
+        except (httpx.RequestError, ssl.SSLError, *_ODD_REDIRECT, ControlPlaneError):
             pass
 
 

@@ -7,12 +7,14 @@ import socket
 import ssl
 from collections.abc import Iterator
 
+TLS_FAILS = "TLS fails"
+
 
 def reason(error: BaseException) -> str:
     """The end of a sentence about an error of the network or of an HTTP client: what the system says, if it says something."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLError):
-            return "TLS fails"
+            return TLS_FAILS
         if isinstance(cause, socket.gaierror):
             return (cause.strerror or "its name has no address").lower()
         if isinstance(cause, OSError) and cause.errno:

@@ -29,11 +29,22 @@ from cluster.settings import Settings
 app = typer.Typer(no_args_is_help=True, help="API keys: create, list, rotate, revoke.")
 
 DAY_S: Final = 86_400.0
+#: As `serve_app.schemas.fields.MAX_SECONDS` has it.
+MOST_DAYS: Final = 366
 _BOOTSTRAP: Final = "system:bootstrap"
 _FIRST_NAME: Final = "First administrator"
 #: Replicas read what they know about access from the log: within a second, three while Redis is away.
 _COUNTS_WITHIN_S: Final = 4.0
 _LOOKS_EVERY_S: Final = 0.1
+
+
+def _life(value: float | None) -> float | None:
+    """Raises: `BadParameter` unless it is a life that the API takes, whose error names a field of the body."""
+    if value is not None and not 0 < value <= MOST_DAYS:
+        raise typer.BadParameter(
+            f"A key expires after more than 0 and at most {MOST_DAYS} days; leave it out for never."
+        )
+    return value
 
 
 @app.command()
@@ -45,7 +56,10 @@ def create(
     workspaces: Annotated[
         str | None, typer.Option(help="Where it acts, separated by commas, or * for all; your workspace if left out.")
     ] = None,
-    expires_days: Annotated[float | None, amount("Days until it expires; never if left out.")] = None,
+    expires_days: Annotated[
+        float | None,
+        typer.Option(callback=_life, help=f"Days until it expires, at most {MOST_DAYS}; never if left out."),
+    ] = None,
     agents: Annotated[
         list[str] | None,
         typer.Option("--agent", help="The id of an agent; the key acts for no other. May be given several times."),

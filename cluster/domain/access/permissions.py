@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.nearest import MAX_SHOWN, hint
 
 
 class Permission(StrEnum):
@@ -163,6 +164,7 @@ def granted(name: str) -> frozenset[Permission]:
     found = _BY_NAME.get(name)
     if found is None:
         raise InvalidRequest(
-            f"{name} is not a permission; choose from those listed in docs/api.md.", "unknown_permission"
+            f"{name[:MAX_SHOWN]} is not a permission; {hint(name, (permission.value for permission in ALL))}",
+            "unknown_permission",
         )
     return found

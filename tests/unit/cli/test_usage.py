@@ -45,6 +45,8 @@ TOGETHER = [
     ("receipts", "verify", "FILE", "--key", "no key"),
     ("batch", "run", "missing.jsonl", "--out", "out.jsonl"),
     ("keys", "create", "A key"),
+    ("keys", "create", "A key", "--grants", "viewer", "--expires-days", "0"),
+    ("keys", "create", "A key", "--grants", "viewer", "--expires-days", "367"),
     ("queue", "limit", "q"),
     ("queue", "prioritize", "t1"),
     ("dlq", "replay"),

@@ -90,6 +90,11 @@ def test_an_unknown_name_grants_nothing(name: str) -> None:
         granted(name)
 
 
+def test_a_misspelt_permission_is_answered_with_the_nearest() -> None:
+    with pytest.raises(InvalidRequest, match=r"did you mean controlplane:tasks\.write"):
+        granted("controlplane:task.write")
+
+
 def test_a_principal_may_do_what_it_holds_and_what_is_public() -> None:
     for held in ALL:
         principal = Principal(id="user:a", workspace="w", permissions=frozenset({held}))
