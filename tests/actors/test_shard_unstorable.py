@@ -44,7 +44,7 @@ async def _answered(cluster: Cluster, requests: list[ReportRequest]) -> list[Any
     while again := [index for index, answer in enumerate(answers) if isinstance(answer, ActorUnavailable)]:
         for index, answer in zip(again, await _together(cluster, [requests[index] for index in again]), strict=True):
             answers[index] = answer
-        await cluster.clock.advance(0.1)
+        await cluster.move_on(0.1)
     return answers
 
 

@@ -29,6 +29,8 @@ OF_OPERATORS = {"region.joined", "region.left", "region.transfer_asked", "region
 #: Made while authentication is on; test_login.py, test_login_throttle.py and test_denials.py look at their data.
 OF_LOGINS = {"auth.login", "auth.logout", "auth.failed", "auth.denied"}
 
+#: Made over A2A; test_a2a_pushes.py looks at their data.
+OF_PUSHES = {"notification.push_set", "notification.push_deleted"}
 #: Made of logs of many rows; tests/actors/test_log_keeper.py looks at their data.
 OF_ARCHIVES = {"retention.log_removed", "retention.archive_deleted", "retention.cursor_dropped"}
 
@@ -240,7 +242,7 @@ async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
     events = {DIGEST, *TITLES} - {*KINDS}  # names of notifications' events, which are no kinds
     missed = set().union(*(kinds_in_code(subject) for subject in LOG_TEXTS)) - made - events
     machines = {kind for kind in missed if kind.startswith(("task.", "deliberation."))}
-    assert missed - machines == OF_OPERATORS | OF_LOGINS | OF_ARCHIVES
+    assert missed - machines == OF_OPERATORS | OF_LOGINS | OF_ARCHIVES | OF_PUSHES
     assert {"task.submitted", "task.purged", "task.replayed"} <= made
     assert {"deliberation.admitted", "deliberation.cancel_requested"} <= made
 
