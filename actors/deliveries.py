@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -24,7 +23,7 @@ from cluster.domain.notifications.attempts import (
     Taken,
     step,
 )
-from cluster.domain.notifications.delivery import Delivery, DeliveryStatus, NotTaken, Outcome, settled
+from cluster.domain.notifications.delivery import Delivery, NotTaken, Outcome, settled
 from cluster.ports.clock import Clock
 from cluster.process.group_commit import GroupCommit
 from cluster.process.loops import Loops, OnFatal
@@ -79,8 +78,6 @@ class Deliveries(Generic[D, T]):
         self._settling: GroupCommit[D, None] = GroupCommit(queue.settle)
         #: Attempts, which end by themselves.
         self._attempts = Loops(on_fatal)
-        #: How many attempts ended how, since they were taken last.
-        self._counted: Counter[str] = Counter()
 
     async def stop(self) -> None:
         await self._attempts.stop()
@@ -97,11 +94,6 @@ class Deliveries(Generic[D, T]):
     def failing(self) -> Sequence[Key]:
         """Receivers whose last attempt failed."""
         return sorted(self._receivers.failing)
-
-    def take_counts(self) -> Counter[str]:
-        """How many attempts ended how (``delivered``, ``failed``, ``dead``), since the last call."""
-        counted, self._counted = self._counted, Counter()
-        return counted
 
     async def begin_due(self, now: float) -> bool:
         """Begins attempts at what is due; returns whether there may be more at once.
@@ -127,9 +119,7 @@ class Deliveries(Generic[D, T]):
         try:
             outcome = await self._sent(item)
             self._tell(Refused(key) if isinstance(outcome, NotTaken) else Taken(key))
-            after = settled(delivery, outcome, self._clock.now(), self._chance())
-            await self._settling.put(after)
-            self._counted["failed" if after.status is DeliveryStatus.PENDING else after.status.value] += 1
+            await self._settling.put(settled(delivery, outcome, self._clock.now(), self._chance()))
         except ControlPlaneError as error:
             # It is made again when its time is over.
             _logger.warning("an attempt at a %s could not be settled: %s", self._what, error)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -8,12 +10,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from xdist.scheduler import LoadScopeScheduling
 
-from cluster.postgres.migrate import migrate
 from cluster.postgres.stores import Stores, open_stores
 from tests.support.api import Api, api_settings
 from tests.support.invariants import validate_stores
 from tests.support.log_texts import words_in
-from tests.support.stores import StoreUrls, fresh_name, running_stores
+from tests.support.stores import Databases, StoreUrls, running_stores
 
 # Hypothesis fails a slow example, and what draws slowly, unless told otherwise. Timing is never asserted: machines are busy.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -103,17 +104,40 @@ def _encodable(value: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def store_urls() -> Iterator[StoreUrls]:
+def shared_stores() -> Iterator[StoreUrls]:
     with running_stores() as urls:
         yield urls
 
 
+@pytest.fixture(scope="session")
+def databases(shared_stores: StoreUrls) -> Databases:
+    found = Databases(shared_stores)
+    # In a thread: whichever test of a worker asks first, it may do so within its event loop.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, found.prepare()).result()
+    return found
+
+
 @pytest.fixture
-async def schema(store_urls: StoreUrls) -> str:
-    """A migrated schema of its own."""
-    name = fresh_name()
-    await migrate(store_urls.database, name)
-    return name
+async def own_database(databases: Databases) -> AsyncIterator[tuple[StoreUrls, str]]:
+    async with databases.another() as found:
+        yield found
+
+
+@pytest.fixture
+def store_urls(request: pytest.FixtureRequest) -> StoreUrls:
+    """Those of all tests; the database is the test's own if it takes `schema`."""
+    if "schema" in request.fixturenames:
+        urls: StoreUrls = request.getfixturevalue("own_database")[0]
+        return urls
+    shared: StoreUrls = request.getfixturevalue("shared_stores")
+    return shared
+
+
+@pytest.fixture
+def schema(own_database: tuple[StoreUrls, str]) -> str:
+    """A migrated schema in a database of its own."""
+    return own_database[1]
 
 
 @pytest.fixture

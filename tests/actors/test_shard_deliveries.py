@@ -277,12 +277,12 @@ class Ground:
 
 
 @pytest.fixture(scope="module")
-def ground(store_urls: StoreUrls) -> Iterator[Ground]:
+def ground(shared_stores: StoreUrls) -> Iterator[Ground]:
     with asyncio.Runner() as runner:
         name = fresh_name()
-        runner.run(migrate(store_urls.database, name))
-        stores = runner.run(open_stores(store_urls.database, name, "test-region", max_connections=8))
-        yield Ground(runner, stores, store_urls)
+        runner.run(migrate(shared_stores.database, name))
+        stores = runner.run(open_stores(shared_stores.database, name, "test-region", max_connections=8))
+        yield Ground(runner, stores, shared_stores)
         runner.run(stores.close())
 
 

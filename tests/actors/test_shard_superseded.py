@@ -305,15 +305,15 @@ async def _check(claimant: Claimant) -> None:
 
 
 @pytest.fixture(scope="module")
-def ground(store_urls: StoreUrls) -> Iterator[Any]:
+def ground(shared_stores: StoreUrls) -> Iterator[Any]:
     with asyncio.Runner() as runner:
         name = fresh_name()
-        runner.run(migrate(store_urls.database, name))
-        stores = runner.run(open_stores(store_urls.database, name, "test-region", max_connections=8))
+        runner.run(migrate(shared_stores.database, name))
+        stores = runner.run(open_stores(shared_stores.database, name, "test-region", max_connections=8))
 
         async def live(steps: list[tuple[Any, ...]]) -> None:
             await stores.pool.execute("truncate tasks, log, controls, shards, idempotency")
-            claimant, redis = await _claimant(stores, store_urls)
+            claimant, redis = await _claimant(stores, shared_stores)
             try:
                 for name, *values in steps:
                     await _take(claimant, name, *values)

@@ -49,8 +49,8 @@ def picture(request: pytest.FixtureRequest) -> Picture:
 
 
 @pytest.fixture(scope="module")
-def template(store_urls: StoreUrls, picture: Picture) -> str:
-    return restored(store_urls, picture)
+def template(shared_stores: StoreUrls, picture: Picture) -> str:
+    return restored(shared_stores, picture)
 
 
 @pytest.fixture

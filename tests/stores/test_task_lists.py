@@ -61,13 +61,13 @@ class Ground:
 
 
 @pytest.fixture(scope="module")
-def ground(store_urls: StoreUrls) -> Iterator[Ground]:
+def ground(shared_stores: StoreUrls) -> Iterator[Ground]:
     with asyncio.Runner() as runner:
         both = []
         for _ in range(2):
             name = fresh_name()
-            runner.run(migrate(store_urls.database, name))
-            both.append(runner.run(open_stores(store_urls.database, name, "test-region")))
+            runner.run(migrate(shared_stores.database, name))
+            both.append(runner.run(open_stores(shared_stores.database, name, "test-region")))
         runner.run(both[0].pool.execute(OLD, ROWS, NOW))
         runner.run(both[0].pool.execute("analyze tasks"))
         yield Ground(runner, *both)

@@ -40,12 +40,12 @@ class Ground:
 
 
 @pytest.fixture(scope="module")
-def ground(store_urls: StoreUrls) -> Iterator[Ground]:
+def ground(shared_stores: StoreUrls) -> Iterator[Ground]:
     """One loop and one schema for all tests of this file."""
     with asyncio.Runner() as runner:
         name = fresh_name()
-        runner.run(migrate(store_urls.database, name))
-        stores = runner.run(open_stores(store_urls.database, name, "test-region"))
+        runner.run(migrate(shared_stores.database, name))
+        stores = runner.run(open_stores(shared_stores.database, name, "test-region"))
         yield Ground(runner, stores)
         runner.run(stores.close())
 
