@@ -52,8 +52,8 @@ def running_stores() -> Iterator[StoreUrls]:
 
 
 def _in_memory() -> str | None:
-    """A file system in memory that has room; None if there is none. A test's database is some 900 files: on a disk that others use
-    too they take a second, in memory some 30 ms."""
+    """A file system in memory that has room; None if there is none. A test's database is some 900 files: on a disk that others
+    use too they take a second, in memory some 30 ms."""
     try:
         found = os.statvfs(_MEMORY)
     except OSError:
