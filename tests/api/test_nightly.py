@@ -86,7 +86,11 @@ async def test_a_newcomer_who_follows_the_page_gets_what_it_says(
         start, _ = commands("first")
         run_id = (await command(api, *start)).strip()
         _, status = commands("first", RUN=run_id)
-        assert "review" in await command(api, *status)
+
+        async def begun() -> bool:
+            return "review" in await command(api, *status)
+
+        await eventually(begun, what="the first steps")
         listed, approve, wait = commands("approve", RUN=run_id, TASK=await question(api))
         assert "posted" in await command(api, *listed)
         await command(api, *approve)
