@@ -178,7 +178,7 @@ async def test_no_secret_and_no_words_are_in_what_is_sent(traced: Traced) -> Non
     assert secret.encode() not in traced.collector.raw
 
 
-async def test_a_reason_to_stop_that_an_agent_made_up_is_in_no_span(traced: Traced) -> None:
+async def test_a_reason_to_stop_that_agents_made_up_stays_out(traced: Traced) -> None:
     secret = "s3cr3t-5f1c0a9e"
     choice = {"message": {"role": "assistant", "content": vote("A", secret)}}
     endpoint = [httpx.Response(200, json={"choices": [choice | {"finish_reason": why}]}) for why in (secret, "stop")]

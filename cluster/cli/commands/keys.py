@@ -58,7 +58,7 @@ def create(
     ] = None,
     expires_days: Annotated[
         float | None,
-        typer.Option(callback=_life, help=f"Days until it expires, at most {MOST_DAYS}; never if left out."),
+        typer.Option(callback=_life, min=0, help=f"Days until it expires, at most {MOST_DAYS}; never if left out."),
     ] = None,
     agents: Annotated[
         list[str] | None,
