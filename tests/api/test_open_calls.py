@@ -261,7 +261,7 @@ async def test_a_call_whose_access_ended_before_it_was_open_ends(door: Authentic
                 gate.open_calls.check(late)
 
 
-async def test_what_a_call_waited_for_is_shown_as_far_as_its_caller_may_see_it_then(door: Authenticated) -> None:
+async def test_what_a_call_waited_for_is_shown_as_its_caller_may_then(door: Authenticated) -> None:
     worker, ann = bearer(await door.key("operator", workspace=W)), bearer(await _by_user(door))
     await _agents(door, worker)
     task_id = (await door.call("POST", "/tasks", {"task_type": "t", "payload": "zanzibar"}, worker))["task_id"]
