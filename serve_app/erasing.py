@@ -27,7 +27,7 @@ from cluster.domain.schedules.schedule import MOST_SCHEDULES
 from cluster.domain.workflows.document import MOST_WORKFLOWS
 from cluster.ports.clock import Clock
 from cluster.ports.deliberations import WorkspaceDeliberations
-from cluster.ports.erasure import Erasures, Position, Window
+from cluster.ports.erasure import Chosen, Erasures, Position, Window
 from cluster.ports.hooks import WorkspaceHooks
 from cluster.ports.schedules import WorkspaceSchedules
 from cluster.ports.workflows import WorkspaceWorkflows
@@ -153,7 +153,10 @@ class Eraser:
         self._progress = progress
         deadline = self._clock.now() + CALL_S
         if begins:
-            if self._scope is not Scope.TASK:
+            if self._scope is Scope.TASK:
+                # Before the row: the log of a workspace names no task that it does not have.
+                _refuse(await self._open_of_one())
+            else:
                 _refuse(await self._erasures.open_work(self._workspace, self._subject, NAMED))
             await self._note("erasure.requested")
         stages = self._stages()
@@ -199,6 +202,20 @@ class Eraser:
 
     # --- one task or deliberation ---------------------------------------------------------------------------------
 
+    async def _open_of_one(self) -> Sequence[str]:
+        """What of the task or deliberation has not ended. Raises: `NotFound` if the workspace has neither."""
+        assert self._target is not None
+        deliberation = await self._deliberations.get(self._workspace, self._target)
+        if deliberation is None:
+            return (await self._family(self._target)).open
+        return [] if deliberation.terminal is not None or deliberation.erased_at is not None else [self._target]
+
+    async def _family(self, task_id: str) -> Chosen:
+        family = await self._erasures.task_family(self._workspace, task_id)
+        if family is None:
+            raise NotFound(f"There is no task or deliberation {task_id}.", "task_not_found")
+        return family
+
     async def _one(self) -> AsyncGenerator[None]:
         """A task with its replays, or a deliberation. Its id is that of the task that the API answers for it."""
         assert self._target is not None
@@ -208,9 +225,7 @@ class Eraser:
         if deliberation is not None:
             await self._erase_deliberation(deliberation)
         else:
-            family = await self._erasures.task_family(self._workspace, self._target)
-            if family is None:
-                raise NotFound(f"There is no task or deliberation {self._target}.", "task_not_found")
+            family = await self._family(self._target)
             _refuse(family.open)
             await self._erase_tasks(family.ended)
         self._moved((0.0, _DONE))

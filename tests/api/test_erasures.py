@@ -250,6 +250,14 @@ async def test_the_trail_says_who_erased_and_no_word(api: Api) -> None:
     assert all(row.verifies() for row in await api.rows())
 
 
+async def test_what_is_refused_leaves_no_row(api: Api) -> None:
+    tasks = TaskApi(api)
+    waits = await tasks.submit()
+    for task_id, status in (("task_of_another_workspace", 404), (waits, 409)):
+        assert (await api.call("POST", "/erasures", {"task_id": task_id})).status_code == status
+    assert [row.kind for row in await api.rows() if row.kind.startswith("erasure.")] == []
+
+
 async def test_a_subject_is_erased_and_nobody_else(api: Api) -> None:
     tasks = TaskApi(api)
     await tasks.agent("worker")
