@@ -129,7 +129,7 @@ class RegionOperator:
         if group.member(self._region) is None:
             return {"region": self._region, "member": False}
         await self.check_leaves()
-        await self.stand_aside()
+        await self.leave_set()
         text, group, _, _ = await self._read()
         left = tuple(member for member in group.members if member.region != self._region)
         await self._swap_members(text, replace(group, members=left))
@@ -149,7 +149,7 @@ class RegionOperator:
         """From now on this region takes again what the primary sends."""
         self._shell.follow(True)
 
-    async def stand_aside(self) -> None:
+    async def leave_set(self) -> None:
         """Stops following, and returns when this region has left the in-sync set.
 
         Raises: `TryLater` if it is in the set still; then it follows as before."""

@@ -80,7 +80,7 @@ class ZoneOperators:
             await operator.check_leaves()
         try:
             for operator in operators:
-                await operator.stand_aside()
+                await operator.leave_set()
         except TryLater:
             for operator in operators:
                 operator.follow()

@@ -67,7 +67,7 @@ def confirmed(state: Leadership, *regions: str) -> tuple[Leadership, tuple[Effec
     return state, effects
 
 
-def test_a_group_has_the_zone_of_all_and_those_of_its_data_regions() -> None:
+def test_a_group_has_the_zones_of_its_data_regions() -> None:
     assert zones_of(group_of(a=None, b="us", c="eu")) == ("default", "eu", "us")
     assert zones_of(RegionGroup(members=(RegionMember(region="w", data=False, residency="eu"),))) == ("default",)
 
