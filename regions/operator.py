@@ -31,7 +31,8 @@ Audit = Callable[[str, Mapping[str, Any]], Awaitable[None]]
 
 
 class RegionOperator:
-    """``members`` is what this region's settings say of the group, ``first_primary`` the region that founds it."""
+    """Of one zone. ``members`` is what this region's settings say of the group, ``first_primary`` the region that founds the
+    zone; None if none may lead it."""
 
     def __init__(
         self,
@@ -40,7 +41,7 @@ class RegionOperator:
         shell: RegionShell,
         parts: ShellParts,
         members: RegionGroup,
-        first_primary: str,
+        first_primary: str | None,
         mode: ReplicationMode,
         audit: Audit,
     ) -> None:
@@ -60,11 +61,15 @@ class RegionOperator:
         """Founds the zone if this region is to. Returns why it cannot be, in a sentence; None if it is, or is another's to found.
 
         Raises: `StoreUnavailable`."""
-        if (
-            self._region != self._first_primary
-            or (await self._parts.group.read("")).value(self._record_key) is not None
-        ):
+        view = await self._parts.group.read("")
+        if self._region != self._first_primary or view.value(self._record_key) is not None:
             return None
+        members = view.value(MEMBERS_KEY)
+        if members is not None and not RegionGroup.decode(members).may_lead(self._zone, self._region):
+            return (
+                f"By the members of the group {self._region} may not be primary of zone {self._zone}; make it one: "
+                "aragora-cp region join."
+            )
         reports = {self._region: await self._parts.database.report(), **await self._reports()}
         told = sorted(region for region, report in reports.items() if report.version > 0)
         if told:
@@ -120,28 +125,44 @@ class RegionOperator:
         was answered rests on it.
 
         Raises: `Conflict` if it is the primary; `TryLater` if it is in the set still, or the group does not answer."""
-        _, group, _, record = await self._read()
+        _, group, _, _ = await self._read()
         if group.member(self._region) is None:
             return {"region": self._region, "member": False}
+        await self.check_leaves()
+        await self.leave_set()
+        text, group, _, _ = await self._read()
+        left = tuple(member for member in group.members if member.region != self._region)
+        await self._swap_members(text, replace(group, members=left))
+        await self._done("region.left", region=self._region)
+        return {"region": self._region, "member": False}
+
+    async def check_leaves(self) -> None:
+        """Raises: `Conflict` if this region is the zone's primary; `TryLater` if the group does not answer."""
+        _, _, _, record = await self._read()
         if record.primary == self._region:
             raise Conflict(
-                "This region is the zone's primary; hand the zone over first: aragora-cp region failover --to.",
+                f"This region is the primary of zone {self._zone}; hand the zone over first: aragora-cp region failover --to.",
                 "is_primary",
             )
+
+    def follow(self) -> None:
+        """From now on this region takes again what the primary sends."""
+        self._shell.follow(True)
+
+    async def leave_set(self) -> None:
+        """Stops following, and returns when this region has left the in-sync set.
+
+        Raises: `TryLater` if it is in the set still; then it follows as before."""
         self._shell.follow(False)
         timers = self._shell.state.timers
         out = await self._shell.until(
             lambda state: state.record is not None and self._region not in state.record.in_sync,
             2 * timers.sync_s + timers.election_s,
         )
-        text, group, _, record = await self._read()
+        _, _, _, record = await self._read()
         if not out or self._region in record.in_sync:
             self._shell.follow(True)
             raise TryLater("The primary counts this region in the in-sync set still; write something, or try again.")
-        left = tuple(member for member in group.members if member.region != self._region)
-        await self._swap_members(text, replace(group, members=left))
-        await self._done("region.left", region=self._region)
-        return {"region": self._region, "member": False}
 
     # --- who is primary -----------------------------------------------------------------------------------------------
 
@@ -157,6 +178,8 @@ class RegionOperator:
         """A planned transfer to the region that was the primary at first.
 
         Raises: as `failover`."""
+        if self._first_primary is None:
+            raise Conflict(f"No region may be primary of zone {self._zone}.", "not_eligible")
         return await self.failover(self._first_primary)
 
     async def take(self) -> dict[str, Any]:
@@ -305,11 +328,25 @@ class RegionOperator:
                 "primary": state.record.primary,
                 "in_sync": sorted(state.record.in_sync),
                 "mode": state.record.mode.value,
+                "payload_copies": state.group.payload_copies(state.record),
                 "members": [asdict(member) for member in state.group.members],
                 "no_automatic_failover": state.group.why_not_automatic(),
             }
         refused = self._shell.why_not_write()
         return {**found, "no_writes": None if refused is None else refused.code}
+
+    def summary(self) -> dict[str, Any]:
+        """How the zone stands, in a few words; without its record if that is not known yet."""
+        state = self._shell.state
+        found: dict[str, Any] = {"zone": self._zone, "phase": state.phase.value}
+        if state.record is not None and state.group is not None:
+            found |= {
+                "primary": state.record.primary,
+                "epoch": state.record.epoch,
+                "in_sync": sorted(state.record.in_sync),
+                "payload_copies": state.group.payload_copies(state.record),
+            }
+        return found
 
     def _unnamed(self) -> list[str]:
         """Whether a member of etcd can be told to be this region's: it has the region's name."""

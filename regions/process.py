@@ -1,4 +1,5 @@
-"""All that one region's process of several has: the group, the links, the shell that drives the region, and what operators ask.
+"""All that one region's process of several has: the group, and per zone the links, the shell that drives the region, and what
+operators ask.
 
 It knows neither Ray nor a driver of a database: who composes it hands the adapters over. A region alone never imports this.
 """
@@ -6,6 +7,7 @@ It knows neither Ray nor a driver of a database: who composes it hands the adapt
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +25,7 @@ from cluster.version import VERSION
 from regions.consensus.etcd import EtcdGroup
 from regions.control import Command, ControlSocket
 from regions.domain.group import RegionGroup, RegionMember
+from regions.domain.zones import first_primary
 from regions.links.identity import PeerFiles
 from regions.links.link import TlsLink
 from regions.links.messages import NEWEST_PROTOCOL, OLDEST_PROTOCOL, Greeting
@@ -31,15 +34,16 @@ from regions.operator import Audit, RegionOperator
 from regions.replication.source import ReplicationSource
 from regions.replication.surplus import SurplusFiles
 from regions.shell.region_shell import RegionShell, ShellParts
+from regions.zone_operators import ZoneOperators
 
 _logger = logging.getLogger(__name__)
-#: The zone that all regions keep. Zones of residency have no primaries of their own yet.
+#: The zone that all regions keep.
 ZONE = DEFAULT_ZONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionStores:
-    """The region's own database, and its bell."""
+    """The region's own database of one zone, and its bell."""
 
     database: RegionDatabase
     replica: Replica
@@ -49,14 +53,24 @@ class RegionStores:
     statuses: ReplicationStatuses
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZonePart:
+    """What the process has for one zone: the shell that drives the region there, its links, and what operators ask."""
+
+    shell: RegionShell
+    links: Mapping[str, TlsLink]
+    operator: RegionOperator
+
+
 class RegionProcess:
-    """``key`` is different for each life of the process. ``socket``: where operators reach it; ``surplus``: the directory of the
-    files of surplus rows."""
+    """``stores``: by zone that the region keeps, the default zone among them; each zone has a schema of its own. ``key`` is
+    different for each life of the process. ``socket``: where operators reach it; ``surplus``: the directory of the files of
+    surplus rows."""
 
     def __init__(
         self,
         settings: Settings,
-        stores: RegionStores,
+        stores: Mapping[str, RegionStores],
         clock: Clock,
         *,
         key: str,
@@ -69,81 +83,99 @@ class RegionProcess:
         self._on_fatal = on_fatal
         self._loops = Loops(on_fatal)
         self._open = AsyncExitStack()
-        region, timers = settings.region, settings.region_timers()
-        greeting = Greeting(region=region, zone=ZONE, release=VERSION, oldest=OLDEST_PROTOCOL, newest=NEWEST_PROTOCOL)
-        files, peers = peer_files(settings), settings.peer_addresses()
         self._group = etcd_group(settings, clock)
-        self._links = {peer: TlsLink(peer, address, greeting, files) for peer, address in peers.items()}
+        self._files = peer_files(settings)
+        self._key = key
+        self._surplus = surplus
+        self.zones = {zone: self._part(zone, of_zone) for zone, of_zone in stores.items()}
+        #: Of the default zone.
+        self.shell = self.zones[ZONE].shell
+        ends = {zone: part.shell.peers for zone, part in self.zones.items()}
+        peers = settings.peer_addresses()
+        self._server = LinkServer(ends, self._greeting(ZONE), peers, self._files, clock, on_fatal=on_fatal)
+        self._operators = ZoneOperators({zone: part.operator for zone, part in self.zones.items()})
+        self._control = ControlSocket(socket, self.commands())
+
+    def _greeting(self, zone: str) -> Greeting:
+        return Greeting(
+            region=self._settings.region, zone=zone, release=VERSION, oldest=OLDEST_PROTOCOL, newest=NEWEST_PROTOCOL
+        )
+
+    def _part(self, zone: str, stores: RegionStores) -> ZonePart:
+        settings, region = self._settings, self._settings.region
+        greeting, members = self._greeting(zone), members_of(settings)
+        links = {
+            peer: TlsLink(peer, address, greeting, self._files) for peer, address in settings.peer_addresses().items()
+        }
+        surplus = self._surplus if zone == ZONE else self._surplus / zone
         parts = ShellParts(
             group=self._group,
             database=stores.database,
             replica=stores.replica,
-            source=ReplicationSource(stores.reads, ZONE),
-            links=self._links,
+            source=ReplicationSource(stores.reads, zone),
+            links=links,
             doorbell=stores.doorbell,
-            clock=clock,
-            surplus=SurplusFiles(surplus, region, ZONE, stores.reads),
+            clock=self._clock,
+            surplus=SurplusFiles(surplus, region, zone, stores.reads),
             statuses=stores.statuses,
             zones=settings.zones().zones,
         )
-        self.shell = RegionShell(region, ZONE, key, timers, parts, on_fatal)
-        self._server = LinkServer(self.shell.peers, greeting, peers, files, clock, on_fatal=on_fatal)
-        self.operator = RegionOperator(
+        shell = RegionShell(region, zone, self._key, settings.region_timers(), parts, self._on_fatal)
+        operator = RegionOperator(
             region,
-            ZONE,
-            self.shell,
+            zone,
+            shell,
             parts,
-            members_of(settings),
-            settings.first_primary,
+            members,
+            first_primary(members, zone, settings.first_primary),
             settings.replication_mode or ReplicationMode.SYNC,
             stores.audit,
         )
-        self._control = ControlSocket(socket, self.commands())
+        return ZonePart(shell=shell, links=links, operator=operator)
 
     def commands(self) -> dict[str, Command]:
         """What operators may ask, by name."""
-        return {
-            name: getattr(self.operator, name)
-            for name in ("status", "failover", "failback", "take", "accept_loss", "set_mode", "join", "leave", "sums")
-        }
+        return self._operators.commands()
 
     async def start(self) -> None:
-        """Raises: `StoreUnavailable` if the region's database does not answer; `OSError` if an address is taken, or a file of
-        certificates cannot be used."""
+        """Raises: `StoreUnavailable` if the region's database does not answer; `Conflict` if the schema of a zone keeps another;
+        `OSError` if an address is taken, or a file of certificates cannot be used."""
         self._open.push_async_callback(self._group.close)
-        for link in self._links.values():
-            self._open.push_async_callback(link.close)
+        for part in self.zones.values():
+            for link in part.links.values():
+                self._open.push_async_callback(link.close)
         try:
             await self._server.start(*self._settings.listen_address())
             self._open.push_async_callback(self._server.stop)
             await self._control.start()
             self._open.push_async_callback(self._control.stop)
-            await self.shell.start()
-            self._open.push_async_callback(self.shell.stop)
+            for part in self.zones.values():
+                self._open.push_async_callback(part.shell.stop)
+                await part.shell.start()
         except BaseException:
             await self._open.aclose()
             raise
-        self._loops.start(self._found())
+        self._loops.start(*(self._found(zone, part) for zone, part in self.zones.items()))
         self._open.push_async_callback(self._loops.stop)
 
     async def stop(self) -> None:
-        """Ends all work where it is; the lease ends by itself."""
+        """Ends all work where it is; the leases end by themselves."""
         await self._open.aclose()
 
     async def status(self) -> dict[str, object]:
         """What operators see."""
-        return await self.operator.status()
+        return await self._operators.status()
 
-    async def _found(self) -> None:
+    async def _found(self, zone: str, part: ZonePart) -> None:
         """Until the zone is founded: etcd may come later than this process, and a peer has to."""
         logged = ""
-        while self.shell.state.record is None:
+        while part.shell.state.record is None:
             try:
-                why = await self.operator.found() or ""
+                why = await part.operator.found() or ""
             except StoreUnavailable as error:
                 why = error.message
             if why != logged and why:
-                _logger.warning("the zone is not founded yet: %s", why)
+                _logger.warning("the zone %s is not founded yet: %s", zone, why)
             logged = why
             await self._clock.sleep(self._settings.region_heartbeat)
 

@@ -18,7 +18,7 @@ def make(it: Context) -> Any:
             region=settings.region,
             holder=it.owner,
             make=lambda: region_process(
-                settings, resources.stores, resources.doorbell, resources.clock, on_fatal=it.on_fatal
+                settings, {settings.zone: resources.stores}, resources.doorbell, resources.clock, on_fatal=it.on_fatal
             ),
             leases=resources.stores.leases,
             clock=resources.clock,

@@ -37,28 +37,39 @@ async def has_a_log(resources: Resources) -> None:
         await resources.clock.sleep(LOOK_S)
 
 
-def region_process(
-    settings: Settings, stores: Stores, doorbell: Doorbell, clock: Clock, on_fatal: OnFatal = unwatched
-) -> RegionProcess:
-    """The process of a region, which has not started. ``stores`` are open for the zone."""
+def region_stores(settings: Settings, stores: Stores, doorbell: Doorbell, zone: str) -> RegionStores:
+    """What the process of a region does to its database of one zone. ``stores`` are open for the zone."""
 
     async def audit(kind: str, data: Mapping[str, Any]) -> None:
         await stores.region.epoch()
-        record = LogRecord(at=time.time(), workspace="system", kind=kind, entity=ZONE, principal="operator", data=data)
+        record = LogRecord(at=time.time(), workspace="system", kind=kind, entity=zone, principal="operator", data=data)
         await stores.log.append([record])
 
-    own = RegionStores(
-        database=PostgresRegionDatabase(stores.pool, ZONE, settings.region, settings.data_residency),
-        replica=PostgresReplica(stores.pool, ZONE, settings.data_residency),
+    # All that is in a zone of residency's own schema is resident there. Who may lead it the group says, so that a region outside
+    # of it is whole when it has all but the payloads.
+    residency = settings.data_residency if zone == ZONE else zone
+    return RegionStores(
+        database=PostgresRegionDatabase(stores.pool, zone, settings.region, residency),
+        replica=PostgresReplica(stores.pool, zone, residency),
         reads=PostgresReplicationReads(stores.pool),
         doorbell=doorbell,
         audit=audit,
-        statuses=PostgresReplicationStatuses(stores.pool, ZONE),
+        statuses=PostgresReplicationStatuses(stores.pool, zone),
     )
+
+
+def region_process(
+    settings: Settings,
+    stores: Mapping[str, Stores],
+    doorbell: Doorbell,
+    clock: Clock,
+    on_fatal: OnFatal = unwatched,
+) -> RegionProcess:
+    """The process of a region, which has not started. ``stores``: by zone that it keeps, each open for its zone."""
     layout = Layout.of(settings.data_dir)
     return RegionProcess(
         settings,
-        own,
+        {zone: region_stores(settings, of_zone, doorbell, zone) for zone, of_zone in stores.items()},
         clock,
         key=f"{settings.region}/{secrets.token_hex(8)}",
         socket=settings.region_socket or layout.region_socket,

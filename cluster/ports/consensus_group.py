@@ -7,7 +7,7 @@ has dropped the key.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -95,6 +95,6 @@ class ConsensusGroup(Protocol):
     async def members(self) -> GroupMembers:
         """The members of the store by name; nobody if it has none."""
 
-    async def move_leader(self, name: str) -> None:
-        """If the member of this name leads the store, makes another one its leader. Each lease may last for its whole time to
-        live from then on."""
+    async def move_leader(self, name: str, avoid: Collection[str] = ()) -> None:
+        """If the member of this name leads the store, makes another one its leader that is none to ``avoid``; it stays if there
+        is none. Each lease may last for its whole time to live from then on."""

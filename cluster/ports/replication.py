@@ -172,6 +172,11 @@ class ZoneRole:
 class RegionDatabase(Protocol):
     """What the leader of a region does to its own database. All methods raise `StoreUnavailable` if it does not answer."""
 
+    async def keep(self) -> None:
+        """Makes it keep this zone alone, if that is a zone of residency.
+
+        Raises: `Conflict` if it keeps another zone."""
+
     async def report(self) -> PeerReport:
         """What it says of the zone."""
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import time
 
+from cluster.domain.base.errors import Conflict
 from cluster.domain.base.log import LogRecord
 from cluster.domain.replication.batch import PeerReport
+from cluster.domain.replication.quorum import DEFAULT_ZONE
 from cluster.ports.replication import ZoneRole
 from cluster.postgres.log import Epoch, log_rows
 from cluster.postgres.pool import Pool
@@ -28,6 +30,16 @@ class PostgresRegionDatabase:
         self._region = region
         self._residency = residency
         self._replica = PostgresReplica(pool, zone, residency)
+
+    async def keep(self) -> None:
+        """Raises: `Conflict` if it keeps another zone, as when the settings of two zones name one schema; `StoreUnavailable`."""
+        resident = None if self._zone == DEFAULT_ZONE else self._zone
+        kept = await self._pool.value(_SQL["keep_zone"], resident)
+        if kept not in (None, self._zone):
+            raise Conflict(
+                f"This schema keeps zone {kept}, and not zone {self._zone}; give each zone a schema of its own.",
+                "wrong_zone",
+            )
 
     async def report(self) -> PeerReport:
         """Raises: `StoreUnavailable`."""

@@ -11,7 +11,7 @@ import base64
 import json
 import math
 import ssl
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -131,7 +131,7 @@ class EtcdGroup:
         names, statuses = await self._names(), await self._statuses()
         return GroupMembers(names=frozenset(names.values()), leader=names.get(_leader(statuses)))
 
-    async def move_leader(self, name: str) -> None:
+    async def move_leader(self, name: str, avoid: Collection[str] = ()) -> None:
         """Only the leader itself takes the request. Its heir is a member that answers: who asks for one that is away stops the
         group for an election's time."""
         names, statuses = await self._names(), await self._statuses()
@@ -142,6 +142,9 @@ class EtcdGroup:
         heirs = [status for status in statuses if status.leader == leader != status.member and not status.learns]
         if asked is None or not heirs:
             raise StoreUnavailable(f"etcd's leader {name}, or each other member, does not answer at the endpoints.")
+        heirs = [status for status in heirs if names.get(status.member) not in avoid]
+        if not heirs:
+            return
         heir = max(heirs, key=lambda status: (status.index, names.get(status.member, "")))
         try:
             await self._authenticated(asked.endpoint, "maintenance/transfer-leadership", {"targetID": heir.member})

@@ -3,7 +3,7 @@ functions are in the migration ``0012_regions.sql``."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from typing import Any, Protocol
 
 from cluster.domain.base.errors import StoreUnavailable
@@ -71,7 +71,7 @@ class GroupOfOne:
     async def members(self) -> GroupMembers:
         return GroupMembers()
 
-    async def move_leader(self, name: str) -> None:
+    async def move_leader(self, name: str, avoid: Collection[str] = ()) -> None:
         """Nobody leads the store."""
 
     async def watch(self, prefix: str) -> AsyncGenerator[GroupView, None]:

@@ -53,6 +53,20 @@ class RegionGroup:
     def data_regions(self) -> tuple[str, ...]:
         return tuple(member.region for member in self.members if member.data)
 
+    def leading(self, zone: str) -> frozenset[str]:
+        """The regions that may become the zone's primary: those that hold its payloads."""
+        return frozenset(member.region for member in self.members if member.may_lead(zone))
+
+    def counting(self, zone: str) -> frozenset[str]:
+        """The regions that may be in the zone's in-sync set: those that hold its payloads. If that is one region alone, the
+        others too, which hold the rest: else nothing could be acknowledged there."""
+        leading = self.leading(zone)
+        return leading if len(leading) > 1 or not leading else frozenset(self.data_regions())
+
+    def payload_copies(self, record: ZoneRecord) -> int:
+        """How many regions of the in-sync set hold the payloads of what was acknowledged. With one, its loss loses them."""
+        return len(record.in_sync & self.leading(record.zone))
+
     def why_not_automatic(self) -> str | None:
         """Why this group never fails over by itself, in a sentence for operators; None if it does."""
         if not self.automatic_failover:

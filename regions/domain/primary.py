@@ -99,12 +99,12 @@ def appended(state: Leadership, event: Appended, now: float) -> Step:
 def confirmed(state: Leadership, event: Persisted, now: float) -> Step:
     """A confirmation of another epoch is about another log. One of a region that is not whole does not count, so such a region
     does not return to the set, and leaves it when it is late."""
-    term, _ = _parts(state)
+    term, record = _parts(state)
     if event.epoch != term.epoch or not event.is_whole or event.seq <= term.persisted.get(event.region, -1):
         return state, ()
     persisted = {**term.persisted, event.region: event.seq}
     assert state.group is not None
-    all_hold = min(persisted.get(region, 0) for region in state.group.data_regions())
+    all_hold = min(persisted.get(region, 0) for region in state.group.counting(record.zone) | record.in_sync)
     pending = tuple(commit for commit in term.pending if commit[0] > all_hold)
     after = replace(term, persisted=persisted, pending=pending, forked=term.forked - {event.region})
     stepped, effects = _advanced(state, after)
@@ -137,10 +137,13 @@ def _next_change(state: Leadership, now: float) -> ZoneChange | None:
     term, record = _parts(state)
     if record.mode is ReplicationMode.ASYNC or state.group is None:
         return None
+    counting = state.group.counting(record.zone)
     for region in sorted(record.in_sync - {state.region}):
         if region in term.forked or _late_by(term, region, now) > state.timers.sync_s:
             return Leave(region=region)
-    for region in sorted(set(state.group.data_regions()) - record.in_sync):
+        if region not in counting and record.in_sync & counting - {state.region}:
+            return Leave(region=region)  # a region that holds payloads has come
+    for region in sorted(counting - record.in_sync):
         persisted = term.persisted.get(region, -1)
         # Half the interval: who comes back when it is nearly late again would only leave.
         if (

@@ -140,6 +140,11 @@ def _rejoin(record: ZoneRecord, group: RegionGroup, change: Rejoin) -> ZoneRecor
     member = group.member(change.region)
     if member is None or not member.data:
         raise Conflict(f"{change.region} holds no data, so it cannot be in an in-sync set.", "not_eligible")
+    if change.region not in group.counting(record.zone):
+        raise Conflict(
+            f"{change.region} holds no payloads of zone {record.zone}, and other regions do, so it does not count there.",
+            "not_eligible",
+        )
     if change.persisted < change.answered:
         raise Conflict(
             f"{change.region} holds rows up to {change.persisted}, and {change.answered} was answered; wait until it catches up.",

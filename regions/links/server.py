@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from cluster.ports.clock import Clock
 from cluster.ports.replication import LinkRefused, ReplicationEnd
@@ -22,12 +23,12 @@ LOOK_S = 1.0
 
 
 class LinkServer:
-    """``peers``: the regions that may ask. A connection answers one question at a time, so a peer that applies slowly is sent
-    nothing that it has not asked for."""
+    """``ends``: what answers, by the zone that a peer's greeting names. ``peers``: the regions that may ask. A connection answers
+    one question at a time, so a peer that applies slowly is sent nothing that it has not asked for."""
 
     def __init__(
         self,
-        end: ReplicationEnd,
+        ends: Mapping[str, ReplicationEnd],
         greeting: Greeting,
         peers: Collection[str],
         files: PeerFiles,
@@ -35,14 +36,14 @@ class LinkServer:
         bounds: LinkBounds | None = None,
         on_fatal: OnFatal = unwatched,
     ) -> None:
-        self._end = end
+        self._ends = ends
         self._greeting = greeting
         self._peers = frozenset(peers)
         self._files = files
         self._clock = clock
         self._bounds = bounds or LinkBounds()
         self._loops = Loops(on_fatal)
-        self._open: dict[str, list[FramedConnection]] = {}
+        self._open: dict[tuple[str, str], list[FramedConnection]] = {}
         self._talks: set[asyncio.Task[None]] = set()
         self._listening: socket.socket | None = None
         self._server: asyncio.Server | None = None
@@ -123,16 +124,17 @@ class LinkServer:
             await connection.send(MessageKind.REFUSED, 0, RefusedAnswer(code=error.code, message=error.message))
             await _read_to_the_end(connection, self._bounds)
             return
-        await connection.send(MessageKind.GREETING, 0, self._greeting)
+        zone = theirs.zone
+        await connection.send(MessageKind.GREETING, 0, replace(self._greeting, zone=zone))
         ends_at = self._clock.now() + 2 * self._bounds.life_s
-        opened = self._open.setdefault(peer, [])
+        opened = self._open.setdefault((peer, zone), [])
         opened.append(connection)
         if len(opened) > self._bounds.connections:
             opened.pop(0).abort()  # the oldest: its other end has most likely gone without a word
         try:
             while self._clock.now() < ends_at:
                 kind, number, question = await connection.receive(self._bounds.quiet_s)
-                answering = answer(self._end, peer, kind, question)
+                answering = answer(self._ends[zone], peer, kind, question)
                 answered, message = await within(self._bounds.answer_s, "answering", answering)
                 await connection.send(answered, number, message)
         finally:
@@ -153,10 +155,10 @@ class LinkServer:
                 f"Region {self._greeting.region} knows no peer {peer}; name {peer} in its configuration.",
                 "unknown_region",
             )
-        if theirs.zone != self._greeting.zone:
+        if theirs.zone not in self._ends:
             raise LinkRefused(
-                f"Region {self._greeting.region} keeps the log of zone {self._greeting.zone} and not of {theirs.zone}; mend the "
-                "zones of the regions.",
+                f"Region {self._greeting.region} keeps the log of zone {', '.join(self._ends)} and not of {theirs.zone}; mend "
+                "the zones of the regions.",
                 "wrong_zone",
             )
         return peer

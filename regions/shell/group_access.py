@@ -156,9 +156,13 @@ def region_report(report: PeerReport) -> RegionReport:
 
 
 async def found_zone(group: ConsensusGroup, members: RegionGroup, record: ZoneRecord) -> bool:
-    """Writes the first record of a zone, and the members. False if there is one. Its epoch is at least that of every database.
+    """Writes the first record of a zone, and the members unless an earlier zone has brought them. False if there is a record, or
+    the members have changed meanwhile. Its epoch is at least that of every database of the zone.
 
     Raises: `StoreUnavailable`."""
-    compares = [KeyCompare(key=MEMBERS_KEY, value=None), KeyCompare(key=record.key, value=None)]
-    puts = [KeyPut(key=MEMBERS_KEY, value=members.encode()), KeyPut(key=record.key, value=record.encode())]
+    found = (await group.read(MEMBERS_KEY)).value(MEMBERS_KEY)
+    compares = [KeyCompare(key=MEMBERS_KEY, value=found), KeyCompare(key=record.key, value=None)]
+    puts = [KeyPut(key=record.key, value=record.encode())]
+    if found is None:
+        puts.append(KeyPut(key=MEMBERS_KEY, value=members.encode()))
     return await group.swap(compares, puts)

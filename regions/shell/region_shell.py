@@ -88,7 +88,7 @@ class RegionShell:
         return self._store_leader.members
 
     async def start(self) -> None:
-        """Raises: `StoreUnavailable` if the region's database does not answer."""
+        """Raises: `Conflict` if the region's database keeps another zone; `StoreUnavailable` if it does not answer."""
         await self._gate.close_earlier()
         self._loops.start(self._gate.tick_forever(), self._following.run(), self._watch_commits())
         self._loops.start(self._group.watch(), self._store_leader.run())

@@ -1,4 +1,4 @@
-"""Keeps the leader of the group's store out of the region that is primary."""
+"""Keeps the leader of the group's store out of the regions that are primary of a zone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import logging
 
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.ports.consensus_group import ConsensusGroup, GroupMembers
+from regions.domain.group import ZONE_PREFIX
 from regions.domain.leadership import Leadership, PrimaryTerm, RegionPhase
+from regions.domain.zones import primaries_of, records_of
 from regions.shell.machine_runner import MachineRunner
 
 _logger = logging.getLogger(__name__)
@@ -45,7 +47,10 @@ class StoreLeader:
         try:
             self.members = await self._group.members()
             if self._runner.state.phase is RegionPhase.PRIMARY and self.members.leader == region:
-                await self._group.move_leader(region)
+                view = await self._group.read(ZONE_PREFIX)
+                records = records_of({key: entry.value for key, entry in view.entries.items()})
+                # To the primary of another zone it would be moved on from there, and each move may start the leases anew.
+                await self._group.move_leader(region, primaries_of(records))
                 self.members = await self._group.members()
         except StoreUnavailable as error:
             self.members = None

@@ -50,7 +50,8 @@ class WriteGate:
     async def close_earlier(self) -> None:
         """A process that starts knows no term, so what an earlier one left open is closed first.
 
-        Raises: `StoreUnavailable` if the database does not answer."""
+        Raises: `Conflict` if the database keeps another zone; `StoreUnavailable` if it does not answer."""
+        await self._database.keep()
         await self._database.remember_version(0)
         await self._database.close_writes()
 

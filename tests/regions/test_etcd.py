@@ -72,6 +72,12 @@ async def test_the_leader_hands_over_to_a_member_that_answers() -> None:
             assert await group.members() == GroupMembers(names=frozenset({"east", "north", "west"}), leader="east")
             await group.move_leader("north")
             assert (await group.members()).leader == "east"
+            await group.move_leader("east", avoid=["north", "west"])
+            assert (await group.members()).leader == "east", "there is no other"
+            for avoided, heir in (("north", "west"), ("west", "north")):
+                await group.move_leader("east", avoid=["east", avoided])
+                assert (await group.members()).leader == heir
+                await lead_by(members, "east")
             for away, heir in (("west", "north"), ("north", "west")):
                 lost = members[[member.name for member in members].index(away)]
                 lost.kill()

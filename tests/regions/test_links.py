@@ -19,7 +19,7 @@ import pytest
 
 from cluster.domain.replication.batch import START, Batch, Follower
 from cluster.ports.replication import LinkLost, LinkRefused
-from cluster.process.clock import ManualClock
+from cluster.process.clock import ManualClock, SystemClock
 from regions.links.frames import FramedConnection, LinkBounds
 from regions.links.identity import PeerFiles
 from regions.links.messages import MessageKind, packed, unpacked
@@ -30,6 +30,7 @@ from tests.support.links import (
     HOLDS,
     PATIENT,
     SHORT,
+    ZONE,
     FaultProxy,
     ListEnd,
     ListFollower,
@@ -321,6 +322,29 @@ async def test_an_end_outlives_what_a_peer_sends_and_answers_the_next(issuer: Re
             assert len((await link.batch(BEGINNING)).rows) == 1
 
 
+async def test_a_listener_answers_for_each_zone_that_it_keeps(issuer: RegionIssuer) -> None:
+    ours, theirs = ListEnd([log_row(1)]), ListEnd([log_row(1), log_row(2)])
+    server = LinkServer(
+        {ZONE: ours, "eu": theirs}, greeting("east"), ("west",), issuer.files("east"), SystemClock(), PATIENT
+    )
+    await server.start("127.0.0.1", 0)
+    files = issuer.files("west")
+    try:
+        async with (
+            linked(server.port, files) as link,
+            linked(server.port, files, says=greeting("west", zone="eu")) as other,
+        ):
+            assert len((await link.batch(BEGINNING)).rows) == 1
+            assert len((await other.batch(BEGINNING)).rows) == 2
+            assert len((await link.batch(BEGINNING)).rows) == 1
+        async with linked(server.port, files, says=greeting("west", zone="us")) as neither:
+            with pytest.raises(LinkRefused) as refused:
+                await neither.batch(BEGINNING)
+        assert "zone test-region, eu and not of us" in refused.value.message
+    finally:
+        await server.stop()
+
+
 async def test_the_oldest_of_too_many_connections_of_a_peer_is_closed(issuer: RegionIssuer) -> None:
     end, files = ListEnd(), issuer.files("west")
     end.add(1)
@@ -361,7 +385,7 @@ async def test_changed_files_are_used_for_new_connections(issuer: RegionIssuer, 
     end, clock = ListEnd(), ManualClock()
     end.add(1)
     east = issuer.files("east")
-    server = LinkServer(end, greeting("east"), ("west",), east, clock, PATIENT)
+    server = LinkServer({ZONE: end}, greeting("east"), ("west",), east, clock, PATIENT)
     await server.start("127.0.0.1", 0)
     old = issuer.files("west")
     async with linked(server.port, old) as link:

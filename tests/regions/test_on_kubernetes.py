@@ -35,7 +35,7 @@ from tests.support.authorities import Issuer
 from tests.support.dns import dns_server
 from tests.support.etcd import ETCD, answering, needs_etcd
 from tests.support.kubernetes import NAMES, common_manifests, manifests_of
-from tests.support.links import SHORT, ListEnd, RegionIssuer, greeting, linked, log_row
+from tests.support.links import SHORT, ZONE, ListEnd, RegionIssuer, greeting, linked, log_row
 from tests.support.probes import eventually
 from tests.support.reaper import after_us_end
 
@@ -48,7 +48,7 @@ LOOPBACK = "127.0.0.1"
 async def _leader(host: str, port: int, files: PeerFiles, rows: int) -> AsyncIterator[LinkServer]:
     """A region's leader in a pod of this address, whose log has so many rows."""
     end = ListEnd([log_row(n + 1) for n in range(rows)])
-    server = LinkServer(end, greeting("east"), ("west",), files, SystemClock(), SHORT)
+    server = LinkServer({ZONE: end}, greeting("east"), ("west",), files, SystemClock(), SHORT)
     await server.start(host, port)
     try:
         yield server

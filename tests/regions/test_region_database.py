@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.domain.base.errors import Fenced
+from cluster.domain.base.errors import Conflict, Fenced
+from cluster.domain.replication.quorum import DEFAULT_ZONE
 from cluster.postgres.region_database import PostgresRegionDatabase
 from cluster.postgres.replica import PostgresReplica
 from cluster.postgres.stores import Stores
@@ -91,6 +92,23 @@ async def test_trust_is_by_the_clock_of_the_database_and_never_moves_back(
     await database.close_writes()
     await database.move_trust(2, now + 99 * LONG_S)
     assert not await writes(stores)
+
+
+async def test_a_schema_keeps_one_zone_of_residency(stores: Stores, database: PostgresRegionDatabase) -> None:
+    await PostgresRegionDatabase(stores.pool, DEFAULT_ZONE, "east").keep()
+    until = await database.clock() + LONG_S
+    other = PostgresRegionDatabase(stores.pool, "eu", "east")
+    await other.remember_version(1)
+    await database.keep()
+    for zone in ("eu", DEFAULT_ZONE):
+        with pytest.raises(Conflict) as refused:
+            await PostgresRegionDatabase(stores.pool, zone, "east").keep()
+        assert refused.value.code == "wrong_zone"
+    with pytest.raises(Fenced):
+        await other.open_writes(2, until)
+    await database.keep()
+    assert await database.open_writes(2, until) == 2
+    await database.move_trust(2, until + LONG_S)
 
 
 async def test_the_version_that_a_database_was_told_only_grows(

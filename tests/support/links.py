@@ -194,7 +194,8 @@ async def serving(
     peers: Collection[str] = ("west",),
     bounds: LinkBounds = PATIENT,
 ) -> AsyncIterator[LinkServer]:
-    server = LinkServer(end, says or greeting("east"), peers, files, SystemClock(), bounds)
+    says = says or greeting("east")
+    server = LinkServer({says.zone: end}, says, peers, files, SystemClock(), bounds)
     await server.start("127.0.0.1", 0)
     try:
         yield server

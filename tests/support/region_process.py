@@ -110,7 +110,7 @@ async def main() -> None:
     await migrate(url, settings.database_schema)
     stores = await open_stores(url, settings.database_schema, ZONE, max_connections=6, alone=False)
     await make_mistake_in(stores)
-    process = region_process(settings, stores, Bell(), SystemClock(), end_process)
+    process = region_process(settings, {ZONE: stores}, Bell(), SystemClock(), end_process)
     work = Work(stores, process, settings)
     await process.start()
     commands = {"submit": work.submit, "follow": work.follow, "tasks": work.tasks}

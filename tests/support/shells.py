@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from cluster.postgres.stores import Stores, open_stores
 from cluster.process.clock import SystemClock
 from regions.domain.group import RegionGroup, RegionMember, ZoneRecord, founded
 from regions.domain.leadership import RegionPhase
+from regions.domain.zones import first_primary
 from regions.replication.source import ReplicationSource
 from regions.replication.surplus import SurplusFiles
 from regions.shell.group_access import found_zone
@@ -122,8 +123,8 @@ class CutGroup:
     async def members(self) -> GroupMembers:
         return await self._reached().members()
 
-    async def move_leader(self, name: str) -> None:
-        await self._reached().move_leader(name)
+    async def move_leader(self, name: str, avoid: Collection[str] = ()) -> None:
+        await self._reached().move_leader(name, avoid)
 
 
 class CutLink:
@@ -165,6 +166,8 @@ class ShellRegion:
     surplus: Path | None = None
     #: The zones of residency of all regions.
     zones: Mapping[str, str] = field(default_factory=dict)
+    #: The zone whose log it keeps.
+    zone: str = ZONE
     life: int = 0
     lives: bool = False
     shell: RegionShell = field(init=False)
@@ -172,26 +175,28 @@ class ShellRegion:
     @property
     def statuses(self) -> PostgresReplicationStatuses:
         """What its shell tells."""
-        return PostgresReplicationStatuses(self.stores.pool, ZONE)
+        return PostgresReplicationStatuses(self.stores.pool, self.zone)
 
     def make(self) -> RegionShell:
         """A shell that has not started: a new life of the region's process."""
         self.life += 1
         pool = self.stores.pool
         reads = PostgresReplicationReads(pool)
+        # All that is in a zone of residency of its own is resident there, and who may lead it the group says.
+        residency = self.zone if self.zone in self.zones.values() else self.zones.get(self.name)
         parts = ShellParts(
             group=self.group,
-            database=PostgresRegionDatabase(pool, ZONE, self.name, self.zones.get(self.name)),
-            replica=PostgresReplica(pool, ZONE, self.zones.get(self.name)),
-            source=ReplicationSource(reads, ZONE),
+            database=PostgresRegionDatabase(pool, self.zone, self.name, residency),
+            replica=PostgresReplica(pool, self.zone, residency),
+            source=ReplicationSource(reads, self.zone),
             links=self.links,  # type: ignore[arg-type]
             doorbell=Bell(),
             clock=SystemClock(),
             statuses=self.statuses,
-            surplus=None if self.surplus is None else SurplusFiles(self.surplus, self.name, ZONE, reads),
+            surplus=None if self.surplus is None else SurplusFiles(self.surplus, self.name, self.zone, reads),
             zones=self.zones,
         )
-        self.shell = RegionShell(self.name, ZONE, f"{self.name}/{self.life}", self.timers, parts)
+        self.shell = RegionShell(self.name, self.zone, f"{self.name}/{self.life}", self.timers, parts)
         return self.shell
 
     async def start(self) -> None:
@@ -229,10 +234,11 @@ class ShellRegion:
 
 @dataclass
 class World:
-    """``east`` founds the zone, alone in its set."""
+    """Of one zone. ``east`` founds it, or the first that may, alone in its set."""
 
     group: ConsensusGroup
     regions: dict[str, ShellRegion]
+    zone: str = ZONE
 
     def cut(self, region: str, other: str, *, up: bool = False) -> None:
         for here, there in ((region, other), (other, region)):
@@ -246,7 +252,7 @@ class World:
                 self.cut(name, other, up=up)
 
     async def record(self) -> ZoneRecord:
-        text = (await self.group.read("")).value(ZoneRecord(zone=ZONE).key)
+        text = (await self.group.read("")).value(ZoneRecord(zone=self.zone).key)
         assert text is not None
         return ZoneRecord.decode(text)
 
@@ -271,29 +277,35 @@ async def shells(
     issuer: RegionIssuer | None = None,
     timers: RegionTimers = TIMERS,
     zones: Mapping[str, str] | None = None,
+    zone: str = ZONE,
 ) -> AsyncIterator[World]:
-    """Three regions that have started. With an ``issuer`` their links are TLS."""
+    """Three regions that have started. With an ``issuer`` their links are TLS. ``zones``: the zone of residency of each region;
+    ``zone``: whose log they keep."""
     async with AsyncExitStack() as stack:
         regions = {}
         for name in NAMES:
             schema = fresh_name()
             await migrate(urls.database, schema)
-            opened = await open_stores(urls.database, schema, ZONE, max_connections=4)
+            opened = await open_stores(urls.database, schema, zone, max_connections=4)
             stack.push_async_callback(opened.close)
-            regions[name] = ShellRegion(name, opened, CutGroup(group), timers, zones=zones or {})
+            regions[name] = ShellRegion(name, opened, CutGroup(group), timers, zones=zones or {}, zone=zone)
             regions[name].make()
         for here in regions.values():
             for there in regions.values():
                 if here is not there:
                     link = await _link(stack, here.name, there, issuer)
                     here.links[there.name] = CutLink(link)
-        members = RegionGroup(members=tuple(RegionMember(region=name, residency=ZONE) for name in NAMES))
-        record = replace(founded(ZONE, "east", (), ReplicationMode.SYNC), epoch=1)
+        # What tests keep by default is a zone of all, though not that of the name.
+        residency = dict.fromkeys(NAMES, ZONE) if zone == ZONE else zones or {}
+        members = RegionGroup(members=tuple(RegionMember(region=name, residency=residency.get(name)) for name in NAMES))
+        first = first_primary(members, zone, "east")
+        assert first is not None
+        record = replace(founded(zone, first, (), ReplicationMode.SYNC), epoch=1)
         assert await found_zone(group, members, record)
         for region in regions.values():
             await region.start()
         try:
-            yield World(group, regions)
+            yield World(group, regions, zone)
         finally:
             for region in regions.values():
                 await region.shell.stop()

@@ -32,14 +32,22 @@ def _socket(ours: Settings) -> Path:
     return ours.region_socket or Layout.of(ours.data_dir).region_socket
 
 
-def _ask(command: str, timeout_s: float = CHANGE_S, **arguments: Any) -> Any:
+#: The zone that a command is for.
+Zone = Annotated[
+    str | None, typer.Option(help="The zone, of those that have a primary of their own. Default: that of all regions.")
+]
+
+
+def _ask(command: str, timeout_s: float = CHANGE_S, *, zone: str | None = None, **arguments: Any) -> Any:
+    if zone is not None:  # a leader of an earlier release knows no zones
+        arguments["zone"] = zone
     return asyncio.run(ask_leader(_socket(settings()), command, timeout_s=timeout_s, **arguments))
 
 
 @app.command()
-def status(as_json: Json = False) -> None:
-    """Show zone, role, epoch, trust, in-sync set, lag, and the files of surplus rows."""
-    found = _ask("status", STATUS_S)
+def status(zone: Zone = None, as_json: Json = False) -> None:
+    """Show zone, role, epoch, trust, in-sync set, lag, and the files of surplus rows; and who is primary of each other zone."""
+    found = _ask("status", STATUS_S, zone=zone)
     if as_json:
         print_json(found)
         return
@@ -61,6 +69,7 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, object]]:
         ("epoch", found["epoch"]),
         ("trusted until", trust),
         ("in-sync set", ", ".join(found.get("in_sync", ()))),
+        ("copies of payloads", found.get("payload_copies")),
         ("mode", found.get("mode")),
         ("last row", found["head"]),
         ("leader of etcd", found["etcd_leader"]),
@@ -70,6 +79,11 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, object]]:
     rows += [
         (f"lag of {region}", ", ".join(f"{name} {value}" for name, value in lag.items()))
         for region, lag in found["lag"].items()
+    ]
+    rows += [
+        (f"zone {other['zone']}", f"primary {other.get('primary')}, epoch {other.get('epoch')}, here {other['phase']}")
+        for other in found.get("zones", ())
+        if other["zone"] != found["zone"]
     ]
     return rows + [("surplus", f"{file['name']} ({file['rows']} rows)") for file in found["surplus"]]
 
@@ -90,6 +104,7 @@ def failover(
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Make this region primary although it may lack acknowledged rows.")
     ] = False,
+    zone: Zone = None,
     as_json: Json = False,
 ) -> None:
     """Hand the zone to another region, which catches up first: nothing is lost. Or take it with --accept-loss.
@@ -101,22 +116,26 @@ def failover(
         raise typer.BadParameter(
             "Name the region that takes the zone with --to, or give --accept-loss at the one that shall."
         )
-    _changed(_ask("accept_loss") if to is None else _ask("failover", to=to), as_json)
+    _changed(_ask("accept_loss", zone=zone) if to is None else _ask("failover", zone=zone, to=to), as_json)
 
 
 @app.command()
-def failback(as_json: Json = False) -> None:
-    """Hand the zone back to the region that ARAGORA_PRIMARY_REGION names; given at the primary. Nothing is lost."""
-    _changed(_ask("failback"), as_json)
+def failback(zone: Zone = None, as_json: Json = False) -> None:
+    """Hand the zone back to the region that founded it (ARAGORA_PRIMARY_REGION); given at the primary. Nothing is lost."""
+    _changed(_ask("failback", zone=zone), as_json)
 
 
 @app.command()
-def mode(replication_mode: Annotated[ReplicationMode, typer.Argument(metavar="MODE")], as_json: Json = False) -> None:
+def mode(
+    replication_mode: Annotated[ReplicationMode, typer.Argument(metavar="MODE")],
+    zone: Zone = None,
+    as_json: Json = False,
+) -> None:
     """Set whether answers wait for the in-sync set (sync) or for no other region (async); given at the primary.
 
     In async mode the loss of the primary loses what was acknowledged last. Back in sync mode, writes are refused until another
     region has caught up."""
-    _changed(_ask("set_mode", mode=replication_mode.value), as_json)
+    _changed(_ask("set_mode", zone=zone, mode=replication_mode.value), as_json)
 
 
 @app.command()

@@ -548,6 +548,7 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
 LOCAL: Final[tuple[LocalTable, ...]] = (
     LocalTable(name="schema_migrations", why="Which migrations this database has."),
     LocalTable(name="region_state", why="What this database may do: role, epoch, trust."),
+    LocalTable(name="kept_zone", why="For which zone of residency this schema is, if it is for one alone."),
     LocalTable(name="replication_status", why="What the region's leader tells its other processes."),
     LocalTable(name="replicas", why="How far this database is with what it receives."),
     LocalTable(

@@ -88,6 +88,10 @@ select role, epoch, case when role = 'primary' and isfinite(trusted_until)
                          then extract(epoch from trusted_until)::double precision end as trusted_until
 from region_state where region = $1
 
+-- name: keep_zone
+-- Which zone of residency alone this schema is kept for from now on; null if for none.
+select keep_zone($1)
+
 -- name: known_version
 -- The last version of the group's record that this database was told.
 select version from region_state where region = $1

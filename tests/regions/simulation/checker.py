@@ -1,4 +1,4 @@
-"""The invariants, checked while a schedule runs. A breach names the invariant."""
+"""The invariants of one zone, checked while a schedule runs. A breach names the invariant."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ class Breach(AssertionError):
 
 @dataclass(slots=True)
 class Checker:
-    """``lossy``: an operator accepted a loss, or chose async, so rows may be lacking. ``keys_dropped``: a lease was ended
-    although it was renewed, so an old primary may still be trusted; what it writes must then reach nobody."""
+    """``holders``: the regions that hold the zone's payloads. ``lossy``: an operator accepted a loss, or chose async, so rows may
+    be lacking. ``keys_dropped``: a lease was ended although it was renewed, so an old primary may still be trusted; what it
+    writes must then reach nobody."""
 
+    holders: frozenset[str]
     answered: dict[str, int] = field(default_factory=dict)
     shown: dict[int, str] = field(default_factory=dict)
     writers: dict[int, str] = field(default_factory=dict)
@@ -37,6 +39,8 @@ class Checker:
             return
         if after.epoch < before.epoch:
             raise Breach("epochs increase", f"{before.epoch} was followed by {after.epoch}")
+        if after.primary not in self.holders:
+            raise Breach("only who holds payloads leads", f"{after.primary} became primary of zone {after.zone}")
         if operator or before.mode is ReplicationMode.ASYNC:
             return
         if after.primary not in before.in_sync:
@@ -74,8 +78,13 @@ class Checker:
         if self.primary is not None:
             self._holds(self.primary, seq, row_id, "no acknowledged row is lost")
 
-    def rests_on(self, row_id: str, seq: int, copies: Mapping[str, int]) -> None:
+    def rests_on(self, row_id: str, seq: int, primary: str, copies: Mapping[str, int]) -> None:
         """``copies``: the last row at which each member of the set was whole."""
+        others = copies.keys() - {primary}
+        if len(self.holders) > 1 and others and not others & self.holders and not self.lossy:
+            raise Breach(
+                "copies without payloads do not count", f"{row_id} at {seq} was answered, and only {others} confirmed"
+            )
         lacking = sorted(region for region, whole_at in copies.items() if whole_at < seq)
         if lacking and not self.lossy:
             raise Breach(

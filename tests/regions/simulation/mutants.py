@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from regions.domain import primary, rejoin, secondary, transactions
-from regions.domain.group import ZoneRecord
+from regions.domain.group import RegionGroup, RegionMember, ZoneRecord
 from regions.domain.leadership import Leadership, Persisted, ReportReceived, Tick, WritesOpened
 from regions.domain.machine import TRANSITIONS
 from tests.regions.simulation import database
@@ -22,18 +22,21 @@ ONE_PRIMARY = "one primary per epoch"
 FENCED = "a fenced process writes nothing"
 WHOLE_LEADS = "only who is whole leads"
 WHOLE_COPIES = "answers rest on whole copies"
+HOLDERS_LEAD = "only who holds payloads leads"
+HOLDERS_COUNT = "copies without payloads do not count"
 LIVE = "a healed network writes again"
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """``patches``: (object, attribute, what stands there instead). ``breaks``: the invariants of which one must be breached.
-    ``only``: the faults that show the mistake soonest; empty for all."""
+    ``only``: the faults that show the mistake soonest; empty for all. ``zoned``: it takes more zones than one."""
 
     name: str
     patches: tuple[tuple[Any, str, Any], ...]
     breaks: frozenset[str]
     only: tuple[str, ...] = ()
+    zoned: bool = False
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -51,8 +54,10 @@ class Mutant:
             yield
 
 
-def _mutant(name: str, owner: Any, attribute: str, mistake: Any, *breaks: str, only: tuple[str, ...] = ()) -> Mutant:
-    return Mutant(name, ((owner, attribute, mistake),), frozenset(breaks), only)
+def _mutant(
+    name: str, owner: Any, attribute: str, mistake: Any, *breaks: str, only: tuple[str, ...] = (), zoned: bool = False
+) -> Mutant:
+    return Mutant(name, ((owner, attribute, mistake),), frozenset(breaks), only, zoned)
 
 
 def _commit_unchecked(self: database.Database, epoch: int, row_id: str, now: float) -> int:
@@ -195,6 +200,12 @@ MUTANTS = (
     ),
     _mutant("stops waiting before the swap", primary, "counted", _stops_waiting_first, LOST, SEEN, WHOLE_COPIES),
     _mutant("secondaries show what they have", secondary, "why_not_read", _never_refused, SEEN),
+    _mutant("any region leads", RegionMember, "may_lead", lambda self, zone: self.data, HOLDERS_LEAD, zoned=True),
+    _mutant(
+        *("any copy counts", RegionGroup, "counting", lambda self, zone: frozenset(self.data_regions()), HOLDERS_COUNT),
+        only=("crash",),
+        zoned=True,
+    ),
     _mutant("nobody returns to the set", transactions, "CHANGES", _changes(Rejoin=_never_rejoins), LIVE),
 )
 #: Found among hundreds of schedules: by the long run only.

@@ -1,5 +1,5 @@
-"""One region of the simulation: its leader (the machine, and the shell that carries its effects out), its writer, its receiver.
-Each can be paused by itself, as SIGSTOP does: what is due meanwhile happens when it goes on."""
+"""One region of the simulation in one zone: its leader (the machine, and the shell that carries its effects out), its writer, its
+receiver. Each can be paused by itself, as SIGSTOP does: what is due meanwhile happens when it goes on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cluster.domain.base.errors import Conflict, TryLater
 from cluster.domain.replication.timers import RegionTimers
 from cluster.ports.consensus_group import GroupView, KeyCompare, KeyPut
 from regions.domain import primary, rejoin, secondary
-from regions.domain.group import DEFAULT_ZONE, MEMBERS_KEY, RegionGroup, ZoneRecord
+from regions.domain.group import MEMBERS_KEY, RegionGroup, ZoneRecord
 from regions.domain.leadership import (
     AnswerUpTo,
     Appended,
@@ -50,7 +50,6 @@ from tests.regions.simulation.database import CommitRefused, Database, RegionRol
 from tests.regions.simulation.network import GROUP, Network, Schedule
 from tests.regions.simulation.store import MemoryGroup
 
-ZONE = ZoneRecord(zone=DEFAULT_ZONE)
 #: Few, so that images are often later than the rows of a batch.
 MOST_ROWS = 6
 GROUP_TIMEOUT_S = 0.6
@@ -58,8 +57,10 @@ GROUP_TIMEOUT_S = 0.6
 
 @dataclass(slots=True)
 class World:
-    """What the regions share."""
+    """What the regions of one zone share. Of all zones are schedule, network, random numbers and the group's store."""
 
+    #: Names the zone's keys of the group.
+    zone: ZoneRecord
     schedule: Schedule
     network: Network
     random: Random
@@ -67,7 +68,6 @@ class World:
     checker: Checker
     timers: RegionTimers
     regions: dict[str, SimulatedRegion] = field(default_factory=dict)
-    group_down: bool = False
     #: What a fault may be aimed at: called with the region that proposes a change of the set, or that begins to be rebuilt.
     on_proposal: Callable[[SimulatedRegion], None] = lambda region: None
     on_rebuild: Callable[[SimulatedRegion], None] = lambda region: None
@@ -75,7 +75,7 @@ class World:
     def tell_watches(self) -> None:
         view = GroupView(entries=dict(self.store.entries), revision=self.store.revision)
         for region in self.regions.values():
-            if not self.group_down and region.watches:
+            if not self.store.down and region.watches:
                 region.watch_brings(view)
 
 
@@ -174,7 +174,7 @@ class SimulatedRegion:
                 answer(value)
 
         def arrive() -> None:
-            if self.world.group_down:
+            if self.world.store.down:
                 return
             value = ask(self.world.store, self.world.schedule.now)
             self.world.network.send(GROUP, self.name, lambda: self.due("leader", lambda: once(value)))
@@ -195,11 +195,13 @@ class SimulatedRegion:
             self.world.network.send(GROUP, self.name, lambda: self.due("leader", lambda: self.sees(view)))
 
     def sees(self, view: GroupView) -> None:
-        members, record = view.value(MEMBERS_KEY), view.value(ZONE.key)
+        members, record = view.value(MEMBERS_KEY), view.value(self.world.zone.key)
         assert members is not None
         assert record is not None
         group = RegionGroup.decode(members)
-        self.take(GroupSeen(group=group, record=ZoneRecord.decode(record), holder=view.value(ZONE.leader_key)))
+        self.take(
+            GroupSeen(group=group, record=ZoneRecord.decode(record), holder=view.value(self.world.zone.leader_key))
+        )
 
     def ask_reports(self, effect: AskReports) -> None:
         for peer in self.world.regions.values():
@@ -226,8 +228,8 @@ class SimulatedRegion:
 
         def ask(store: MemoryGroup, now: float) -> Any:
             lease = store.grant(self.world.timers.election_s, now)
-            put = KeyPut(key=ZONE.leader_key, value=key, lease=lease.id)
-            won = store.swap([KeyCompare(key=ZONE.leader_key, value=None)], [put], (), now)
+            put = KeyPut(key=self.world.zone.leader_key, value=key, lease=lease.id)
+            won = store.swap([KeyCompare(key=self.world.zone.leader_key, value=None)], [put], (), now)
             if not won:
                 store.revoke(lease.id)
             return lease, won
@@ -241,11 +243,11 @@ class SimulatedRegion:
         self.call_group(ask, answer)
 
     def propose(self, effect: Propose) -> None:
-        compares = [KeyCompare(key=ZONE.key, value=effect.compared.encode())]
+        compares = [KeyCompare(key=self.world.zone.key, value=effect.compared.encode())]
         if effect.with_key:
-            compares.append(KeyCompare(key=ZONE.leader_key, value=self.state.key))
-        puts = [KeyPut(key=ZONE.key, value=effect.after.encode())]
-        deletes = [ZONE.leader_key] if effect.delete_key else []
+            compares.append(KeyCompare(key=self.world.zone.leader_key, value=self.state.key))
+        puts = [KeyPut(key=self.world.zone.key, value=effect.after.encode())]
+        deletes = [self.world.zone.leader_key] if effect.delete_key else []
 
         def ask(store: MemoryGroup, now: float) -> bool:
             succeeded = store.swap(compares, puts, deletes, now)
@@ -424,7 +426,7 @@ class SimulatedRegion:
             if self.state.term is not None and self.state.record is not None:
                 members = primary.counted(self.state.record, self.state.term.proposal)
                 copies = {name: self.world.regions[name].db.whole_at for name in members}
-                self.world.checker.rests_on(row_id, seq, copies)
+                self.world.checker.rests_on(row_id, seq, self.name, copies)
             answer()
 
         self.waiting.append((seq, acknowledge))

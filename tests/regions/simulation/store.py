@@ -5,7 +5,7 @@ although it is renewed, and a restored store revives leases and repeats revision
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from cluster.ports.clock import Clock
@@ -22,7 +22,7 @@ class _StoredLease:
 
 @dataclass(slots=True)
 class MemoryGroup:
-    """``late_s``: how long after its end a lease's keys go."""
+    """``late_s``: how long after its end a lease's keys go. ``down``: nobody reaches it."""
 
     late_s: float = 0.0
     least_ttl_s: float = LEAST_TTL_S
@@ -30,6 +30,7 @@ class MemoryGroup:
     entries: dict[str, GroupEntry] = field(default_factory=dict)
     leases: dict[str, _StoredLease] = field(default_factory=dict)
     granted: int = 0
+    down: bool = False
     #: Called after each change of an entry.
     on_change: Callable[[], None] = lambda: None
 
@@ -128,7 +129,7 @@ class SimulatedGroup:
     async def members(self) -> GroupMembers:
         return GroupMembers()
 
-    async def move_leader(self, name: str) -> None:
+    async def move_leader(self, name: str, avoid: Collection[str] = ()) -> None:
         """Nobody leads the store."""
 
     async def watch(self, prefix: str) -> AsyncGenerator[GroupView, None]:
