@@ -2,6 +2,9 @@
 
 It keeps nothing. One that is killed leaves a segment that is there and perhaps a file of it; the next one writes the file anew.
 The commit that removes a segment looks again whether the rows are those of the archive.
+
+The zone's primary decides what goes. A region that follows it removes what is in the primary's archives already, into files
+of its own, so that the loss of one region loses no archive; its segments begin and end elsewhere.
 """
 
 from __future__ import annotations
@@ -16,14 +19,16 @@ from cluster.domain.audit.checkpoint import DamagedCheckpoint
 from cluster.domain.audit.log_retention import (
     Segment,
     archive_deletion,
-    cursor_dropped,
+    archive_name,
+    cursors_dropped,
     dropped,
+    followed_holder,
     holder,
     removal,
 )
 from cluster.domain.audit.retention import DAY_S
 from cluster.domain.base.errors import Conflict, TryLater
-from cluster.log.archives import NotAsSealed, write_archive
+from cluster.log.archives import NotAsSealed, write_archive, write_followed_archive
 from cluster.ports.audit import AuditTrail
 from cluster.ports.clock import Clock
 from cluster.ports.log import Log, Region
@@ -88,17 +93,16 @@ class LogKeeper:
         Raises: `TryLater` if the store does not answer."""
         if self._directory is None:
             return 0
-        removed = await self._while_primary.do(partial(self._archive, self._directory))
-        if removed is None:
-            self._problem = ""
-        return removed or 0
+        removed = await self._while_primary.do(partial(self._remove, self._directory, is_primary=True))
+        return await self._remove(self._directory, is_primary=False) if removed is None else removed
 
-    async def _archive(self, directory: Path) -> int:
+    async def _remove(self, directory: Path, *, is_primary: bool) -> int:
         removed = 0
+        remove_oldest = self._remove_oldest if is_primary else self._trim_oldest
         try:
-            while await self._remove_oldest(directory):
+            while await remove_oldest(directory):
                 removed += 1
-            await self._forget_archives(directory)
+            await self._forget_archives(directory, is_primary)
         except (OSError, NotAsSealed, DamagedCheckpoint, Conflict) as error:
             self._say(f"The log cannot be archived, and grows: {error}")
         return removed
@@ -116,16 +120,30 @@ class LogKeeper:
             return False
         archive = await write_archive(directory, self._zone, segment, self._log, self._trail, self._segments)
         self._problem = ""
-        records = {follower: cursor_dropped(follower, segment, now) for follower in sorted(late)}
-        removed = await self._segments.remove(segment, archive, removal(archive, now), records)
+        told = cursors_dropped(late, segment, now)
+        removed = await self._segments.remove(segment, archive, removal(archive, now), late, told)
         if removed and late:
             _logger.error(
                 "the log did not wait any longer for %s, which has not read the rows %d to %d and goes on behind them",
-                " and ".join(sorted(late)),
+                late,
                 segment.first_seq,
                 segment.last_seq,
             )
         return removed
+
+    async def _trim_oldest(self, directory: Path) -> bool:
+        segment, archives = await self._segments.oldest(), await self._segments.archives()
+        archived = max((each.archive.last_seq for each in archives), default=0)
+        if segment is None or segment.last_seq > archived:
+            self._problem = ""
+            return False
+        holds, now = await self._segments.holds(), self._clock.now()
+        if why := followed_holder(segment, archived, holds, now, self._days):
+            self._say(self._held(segment, why))
+            return False
+        archive = await write_followed_archive(directory, self._zone, segment, self._log, self._segments, archives)
+        self._problem = ""
+        return await self._segments.trim(segment, archive, now)
 
     def _held(self, segment: Segment, why: str) -> str:
         late = self._clock.now() - self._days * DAY_S - segment.last_at > LATE_S
@@ -134,13 +152,17 @@ class LogKeeper:
             return ""
         return f"The log up to row {segment.last_seq} should have gone and stays, since it {why}."
 
-    async def _forget_archives(self, directory: Path) -> None:
+    async def _forget_archives(self, directory: Path, is_primary: bool) -> None:
+        """The files of a region are its own: only those of the primary have a row of the log about them."""
         if self._archive_days <= 0:
             return
         for removed in await self._segments.archives():
-            file = directory / removed.archive.name
+            file, archive = directory / removed.archive.name, removed.archive
+            if not is_primary and archive.name != archive_name(archive.first_seq, archive.last_seq, followed=True):
+                continue
             if removed.at <= self._clock.now() - self._archive_days * DAY_S and file.is_file():
-                await self._log.append([archive_deletion(removed.archive, self._clock.now())])
+                if is_primary:
+                    await self._log.append([archive_deletion(removed.archive, self._clock.now())])
                 file.unlink(missing_ok=True)
 
     def _say(self, problem: str) -> None:

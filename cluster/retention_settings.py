@@ -28,7 +28,7 @@ class RetentionSettings(BaseSettings):
     log_retention_days: float = variable(90, "Rows of the log stay in the database so long at least, and for as long as a task, deliberation or run that they tell of; older ones go into archives. 0: none goes.", group=GROUP, unit="days", ge=0, le=MOST_DAYS)
     log_archive_dir: Path | None = variable(None, "Directory of the archives of the log, which outlives the node. Unset: nothing of the log goes. `aragora-cp up` sets it if the embedded PostgreSQL is used.", group=GROUP)
     audit_retention_days: float = variable(90, "Archives of the log are deleted so long after their rows went. 0: never.", group=GROUP, unit="days", ge=0, le=MOST_DAYS)
-    log_hold: float = variable(7 * 86_400, "The log waits so long for a follower (telemetry, notifications, workflows) that has not read rows which could go otherwise; then it goes on behind them, which is told. 0: for ever.", group=GROUP, unit="s", ge=0, le=MOST_DAYS * 86_400)
+    log_hold: float = variable(7 * 86_400, "The log waits so long for a follower (telemetry, notifications, workflows) or another region that has not read rows which could go otherwise; then that goes on behind them, which is told. 0: for ever.", group=GROUP, unit="s", ge=0, le=MOST_DAYS * 86_400)
     # fmt: on
 
     @field_validator("log_archive_dir")

@@ -120,9 +120,10 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         name="aragora_cp_leases_lost_total",
         kind="counter",
-        help="Leases that ended without a report of their holder; lease_expired: it sent no heartbeat in time.",
+        help="Leases that ended without a report of their holder; lease_expired: it sent no heartbeat in time; "
+        "kills_workers: the third of a task in a row.",
         labels=("reason",),
-        known=("lease_expired", "agent_offline", "agent_lost", "not_delivered"),
+        known=("lease_expired", "agent_offline", "agent_lost", "not_delivered", "kills_workers"),
     ),
     Family(
         name="aragora_cp_dead_letters",

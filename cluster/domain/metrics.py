@@ -234,7 +234,9 @@ def _bounded(series: Mapping[Labels, Any], labels: Labels) -> Labels:
 Handler = Callable[[Metrics, LogRow], None]
 
 #: Reasons for which a lease ends without a report of its holder.
-LOST_LEASES: Final = frozenset({"lease_expired", "agent_offline", "agent_lost", "agent_unregistered", "not_delivered"})
+LOST_LEASES: Final = frozenset(
+    {"lease_expired", "agent_offline", "agent_lost", "agent_unregistered", "not_delivered", "kills_workers"}
+)
 
 
 def _priority(data: Mapping[str, Any]) -> str:

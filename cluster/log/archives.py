@@ -11,9 +11,9 @@ import gzip
 import hashlib
 import os
 import zlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -71,39 +71,103 @@ async def write_archive(
     sealed = await segments.entry(last)
     if before is None or sealed is None:
         raise NotAsSealed(f"The rows {first} to {last} of the log are not sealed; see `aragora-cp audit verify`.")
+    chained = _Chained(first - 1, before)
+
+    async def write(packed: gzip.GzipFile) -> None:
+        packed.write(f"{head_line(zone, first - 1, segment.last_at)}\n".encode())
+        async for checkpoint in _checkpoints(trail, first, last):
+            packed.write(f"{checkpoint_line(checkpoint)}\n".encode())
+        await _pass_rows(log, last, chained, packed)
+        if (chained.seq, chained.chain) != (last, sealed):
+            raise _not_as_sealed(first, last)
+
+    name = archive_name(first, last)
+    digest = await _whole_file(directory, name, write)
+    return _archive(segment, name, digest, chained)
+
+
+async def write_followed_archive(
+    directory: Path,
+    zone: str,
+    segment: Segment,
+    log: Log,
+    segments: LogSegments,
+    archives: Sequence[ArchivedRows],
+) -> Archive:
+    """The same where the region follows another one and has sealed nothing. Rows are compared with what was sealed by the entry
+    hashes of ``archives``, of which one covers the segment's last row; so rows after it are read too, up to that archive's last.
+
+    Raises: as `write_archive` does."""
+    first, last = segment.first_seq, segment.last_seq
+    before = GENESIS if first == 1 else await segments.entry(first - 1)
+    ends = {each.archive.last_seq: each.archive.entry for each in archives if each.archive.last_seq >= first}
+    through = min((end for end in ends if end >= last), default=None)
+    if before is None or through is None:
+        raise NotAsSealed(f"The rows {first} to {last} of the log are in no archive of the primary.")
+    chained = _Chained(first - 1, before)
+
+    async def write(packed: gzip.GzipFile) -> None:
+        packed.write(f"{head_line(zone, first - 1, segment.last_at)}\n".encode())
+        for end in sorted(end for end in ends if end < last):
+            await _pass_rows(log, end, chained, packed)
+            _check_entry(ends[end], chained, first, last)
+        await _pass_rows(log, last, chained, packed)
+        beyond = replace(chained, epochs={})
+        await _pass_rows(log, through, beyond, None)
+        _check_entry(ends[through], beyond, first, last)
+
+    name = archive_name(first, last, followed=True)
+    digest = await _whole_file(directory, name, write)
+    return _archive(segment, name, digest, chained)
+
+
+def _check_entry(entry: bytes, chained: _Chained, first: int, last: int) -> None:
+    if chained.chain != entry:
+        raise _not_as_sealed(first, last)
+
+
+def _not_as_sealed(first: int, last: int) -> NotAsSealed:
+    return NotAsSealed(
+        f"The rows {first} to {last} of the log are not those that were sealed; see `aragora-cp audit verify`."
+    )
+
+
+def _archive(segment: Segment, name: str, digest: bytes, chained: _Chained) -> Archive:
+    return Archive(
+        first_seq=segment.first_seq,
+        last_seq=segment.last_seq,
+        name=name,
+        digest=digest,
+        entry=chained.chain,
+        epochs=tuple(sorted(chained.epochs.items())),
+        first_form=chained.first_form,
+    )
+
+
+async def _whole_file(directory: Path, name: str, write: Callable[[gzip.GzipFile], Awaitable[None]]) -> bytes:
+    """The digest of a file that ``write`` has written; it has its name once it is whole and on the disk.
+
+    Raises: what ``write`` does, and no file is left; `OSError`."""
     await asyncio.to_thread(directory.mkdir, mode=0o700, parents=True, exist_ok=True)
-    name, chained = archive_name(first, last), _Chained(first - 1, before)
     unfinished = directory / f"{name}.part"
     try:
         with await asyncio.to_thread(unfinished.open, "wb") as file:
             with gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=6, mtime=0) as packed:
-                packed.write(f"{head_line(zone, first - 1, segment.last_at)}\n".encode())
-                async for checkpoint in _checkpoints(trail, first, last):
-                    packed.write(f"{checkpoint_line(checkpoint)}\n".encode())
-                after = first - 1
-                while after < last and (rows := await log.read(after, min(PAGE, last - after))):
-                    await asyncio.to_thread(_write_rows, packed, rows, chained)
-                    after = rows[-1].seq
+                await write(packed)
             await asyncio.to_thread(_to_disk, file)
-        if (chained.seq, chained.chain) != (last, sealed):
-            raise NotAsSealed(
-                f"The rows {first} to {last} of the log are not those that were sealed; see `aragora-cp audit verify`."
-            )
         digest = await asyncio.to_thread(_digest, unfinished)
         await asyncio.to_thread(_take_name, unfinished, directory / name)
     except BaseException:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
         raise
-    return Archive(
-        first_seq=first,
-        last_seq=last,
-        name=name,
-        digest=digest,
-        entry=sealed,
-        epochs=tuple(sorted(chained.epochs.items())),
-        first_form=chained.first_form,
-    )
+    return digest
+
+
+async def _pass_rows(log: Log, through: int, chained: _Chained, packed: gzip.GzipFile | None) -> None:
+    """Chains the next rows up to one, and writes them if there is a file."""
+    while chained.seq < through and (rows := await log.read(chained.seq, min(PAGE, through - chained.seq))):
+        await asyncio.to_thread(_chain, packed, rows, chained)
 
 
 async def _checkpoints(trail: AuditTrail, first: int, last: int) -> AsyncIterator[Checkpoint]:
@@ -117,10 +181,11 @@ async def _checkpoints(trail: AuditTrail, first: int, last: int) -> AsyncIterato
         after = page[-1].last_seq
 
 
-def _write_rows(packed: gzip.GzipFile, rows: Sequence[LogRow], chained: _Chained) -> None:
+def _chain(packed: gzip.GzipFile | None, rows: Sequence[LogRow], chained: _Chained) -> None:
     for row in rows:
         chained.add(row)
-        packed.write(f"{row_line(row, words=False)}\n".encode())
+        if packed is not None:
+            packed.write(f"{row_line(row, words=False)}\n".encode())
 
 
 def _to_disk(file: IO[bytes]) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from cluster.domain.audit.log_retention import Archive, Follower, Holds, Segment
+from cluster.domain.audit.log_retention import Archive, Dropped, Holds, Segment
 from cluster.domain.base.log import LogRecord
 
 
@@ -35,12 +35,22 @@ class LogSegments(LogArchives, Protocol):
         """What still needs rows. Raises: `StoreUnavailable`."""
 
     async def entry(self, seq: int) -> bytes | None:
-        """The entry hash of a row; None if it is not sealed. Raises: `StoreUnavailable`."""
+        """The entry hash of a row, or of the last one that went; None if it is not sealed. Raises: `StoreUnavailable`."""
 
     async def remove(
-        self, segment: Segment, archive: Archive, record: LogRecord, dropped: Mapping[Follower, LogRecord] | None = None
+        self,
+        segment: Segment,
+        archive: Archive,
+        record: LogRecord,
+        late: Dropped | None = None,
+        dropped: Sequence[LogRecord] = (),
     ) -> bool:
         """Removes the oldest segment, whose rows are in the archive; False, and nothing is changed, if it is not the oldest any
-        more or the log is being read. ``dropped``: followers that have not read it and go on behind it, each with its row.
+        more or the log is being read. ``late``: who has not read it and goes on behind it, of which ``dropped`` are the rows.
 
         Raises: `Fenced` if this region is not the primary any more, `StoreUnavailable`."""
+
+    async def trim(self, segment: Segment, archive: Archive, at: float) -> bool:
+        """The same in a region that follows: False also if it does not follow. No row is written.
+
+        Raises: `StoreUnavailable`."""

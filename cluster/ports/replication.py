@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -243,3 +243,7 @@ class ReplicationStatuses(Protocol):
 
     async def tell(self, told: LeaderStatus, silent_s: float | None) -> None:
         """Replaces what was told."""
+
+    async def tell_cursors(self, epoch: int, cursors: Mapping[str, int | None]) -> None:
+        """While this region is primary under ``epoch``: data region → the last row that it holds, None if that is not known. The
+        log is kept for those (`cluster/domain/audit/log_retention.py`); a region that is not there is waited for no more."""

@@ -93,7 +93,7 @@ class PostgresSeals:
         head = checkpoint.head
         return bool(
             await self._pool.value(
-                _SQL["seal_rows"],
+                _SQL["seal_log"],
                 head["zone"],
                 head["epoch"],
                 checkpoint.first_seq,

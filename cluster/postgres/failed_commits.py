@@ -46,6 +46,7 @@ COMMITS: Final = (
         "put_retention",
         "remove_log_segment",
         "drop_cursors_and_segment",
+        "remove_segment",
     ),
     *("create_schedule", "change_schedules", "remove_schedules"),
     *("put_credential", "remove_credential", "put_hook", "remove_hooks"),

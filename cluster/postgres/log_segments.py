@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from cluster.domain.audit.log_retention import Archive, Follower, Holds, Segment
+from cluster.domain.audit.log_retention import Archive, Dropped, Follower, Holds, Segment
 from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.base.log import LogRecord
 from cluster.ports.log_segments import ArchivedRows
@@ -37,7 +37,14 @@ class PostgresLogSegments:
             Follower.NOTIFICATIONS: row["notifications"],
             Follower.WORKFLOWS: row["workflows"],
         }
-        return Holds(sealed=row["sealed"], cursors=cursors, oldest_work=await self._oldest_work())
+        (others,) = await self._pool.rows(_SQL["region_cursors"], self._epoch.region)
+        return Holds(
+            sealed=row["sealed"],
+            cursors=cursors,
+            oldest_work=await self._oldest_work(),
+            regions=json.loads(others["regions"]),
+            is_told=others["told"],
+        )
 
     async def _oldest_work(self) -> float | None:
         oldest = None
@@ -51,14 +58,23 @@ class PostgresLogSegments:
         return entry
 
     async def remove(
-        self, segment: Segment, archive: Archive, record: LogRecord, dropped: Mapping[Follower, LogRecord] | None = None
+        self,
+        segment: Segment,
+        archive: Archive,
+        record: LogRecord,
+        late: Dropped | None = None,
+        dropped: Sequence[LogRecord] = (),
     ) -> bool:
         mine, stored = (self._epoch.region, self._epoch.value, segment.number), stored_archive(archive, record.at)
-        if not dropped:
+        if not late:
             rows = log_rows([record], self._epoch)
             return bool(await self._pool.value(_SQL["remove_log_segment"], *mine, stored, rows))
-        rows = log_rows([record, *dropped.values()], self._epoch)
-        return bool(await self._pool.value(_SQL["drop_cursors_and_segment"], *mine, stored, list(dropped), rows))
+        rows, names = log_rows([record, *dropped], self._epoch), (sorted(late.followers), sorted(late.regions))
+        return bool(await self._pool.value(_SQL["remove_segment"], *mine, stored, *names, rows))
+
+    async def trim(self, segment: Segment, archive: Archive, at: float) -> bool:
+        given = (self._epoch.region, segment.number, stored_archive(archive, at))
+        return bool(await self._pool.value(_SQL["trim_followed_log"], *given))
 
     async def archives(self) -> Sequence[ArchivedRows]:
         return [

@@ -106,7 +106,7 @@ class PostgresReplica:
                 raise ReplicationRefused(refusal)
             await connection.execute(_SQL["replica_epoch"], self._zone, beginning.epoch)
             # Folds of the log begin anew with it: a cursor past a fork would skip rows.
-            await connection.execute(f"truncate {', '.join(TABLES)}, telemetry, audit_checkpoints")
+            await connection.execute(f"truncate {', '.join(TABLES)}, telemetry, audit_checkpoints, followed_archives")
             first = _progress_json(first_progress(beginning.tail))
             await connection.execute(_SQL["replica_begins"], self._zone, beginning.tail.seq, first)
 

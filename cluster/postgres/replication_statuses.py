@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cluster.ports.replication import LeaderStatus, ReplicationStatus
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
@@ -43,3 +45,7 @@ class PostgresReplicationStatuses:
         await self._pool.execute(
             _SQL["tell_status"], self._zone, told.epoch, told.watermark, told.primary, told.refusal, silent_s
         )
+
+    async def tell_cursors(self, epoch: int, cursors: Mapping[str, int | None]) -> None:
+        """Raises: `StoreUnavailable`."""
+        await self._pool.execute(_SQL["tell_cursors"], epoch, list(cursors), list(cursors.values()))

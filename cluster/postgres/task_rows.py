@@ -263,6 +263,7 @@ def open_head(row: Any) -> TaskHead:
         order_key=decode(row["place"]),
         asking=None if row["asking"] is None else Asking.from_json(json.loads(row["asking"])),
         children=() if row["children"] is None else tuple(json.loads(row["children"])),
+        lost=row["lost"],
     )
 
 

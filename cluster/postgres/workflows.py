@@ -154,12 +154,15 @@ class PostgresWorkflows:
             _dump([_row(run) for run in runs]),
             log_rows(records, self._epoch),
         )
-        parts = [(_SQL["advance_runs"], own)]
+        # The runs come last: they take the region's lock at once, and all other commits of the region would wait while a page of
+        # a fan-out is inserted. A submit takes it for its rows of the log only.
+        parts: list[tuple[str, tuple[Any, ...]]] = []
         if tasks:
             parts.extend(submit_parts(tasks, self._epoch))
         if deliberations:
             admitted = admit_arguments(deliberations, self._epoch)
             parts.append((queries("deliberations")["admit_deliberations"], admitted))
+        parts.append((_SQL["advance_runs"], own))
         await self._pool.rows(*in_one_statement(parts))
 
     async def _commit(self, statement: str, *arguments: Any) -> Any:

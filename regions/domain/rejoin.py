@@ -1,4 +1,5 @@
-"""How a member comes back whose log may go on past the **fork**, the last row that it shares with the primary's log.
+"""How a member comes back whose log may go on past the **fork**, the last row that it shares with the primary's log, or that was
+away for so long that the primary does not keep the rows any more which follow its last one.
 
 A log's history is, per epoch, its last row: (epoch, seq), in order. One primary writes in one epoch, so two logs that share a
 pair (epoch, seq) share everything before it. Rows past the fork are its **surplus**: some member of the set had not confirmed
@@ -48,7 +49,7 @@ def fork_point(mine: LogHistory, theirs: LogHistory) -> ForkPoint:
 class RejoinPhase(StrEnum):
     #: Its log is a beginning of the primary's, or not compared yet: it takes rows.
     STREAMING = "streaming"
-    #: It has a surplus and is in the in-sync set, which it has to leave first.
+    #: It has a surplus or lacks rows that are kept no more, and is in the in-sync set, which it has to leave first.
     LEAVING = "leaving"
     #: The surplus is being written to a file.
     SAVING = "saving"
@@ -66,12 +67,14 @@ class Rejoining:
 class HistoriesCompared:
     """Rows came from a primary, or were refused by it. ``epoch`` is its epoch, and ``in_sync`` whether it counts the member in
     the set: only the primary can add one, while what the member itself has read of the group may be older than that. ``theirs``
-    is empty while the primary does not say it."""
+    is empty while the primary does not say it. ``is_lost``: the primary does not keep the row after the member's last one any
+    more, so the member cannot take rows even if it has no surplus."""
 
     mine: LogHistory
     theirs: LogHistory
     epoch: int
     in_sync: bool
+    is_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +119,12 @@ def step(state: Rejoining, event: RejoinEvent) -> tuple[Rejoining, tuple[RejoinE
 def _compared(state: Rejoining, event: HistoriesCompared) -> tuple[Rejoining, tuple[RejoinEffect, ...]]:
     fork = fork_point(event.mine, event.theirs)
     # A log that already ends under the primary's epoch has its rows; the message that says less was overtaken.
-    if fork.surplus == 0 or event.mine[-1][0] == event.epoch:
+    if not event.is_lost and (fork.surplus == 0 or event.mine[-1][0] == event.epoch):
         return Rejoining(), ()
     if event.in_sync:
         return Rejoining(phase=RejoinPhase.LEAVING, fork=fork), (AskToLeave(),)
+    if fork.surplus == 0:
+        return Rejoining(phase=RejoinPhase.REBUILDING, fork=fork), (Rebuild(),)
     return Rejoining(phase=RejoinPhase.SAVING, fork=fork), (SaveSurplus(after=fork.seq),)
 
 

@@ -41,7 +41,7 @@ from regions.shell.machine_runner import MachineRunner
 from regions.shell.write_gate import WriteGate
 
 _logger = logging.getLogger(__name__)
-#: The logs differ, or the rows are not kept: this region's rows might be lost by a copy, so an operator decides.
+#: The logs differ, or the rows are not kept, and it cannot be told what a copy would lose: an operator decides.
 _FOR_OPERATORS = (Refusal.FORK, Refusal.LOST, Refusal.SCHEMA)
 _Answer = TypeVar("_Answer")
 
@@ -121,7 +121,9 @@ class Following:
         except ReplicationRefused as refused:
             if refused.refusal is Refusal.IMAGES:
                 await receiver.copy()
-            elif refused.refusal is not Refusal.FORK or not await self._rejoin(link, receiver):
+            elif refused.refusal not in (Refusal.FORK, Refusal.LOST) or not await self._rejoin(
+                link, receiver, is_lost=refused.refusal is Refusal.LOST
+            ):
                 raise
         self.problem, self._logged = None, ""
         return True
@@ -159,10 +161,10 @@ class Following:
         while self.leader() == leader:
             await self._runner.change()
 
-    async def _rejoin(self, link: ReplicationLink, receiver: ReplicationReceiver) -> bool:
-        """Carries out what ``rejoin.step`` decides about this log, which is not the primary's. False if that is nothing: a log
-        that shares no row with the primary's is another deployment's, and an operator decides. It keeps nothing: one that is
-        interrupted begins anew, or goes on with its copy.
+    async def _rejoin(self, link: ReplicationLink, receiver: ReplicationReceiver, *, is_lost: bool) -> bool:
+        """Carries out what ``rejoin.step`` decides about this log, which is not the primary's, or (``is_lost``) ends before the
+        first row that the primary keeps. False if that is nothing: a log that shares no row with the primary's is another
+        deployment's, and an operator decides. It keeps nothing: one that is interrupted begins anew, or goes on with its copy.
 
         Raises: `ReplicationRefused` while the primary counts this region in the in-sync set, which it leaves first."""
         record = self._runner.state.record
@@ -171,7 +173,7 @@ class Following:
         mine, _ = await self._surplus.compared(())
         # A primary that refuses rows does not say whether it counts this region. Asked for its log, it refuses while it does,
         # and takes that as the request to leave.
-        event: RejoinEvent = HistoriesCompared(mine=mine, theirs=(), epoch=record.epoch, in_sync=True)
+        event: RejoinEvent = HistoriesCompared(mine=mine, theirs=(), epoch=record.epoch, in_sync=True, is_lost=is_lost)
         rejoining, effects = rejoin.step(Rejoining(), event)
         while effects:
             (effect,) = effects
@@ -181,12 +183,18 @@ class Following:
                     mine, shared = await self._surplus.compared(beginning.history)
                     if shared is None or not await _shares(link, shared):
                         return False
-                    event = HistoriesCompared(mine=mine, theirs=beginning.history, epoch=beginning.epoch, in_sync=False)
+                    event = HistoriesCompared(
+                        mine=mine, theirs=beginning.history, epoch=beginning.epoch, in_sync=False, is_lost=is_lost
+                    )
                 case SaveSurplus():
                     assert rejoining.fork is not None, "it was compared"
                     await self._save(self._surplus, rejoining.fork)
                     event = SurplusSaved()
                 case Rebuild():
+                    if is_lost:
+                        _logger.warning(
+                            "the primary does not keep the rows after this log any more; this region is copied anew"
+                        )
                     await receiver.copy()
                     event = Rebuilt()
             rejoining, effects = rejoin.step(rejoining, event)
@@ -207,13 +215,15 @@ class Following:
 
 
 async def _shares(link: ReplicationLink, shared: LogPosition) -> bool:
-    """Whether the primary has this row too. Raises: `ReplicationRefused` if it refuses for another reason."""
+    """Whether the primary has this row too, as far as it can tell: of one that it keeps no more the histories have told. Raises:
+    `ReplicationRefused` if it refuses for another reason."""
     try:
         await link.batch(Follower(position=shared, is_whole=False))
     except ReplicationRefused as refused:
         if refused.refusal is Refusal.FORK:
             return False
-        raise
+        if refused.refusal is not Refusal.LOST:
+            raise
     return True
 
 

@@ -7,8 +7,10 @@ none: timers decide.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from cluster.domain.base.errors import Conflict, StoreUnavailable, TryLater
 from cluster.domain.replication.batch import Refusal
@@ -29,6 +31,8 @@ from regions.shell.serving import PeerAnswers
 from regions.shell.store_leader import StoreLeader
 from regions.shell.write_gate import WriteGate
 
+#: Between two words of the primary about how far the others are.
+CURSORS_S: Final = 30.0
 #: What tells of a commit. Its own word to the region's processes tells of none.
 _COMMITS = tuple(topic for topic in WakeTopic if topic not in (WakeTopic.REPLICATED, WakeTopic.LED))
 
@@ -93,7 +97,7 @@ class RegionShell:
         self._loops.start(self._gate.tick_forever(), self._following.run(), self._watch_commits())
         self._loops.start(self._group.watch(), self._store_leader.run())
         if self._parts.statuses is not None:
-            self._loops.start(self._tell_forever(self._parts.statuses))
+            self._loops.start(self._tell_forever(self._parts.statuses), self._tell_cursors(self._parts.statuses))
 
     async def stop(self) -> None:
         """Ends all work where it is, as a killed process does; the lease ends by itself."""
@@ -175,6 +179,30 @@ class RegionShell:
                 await self._parts.doorbell.notify(WakeTopic.REPLICATED)
             told, told_at = news, self._runner.now()
 
+    async def _tell_cursors(self, statuses: ReplicationStatuses) -> None:
+        """While this region is primary: for which rows of the log the others may still ask. At once after an election and when a
+        region comes to be known, and then now and then: whoever keeps the log for them looks a few times in an hour, and an
+        older word keeps more."""
+        told: _Cursors | None = None
+        told_at = float("-inf")
+        while True:
+            news = self._cursors()
+            if news is not None and news != told:
+                is_due = told is None or told.known != news.known or self._runner.now() >= told_at + CURSORS_S
+                if is_due:
+                    with contextlib.suppress(StoreUnavailable):  # told at the next look
+                        await statuses.tell_cursors(news.epoch, news.cursors)
+                        told, told_at = news, self._runner.now()
+            await self._parts.clock.sleep(self.state.timers.heartbeat_s)
+
+    def _cursors(self) -> _Cursors | None:
+        """None while this region is not primary."""
+        state = self.state
+        if state.phase is not RegionPhase.PRIMARY or state.term is None or state.group is None:
+            return None
+        found = {**self.peers.positions, state.region: state.term.head}
+        return _Cursors(state.term.epoch, {region: found.get(region) for region in state.group.data_regions()})
+
     def _told(self) -> LeaderStatus:
         state, refused = self.state, self.why_not_write()
         term, record = state.term, state.record
@@ -191,6 +219,20 @@ class RegionShell:
             return 0.0
         heard_at = self.state.heard_at
         return None if heard_at == float("-inf") else self._runner.now() - heard_at
+
+
+@dataclass(frozen=True, slots=True)
+class _Cursors:
+    """Each data region with its last row, None if that is not known."""
+
+    epoch: int
+    cursors: Mapping[str, int | None]
+
+    @property
+    def known(self) -> tuple[int, frozenset[str], frozenset[str]]:
+        """What of it is told at once if it changes."""
+        known = frozenset(region for region, seq in self.cursors.items() if seq is not None)
+        return self.epoch, frozenset(self.cursors), known
 
 
 async def _answer_up_to(effect: AnswerUpTo) -> None:

@@ -65,6 +65,9 @@ class PeerAnswers:
         self._commits = 0
         #: How many questions wait for a commit.
         self._parked = 0
+        #: By peer, the last row that its log shares with this one, since this process knows; while it is copied, from where on it
+        #: will take the log.
+        self.positions: dict[str, int] = {}
         #: By peer, what it was answered last.
         self._sent: dict[str, _Sent] = {}
         #: What is being read, after which row and commit, in which phase and for which zone of residency. `_read` sets it,
@@ -88,6 +91,7 @@ class PeerAnswers:
             batch = await self._read_batch(peer, follower)
             sent = _sent(batch, commits)
         # Else it has just what it was sent, so its log is this one, and what it confirms need not wait for a read.
+        self.positions[peer] = follower.position.seq
         told, seq = self._term(sent.epoch).answered, follower.position.seq
         if follower.epoch == sent.epoch:
             self._runner.take(Persisted(region=peer, epoch=sent.epoch, seq=seq, is_whole=follower.is_whole))
@@ -180,7 +184,9 @@ class PeerAnswers:
     async def piece(self, peer: str, progress: CopyProgress) -> CopyPiece:
         """Raises: `ReplicationRefused`, `StoreUnavailable`."""
         self._check_outside(peer)
-        return await self._source.piece(progress, self._zones.get(peer))
+        piece = await self._source.piece(progress, self._zones.get(peer))
+        self.positions[peer] = progress.tail.seq
+        return piece
 
     async def report(self, peer: str) -> PeerReport:
         """Raises: `StoreUnavailable`."""

@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route
 
 from cluster.domain.access.permissions import Permission
 from cluster.domain.access.rate_limits import CallKind, kind_of_call
+from cluster.domain.base.json_values import check_text
 from serve_app.auth.admission import UndeclaredPermission, admit, permission_of, principal_of
 from serve_app.auth.named_workspace import check_named_in_body_of
 from serve_app.auth.words import shown_response
@@ -43,6 +44,7 @@ class GuardedRoute(APIRoute):
             if keeps_digits:
                 request = ExactRequest(request.scope, request.receive)
             await admit(request, permission, kind)
+            _check_path(request)
             if chooses:
                 check_query_names(request, names, takes_body=takes_body)
             if takes_body and permission is not Permission.PUBLIC:
@@ -50,6 +52,15 @@ class GuardedRoute(APIRoute):
             return await shown_response(request, path, await handler(request))
 
         return admitted
+
+
+def _check_path(request: Request) -> None:
+    """What stands in the path goes into statements, and the database takes no NUL: such a call is refused here, for all routes.
+
+    Raises: `InvalidRequest`."""
+    for name, value in request.path_params.items():
+        if isinstance(value, str):
+            check_text(value, name)
 
 
 class _Admission(params.Depends):

@@ -60,8 +60,8 @@ async def story(
     old: list[LogRow] = []
     searched_from = None
     if archived:
-        found = await gate.archived_stories.find(caller.workspace, subject_id, rows)
-        old, searched_from = [row for row in found.rows if row.seq > after], found.searched_from
+        found = await gate.archived_stories.find(caller.workspace, subject_id, rows, after)
+        old, searched_from = list(found.rows), found.searched_from
     if not rows and not old and after == 0:
         more = "" if archived else ", and --archived (`archived=true`) if it is of long ago"
         raise NotFound(

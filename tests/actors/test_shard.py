@@ -18,6 +18,7 @@ from actors.messages import (
 from cluster.domain.base.errors import ActorUnavailable, Conflict, NotFound
 from cluster.domain.base.ids import claim_id_of
 from cluster.domain.base.log import record_for
+from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import IdempotencyKey, TaskStatus
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import WakeTopic
@@ -144,6 +145,26 @@ async def test_a_silent_agents_task_goes_to_another_and_its_lease_is_fenced(clus
     assert refused.value.code == "lease_lost"
     await cluster.report(taken)
     assert await cluster.kinds(task_id) == ["submitted", "claimed", "requeued", "claimed", "completed"]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_task_that_ends_three_workers_in_a_row_is_dead(cluster: Cluster, restarts: bool) -> None:
+    """Whatever its retries, and whoever counts: a shard that starts reads it from the log."""
+    task_id = await cluster.submit(max_retries=100)
+    for attempt in range(1, 7):
+        lease = await cluster.claim_one(f"a{attempt}")
+        assert lease.head.attempt == attempt
+        if attempt == 3:
+            await cluster.report(lease, error="it says why", error_class=ErrorClass.RETRYABLE)  # which ends the row
+            await cluster.clock.advance(10)
+        else:
+            await cluster.clock.advance(TTL_S + 1)
+        if restarts and attempt < 6:
+            await cluster.crash()
+            await cluster.start(cluster.published)
+    assert await cluster.status(task_id) is TaskStatus.FAILED
+    (dead,) = [row for row in await cluster.stores.log.read(0, 1000) if row.kind == "task.dead_lettered"]
+    assert (dead.data["reason"], dead.attempt) == ("kills_workers", 6)
 
 
 async def test_leases_outlive_a_standstill_of_the_shard(cluster: Cluster) -> None:

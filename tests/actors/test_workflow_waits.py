@@ -131,6 +131,7 @@ LENGTHS: list[tuple[dict[str, Any], Any, float | str]] = [
     ({"until": "2023-11-14T23:13:21+01:00"}, None, NOW + 1),
     ({"until": {"from": "input", "path": "/at"}}, {"at": "2023-11-14T22:13:21Z"}, NOW + 1),
     ({"until": 0}, None, "completed"),
+    ({"until": {"from": "input"}}, "0001-01-01T00:00:00Z", "completed"),
     ({"seconds": 0}, None, "completed"),
     ({"until": {"from": "input"}}, "2023-11-14T22:13:21", "not_a_time"),
     ({"until": {"from": "input"}}, "tomorrow", "not_a_time"),
@@ -156,6 +157,7 @@ async def test_how_long_a_sleep_is(stores: Stores, n: int) -> None:
         nap = run.steps["nap"]
         found = run.due_at if nap.code is None and run.due_at is not None else nap.code or nap.status
         assert found == expected, sleep
+        assert (nap.until or 0.0) >= 0.0, "epoch seconds"
 
 
 async def test_those_that_sleep_wake_in_their_time(stores: Stores) -> None:

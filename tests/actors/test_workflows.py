@@ -359,3 +359,12 @@ async def test_a_deleted_run_takes_its_commit_with_it(stores: Stores) -> None:
     with pytest.raises(Conflict):
         await stores.workflows.advance((begins, begins + 1), [run], [], [])
     assert await stores.workflows.begin() == begins
+
+
+async def test_the_region_is_locked_for_rows_of_the_log_only(stores: Stores) -> None:
+    """A run is stored after its tasks, since that takes the lock first, and others would wait while a page is inserted."""
+    workflow = await apply(stores, {"id": "all", "map": fan_out([1, 2, 3], {"x": {"from": "item"}})})
+    await start(stores, workflow)
+    await settle(workflow_keeper(stores))
+    kinds = [row.kind for row in await stores.log.read(0, 100)]
+    assert kinds[kinds.index("task.submitted") :] == [*["task.submitted"] * 3, "workflow.run_advanced"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from cluster.domain.base.ids import ROUTE_WORDS
 from cluster.domain.tasks.task import LeaseToken
+from serve_app.application import make_app
 from tests.support.api import CP, Api
 
 JSON = {"Content-Type": "application/json"}
@@ -299,6 +301,19 @@ async def test_a_wrong_call_is_refused_in_one_shape_without_a_stack_trace(
     assert not problems, "\n".join(problems)
     assert not traces
     assert await api.stores.log.head() == before
+
+
+async def test_no_route_takes_nul_in_its_path(api: Api) -> None:
+    """The database would refuse it, which is no fault of the server."""
+    wrong = []
+    for template, methods in make_app().openapi()["paths"].items():
+        for place in re.findall(r"\{[^}]+\}", template):
+            path = re.sub(r"\{[^}]+\}", "x", template.replace(place, "%00"))
+            for method in methods.keys() & {"get", "post", "put", "patch", "delete"}:
+                answer = await api.client.request(method, path, content=b"{}", headers=JSON)
+                if answer.status_code // 100 != 4:
+                    wrong.append((method, path, answer.status_code, answer.text[:200]))
+    assert not wrong
 
 
 @pytest.mark.parametrize("path", ["/tasks", "/agents", "/agents/heartbeats", "/tasks/batch", "/deliberations"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from typer.testing import CliRunner
 
 from actors.roles import SEALER
 from cluster.cli.main import app
-from cluster.process.clock import ManualClock
 from tests.support.api import Api, in_thread
 from tests.support.probes import eventually
+from tests.support.schedules import AheadClock
 
 TASK = {"task_type": "report", "payload": {"of": "yesterday"}, "required_capabilities": ["r"], "priority": "high"}
 ROOT = Path(__file__).parents[2]
@@ -25,7 +24,7 @@ HOURLY = {"cron": "@hourly", "task": TASK}
 
 async def later(api: Api, seconds: float) -> None:
     """Starts what fires schedules, at a later time."""
-    await api.start(SEALER, clock=ManualClock(time.time() + seconds))
+    await api.start(SEALER, clock=AheadClock(seconds))
 
 
 async def _run(api: Api, *words: str) -> str:
@@ -86,9 +85,11 @@ async def test_a_run_of_a_workflow_starts_by_the_clock(api: Api) -> None:
     await later(api, 600)
 
     async def ran() -> bool:
-        return len((await api.get("/workflow-runs"))["runs"]) == 2
+        runs = (await api.get("/workflow-runs"))["runs"]
+        return len(runs) == 2 and all(run["steps"] for run in runs)
 
     await eventually(ran)
+    assert [task["payload"] for task in (await api.get("/tasks"))["tasks"]] == [3, 3]
     story = await api.get(f"/story/{(await api.get(path))['last_run_id']}")
     assert "workflow.run_started" in {event["type"] for event in story["events"]}
 

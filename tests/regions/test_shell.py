@@ -289,6 +289,54 @@ async def test_a_log_that_shares_no_row_is_left_to_operators(world: World, tmp_p
     assert (await east.tasks(), _files(tmp_path)) == (before, {})
 
 
+@pytest.mark.parametrize("surplus", [False, True])
+async def test_a_region_whose_rows_are_kept_no_more_is_copied_anew(world: World, tmp_path: Path, surplus: bool) -> None:
+    """Nobody has to ask for it: the primary has waited for as long as it was told to."""
+    east = await (_forked(world) if surplus else _without_west(world))
+    name = "east" if surplus else "west"
+    back = world.regions[name]
+    back.surplus = tmp_path
+    await east.acknowledged("t2", "t3")
+    # What went is in an archive, whose epochs are kept.
+    last = await east.stores.log.head()
+    epochs = (
+        "select json_agg(json_build_array(e, s)) from (select epoch e, max(seq) s from log where seq < $1 group by 1) t"
+    )
+    kept = await east.stores.pool.value(f"with e as ({epochs}) select json_agg::text from e", last)
+    await east.stores.pool.execute(
+        "insert into log_archives values (1, $1, 0, 'n', '\\x01', '\\x02', $2::text::json, false)", last - 1, kept
+    )
+    await east.stores.pool.execute("delete from log where seq < $1", last)
+    await back.start()
+    world.isolate(name, up=True)
+    await world.primary()
+    assert await tables_of(back.stores) == await tables_of(east.stores)
+    await eventually(lambda: back.shell.problem is None)
+    assert len(_files(tmp_path)) == surplus
+
+
+async def _without_west(world: World) -> ShellRegion:
+    east = await world.primary()
+    await east.acknowledged("t1")
+    world.isolate("west")
+    await world.regions["west"].kill()
+    return east
+
+
+async def test_the_primary_tells_how_far_the_others_are(world: World) -> None:
+    east = await world.primary()
+
+    async def told() -> bool:
+        rows = await east.stores.pool.rows("select region, epoch, seq from replication_cursors order by region")
+        epochs = {row["epoch"] for row in rows}
+        return [row["region"] for row in rows if row["seq"]] == sorted(NAMES) and epochs == {
+            (await world.record()).epoch
+        }
+
+    await eventually(told, what="each region has asked, and is known")
+    assert await world.regions["north"].stores.pool.value("select count(*) from replication_cursors") == 0
+
+
 async def test_a_primary_without_members_refuses_writes(world: World) -> None:
     east = await world.primary()
     for name in ("north", "west"):

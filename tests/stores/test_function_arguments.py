@@ -26,7 +26,7 @@ from cluster.domain.agents.breaker import Breaker, BreakerState
 from cluster.domain.agents.credential_use import CredentialUse, Sending
 from cluster.domain.agents.credentials import Credential
 from cluster.domain.audit.checkpoint import Checkpoint
-from cluster.domain.audit.log_retention import Follower, Segment
+from cluster.domain.audit.log_retention import Dropped, Follower, Segment
 from cluster.domain.base.errors import ControlPlaneError
 from cluster.domain.base.log import SYSTEM, LogRecord, Origin, private_digest
 from cluster.domain.budgets.budget import MOST_BUDGETS
@@ -533,7 +533,7 @@ CALLS: dict[str, Call] = {
         {"p_workspace": "w-1", "p_of": "task_1", "p_after": 3, "p_limit": 4},
         region=False,
     ),
-    "seal_rows": Call(
+    "seal_log": Call(
         lambda s: s.seals.seal(
             Checkpoint(
                 head={"zone": "zone-1", "epoch": 3, "first_seq": 4, "last_seq": 5},
@@ -850,18 +850,27 @@ CALLS: dict[str, Call] = {
         ),
         {"p_number": 3, "p_archive": stored_archive(an_archive(1, 9), ROW.at)},
     ),
-    "drop_cursors_and_segment": Call(
+    "remove_segment": Call(
         lambda s: s.log_segments.remove(
             Segment(number=3, first_seq=1, last_seq=9, last_at=T1, is_newest=False),
             an_archive(1, 9),
             ROW,
-            {Follower.TELEMETRY: ROW, Follower.WORKFLOWS: ROW},
+            Dropped(frozenset({Follower.TELEMETRY, Follower.WORKFLOWS}), frozenset({"region-1"})),
+            [ROW],
         ),
         {
             "p_number": 3,
             "p_archive": stored_archive(an_archive(1, 9), ROW.at),
             "p_dropped": ["telemetry", "workflows"],
+            "p_regions": ["region-1"],
         },
+    ),
+    "trim_followed_log": Call(
+        lambda s: s.log_segments.trim(
+            Segment(number=3, first_seq=1, last_seq=9, last_at=T1, is_newest=False), an_archive(1, 9), T2
+        ),
+        {"p_zone": "test-region", "p_number": 3, "p_archive": stored_archive(an_archive(1, 9), T2)},
+        region=False,
     ),
     # --- credentials and hooks
     "put_credential": Call(

@@ -57,9 +57,9 @@ def validate_run(run: Run) -> None:
     """The steps of a run are as far as each other allow, and their counts belong together."""
     for step_id, state in run.steps.items():
         of = run.workflow.steps[step_id]
-        assert state.open <= set(range(state.next)), step_id
+        assert set(state.open) <= set(range(state.next)), step_id
         assert state.next <= (state.total or 0) or state.total is None, step_id
-        assert not state.open & set(state.failed), step_id
+        assert not set(state.open) & set(state.failed), step_id
         assert not (state.ended_at is None and state.status in (StepStatus.COMPLETED, StepStatus.FAILED)), step_id
         if state.status is StepStatus.WAITING:
             assert not state.open, step_id

@@ -12,7 +12,7 @@ from cluster.domain.schedules.timing import interval
 from cluster.domain.tasks.task import NewTask
 from cluster.domain.tasks.template import task_template
 from cluster.postgres.stores import Stores
-from cluster.process.clock import ManualClock
+from cluster.process.clock import ManualClock, SystemClock
 from tests.support.samples import NOW
 
 EVERY_S = 60
@@ -28,6 +28,16 @@ class SilentBell:
 
     async def wait(self, timeout_s: float, topics: Any = ()) -> bool:
         return False
+
+
+class AheadClock(SystemClock):
+    """The machine's clock, some seconds ahead. It goes on: whoever waits between two looks looks again."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def now(self) -> float:
+        return super().now() + self._seconds
 
 
 def new_schedule(schedule_id: str = "sched_1", template: Any = None, **plan: Any) -> Schedule:

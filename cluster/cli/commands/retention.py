@@ -118,13 +118,20 @@ def show_log(as_json: Json = False) -> None:
 
 
 async def _log() -> dict[str, Any]:
-    from cluster.domain.audit.log_retention import holder
+    from cluster.domain.audit.log_retention import followed_holder, holder
 
     async with opened() as database:
         ours, segments = database.settings, database.segments
         directory, segment, oldest = ours.log_archive_dir, await segments.oldest(), None
+        went = await segments.archives()
         if segment is not None:
-            held = holder(segment, await segments.holds(), time.time(), ours.log_retention_days)
+            archived = max((found.archive.last_seq for found in went), default=0)
+            holds, now, days = await segments.holds(), time.time(), ours.log_retention_days
+            # Only a region that follows another one has rows that are in an archive.
+            follows = archived >= segment.last_seq
+            held = (
+                followed_holder(segment, archived, holds, now, days) if follows else holder(segment, holds, now, days)
+            )
             if not held and directory is None:
                 held = "has no archive to go to"
             oldest = {
@@ -142,7 +149,7 @@ async def _log() -> dict[str, Any]:
                 "sha256": found.archive.digest.hex(),
                 "present": directory is not None and (directory / found.archive.name).is_file(),
             }
-            for found in await segments.archives()
+            for found in went
         ]
     return {"archive_dir": None if directory is None else str(directory), "oldest": oldest, "archives": archives}
 

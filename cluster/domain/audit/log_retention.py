@@ -8,9 +8,9 @@ answered from the log as long as the task is.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from cluster.domain.audit.retention import DAY_S, PRINCIPAL
 from cluster.domain.base.log import IDENTITY, SYSTEM, LogRecord, LogTexts, Origin, record_for
@@ -33,7 +33,14 @@ class Follower(StrEnum):
     WORKFLOWS = "workflows"
 
 
-LOG_TEXTS: LogTexts = {"name": IDENTITY, "digest": IDENTITY, "follower": frozenset(Follower)}
+#: What a row says of another region, in place of a follower.
+REGION: Final = "region"
+LOG_TEXTS: LogTexts = {
+    "name": IDENTITY,
+    "digest": IDENTITY,
+    "follower": frozenset({*Follower, REGION}),
+    "region": IDENTITY,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,39 +59,91 @@ class Segment:
 class Holds:
     """What still needs rows. ``sealed``: the last row that a checkpoint covers. ``cursors``: who reads the log → the last row
     that was read, None if that is not known. ``oldest_work``: when the oldest task, deliberation or run that is there was
-    submitted, in epoch seconds; None if there is none."""
+    submitted, in epoch seconds; None if there is none. ``regions``: other region → the last row that it holds, None if that is
+    not known. ``is_told``: whether the regions are known; else nothing goes."""
 
     sealed: int
     cursors: Mapping[Follower, int | None]
     oldest_work: float | None
+    regions: Mapping[str, int | None] = field(default_factory=dict)
+    is_told: bool = True
 
 
 def holder(segment: Segment, holds: Holds, now: float, days: float) -> str:
     """Why a segment stays, as the rest of a sentence that begins with "it"; empty if it may go. ``days``: for how long rows are
     kept at least; 0: for ever."""
-    if segment.is_newest:
-        return "is the newest"
-    if days <= 0:
-        return "is kept for ever"
-    if segment.last_at > now - days * DAY_S:
-        return "is not old enough"
+    if young := _young(segment, now, days):
+        return young
     if segment.last_seq > holds.sealed:
         return "is not sealed"
     for name, cursor in holds.cursors.items():
         if cursor is None or cursor < segment.last_seq:
             return f"has not been read by {name}"
+    if not holds.is_told:
+        return "may be needed by other regions, of which this region's leader has not told yet"
+    for region, cursor in holds.regions.items():
+        if cursor is None or cursor < segment.last_seq:
+            return f"has not been replicated to {region}"
     if holds.oldest_work is not None and segment.last_at > holds.oldest_work - SKEW_S:
         return "tells of work that is still there"
     return ""
 
 
-def dropped(segment: Segment, holds: Holds, now: float, days: float, hold_s: float) -> frozenset[Follower]:
-    """The followers that alone hold a segment, and have for longer than ``hold_s`` since it could have gone otherwise: they go on
-    behind it. None if something else holds it too. ``hold_s``: in seconds; 0: the log waits for ever."""
-    unread = {name for name, cursor in holds.cursors.items() if cursor is None or cursor < segment.last_seq}
-    read = replace(holds, cursors={name: at for name, at in holds.cursors.items() if name not in unread})
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Who is not waited for any more. ``regions`` have to be copied anew when they come back."""
+
+    followers: frozenset[Follower] = frozenset()
+    regions: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.followers or self.regions)
+
+    def __str__(self) -> str:
+        return " and ".join([*sorted(self.followers), *(f"region {region}" for region in sorted(self.regions))])
+
+
+def dropped(segment: Segment, holds: Holds, now: float, days: float, hold_s: float) -> Dropped:
+    """The followers and regions that alone hold a segment, and have for longer than ``hold_s`` since it could have gone
+    otherwise: they go on behind it. None if something else holds it too. ``hold_s``: in seconds; 0: the log waits for ever."""
+    late = Dropped(
+        frozenset(_before(segment, holds.cursors)),
+        frozenset(_before(segment, holds.regions)),
+    )
+    read = replace(
+        holds,
+        cursors={name: at for name, at in holds.cursors.items() if name not in late.followers},
+        regions={name: at for name, at in holds.regions.items() if name not in late.regions},
+    )
     is_late = hold_s > 0 and segment.last_at <= now - days * DAY_S - hold_s
-    return frozenset(unread) if is_late and not holder(segment, read, now, days) else frozenset()
+    return late if is_late and not holder(segment, read, now, days) else Dropped()
+
+
+_Name = TypeVar("_Name", bound=str)
+
+
+def _before(segment: Segment, cursors: Mapping[_Name, int | None]) -> list[_Name]:
+    return [name for name, cursor in cursors.items() if cursor is None or cursor < segment.last_seq]
+
+
+def _young(segment: Segment, now: float, days: float) -> str:
+    if segment.is_newest:
+        return "is the newest"
+    if days <= 0:
+        return "is kept for ever"
+    return "is not old enough" if segment.last_at > now - days * DAY_S else ""
+
+
+def followed_holder(segment: Segment, archived: int, holds: Holds, now: float, days: float) -> str:
+    """The same as `holder` where the region follows another one, which has decided already what may go: rows up to ``archived``
+    are in its archives. Counts are made in each region."""
+    if young := _young(segment, now, days):
+        return young
+    if segment.last_seq > archived:
+        return "is in no archive of the primary yet"
+    if Follower.TELEMETRY in _before(segment, holds.cursors):
+        return f"has not been read by {Follower.TELEMETRY}"
+    return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,9 +160,9 @@ class Archive:
     first_form: bool
 
 
-def archive_name(first_seq: int, last_seq: int) -> str:
-    """The name of the file for these rows."""
-    return f"log-{first_seq:019d}-{last_seq:019d}.jsonl.gz"
+def archive_name(first_seq: int, last_seq: int, *, followed: bool = False) -> str:
+    """The name of the file for these rows. ``followed``: of a region that follows, which has signed no checkpoints."""
+    return f"log-{first_seq:019d}-{last_seq:019d}{'-followed' if followed else ''}.jsonl.gz"
 
 
 def removal(archive: Archive, now: float) -> LogRecord:
@@ -116,10 +175,13 @@ def archive_deletion(archive: Archive, now: float) -> LogRecord:
     return _record(archive, now, ARCHIVE_DELETED)
 
 
-def cursor_dropped(follower: Follower, segment: Segment, now: float) -> LogRecord:
-    """The row that says that a follower has not read the rows of a segment that goes."""
-    data = {"follower": follower.value, "first_seq": segment.first_seq, "last_seq": segment.last_seq}
-    return record_for(Origin(workspace=SYSTEM, principal=PRINCIPAL, cause=""), now, CURSOR_DROPPED, "log", data)
+def cursors_dropped(late: Dropped, segment: Segment, now: float) -> list[LogRecord]:
+    """The rows that say who has not read the rows of a segment that goes."""
+    told: list[dict[str, Any]] = [{"follower": follower.value} for follower in sorted(late.followers)]
+    told += [{"follower": REGION, "region": region} for region in sorted(late.regions)]
+    rows = {"first_seq": segment.first_seq, "last_seq": segment.last_seq}
+    origin = Origin(workspace=SYSTEM, principal=PRINCIPAL, cause="")
+    return [record_for(origin, now, CURSOR_DROPPED, "log", data | rows) for data in told]
 
 
 def _record(archive: Archive, now: float, kind: str) -> LogRecord:

@@ -572,6 +572,12 @@ LOCAL: Final[tuple[LocalTable, ...]] = (
     LocalTable(
         name="log_segments", why="Where this database's segments of the log begin and end; a copy of it has others."
     ),
+    LocalTable(
+        name="followed_archives", why="What went from this region's log while it followed, by its own segments."
+    ),
+    LocalTable(
+        name="replication_cursors", why="How far the others are, as the region's leader knows while it is primary."
+    ),
     LocalTable(name="leases", why="Leases of the region's own processes, which heartbeats renew."),
     LocalTable(name="telemetry", why="Folds of the log with a cursor; each region makes its own."),
     LocalTable(

@@ -98,7 +98,8 @@ _ENDS_ATTEMPT: dict[type[Event], TransitionRule | Refusal] = {
         apply=steps.lease_expired,
         to=(P.PENDING, P.FAILED),
         kinds=("task.requeued", "task.dead_lettered"),
-        note="costs a retry; queued again at once, in its old order; dead-lettered if no retry is left",
+        note="costs a retry; queued again at once, in its old order; dead-lettered if no retry is left, or it is the third "
+        "in a row (`kills_workers`)",
     ),
     AgentLost: TransitionRule(
         apply=steps.agent_lost,

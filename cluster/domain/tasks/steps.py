@@ -70,9 +70,11 @@ REASONS = frozenset(
         *("failed", "retries_exhausted", "run_timeout", "run_time", "queue_time", "total_time", "total_timeout"),
         *("lease_expired", "agent_offline", "agent_lost", "agent_unregistered", "not_delivered", "requested"),
         *("stopped", "grace_over", "dependency_failed", "given_back", "rejected", "input_timeout"),
-        "parent_ended",
+        *("parent_ended", "kills_workers"),
     }
 )
+#: A task of which so many attempts in a row have ended without a report is taken to end its workers, and is not tried again.
+MOST_LOST = 3
 LOG_TEXTS: LogTexts = {
     **dict.fromkeys(("task_id", "agent_id", "claim_id", "task_type", "after", "place", "replayed_as"), IDENTITY),
     "error_code": IDENTITY,
@@ -277,6 +279,7 @@ def _given_back(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) ->
         assigned_agent=None,
         claim_id=None,
         started_at=None,
+        lost=0,
     )
     data = _report_data(head, event.by, now)
     data.update(reason="given_back", retries_left=max(0, head.max_retries - head.retries))
@@ -314,6 +317,7 @@ def _retry(
         claim_id=None,
         holder=holder,
         started_at=None,
+        lost=0,
     )
     data.update(
         reason=reason,
@@ -370,7 +374,12 @@ def _requeue(
 
 
 def _lost(head: TaskHead, event: Event, error: str, reason: str, now: float) -> Transition:
-    """Ends an attempt whose agent fell silent; that costs a retry."""
+    """Ends an attempt whose agent fell silent; that costs a retry. The third in a row is the last, whatever retries are left:
+    such a task would end one worker after the other."""
+    head = replace(head, lost=head.lost + 1)
+    if head.lost >= MOST_LOST:
+        error = f"{MOST_LOST} attempts in a row ended without a report, so it seems to end its workers. {error}"
+        return _dead_letter(head, event, _run_data(head, now), error, "kills_workers", now, SYSTEM)
     if head.retries >= head.max_retries:
         return _dead_letter(head, event, _run_data(head, now), error, reason, now, SYSTEM)
     return _requeue(head, event, reason, now, SYSTEM, charged=True)
@@ -545,6 +554,7 @@ def asked(head: TaskHead, event: Asked, now: float, policy: RetryPolicy) -> Tran
         claim_id=None,
         started_at=None,
         asking=question.asking,
+        lost=0,
     )
     data = _report_data(head, event.by, now) | question.asking.to_json()
     if question.answerers:
@@ -570,6 +580,7 @@ def parked(head: TaskHead, event: ParkAsked, now: float, policy: RetryPolicy) ->
         claim_id=None,
         started_at=None,
         children=children,
+        lost=0,
     )
     data = _report_data(head, event.by, now) | {"children": list(children)}
     effects = (END_LEASE, AwaitChildren())

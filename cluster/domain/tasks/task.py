@@ -192,7 +192,8 @@ class TaskHead:
 
     ``holder`` is the principal that claimed, ``claim_id`` the id of its claim. ``order_key`` is None unless a client moved the
     task within its sub-queue, which is otherwise sorted by age. ``asking``: the question that it waits for, asked at ``run_at``,
-    or will ask when it is blocked no more. ``children``: the tasks that it waits for without a lease.
+    or will ask when it is blocked no more. ``children``: the tasks that it waits for without a lease. ``lost``: how many attempts
+    in a row have ended without a report of their holder.
     """
 
     id: str
@@ -218,6 +219,7 @@ class TaskHead:
     order_key: OrderKey | None = None
     asking: Asking | None = None
     children: tuple[str, ...] = ()
+    lost: int = 0
 
     @property
     def tenant(self) -> str:

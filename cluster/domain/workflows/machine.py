@@ -36,6 +36,7 @@ from cluster.domain.workflows.document import (
     Workflow,
     waits_for,
 )
+from cluster.domain.workflows.indexes import Indexes
 
 #: Tasks of one commit. One that stands alone counts as several items, since its input may be larger.
 PAGE: Final = 500
@@ -63,7 +64,7 @@ class StepState:
     fan_out: bool = False
     total: int | None = None
     next: int = 0
-    open: frozenset[int] = frozenset()
+    open: Indexes = field(default_factory=Indexes)
     failed: tuple[int, ...] = ()
     code: FailureCode | None = None
     reason: str = ""
@@ -82,7 +83,7 @@ class StepState:
             "fan_out": self.fan_out,
             "total": self.total,
             "next": self.next,
-            "open": sorted(self.open),
+            "open": self.open.to_json(),
             "failed": self.failed,
             "code": None if self.code is None else self.code.value,
             "reason": self.reason,
@@ -100,7 +101,7 @@ class StepState:
     def from_json(cls, data: Mapping[str, Any]) -> StepState:
         values = dict(data) | {
             "status": StepStatus(data["status"]),
-            "open": frozenset(data["open"]),
+            "open": Indexes.from_json(data["open"]),
             "failed": tuple(data["failed"]),
             "code": None if data["code"] is None else FailureCode(data["code"]),
             "condition": Condition(data.get("condition", Condition.UNASKED)),
@@ -434,7 +435,7 @@ class _Change:
         state, step = self.steps[event.step], self.workflow.steps[event.step]
         if event.index not in state.open:
             return
-        state = replace(state, open=state.open - {event.index})
+        state = replace(state, open=state.open - event.index)
         code = None if event.code is FailureCode.NO_CONSENSUS and step.takes_undecided else event.code
         if code is not None:
             state = replace(state, failed=(*state.failed, event.index))
@@ -493,7 +494,7 @@ class _Change:
         state = self.steps[step_id]
         self.stopping.update((step_id, index) for index in state.open)
         self.steps[step_id] = replace(
-            state, status=status, open=frozenset(), code=code, reason=reason, ended_at=self._now
+            state, status=status, open=Indexes(), code=code, reason=reason, ended_at=self._now
         )
         self.effects.append(StepEnded(step=step_id, status=status, code=code))
 
@@ -539,7 +540,7 @@ class _Change:
         count = min(_unstarted(step, state), room // cost)
         if count > 0:
             indexes = range(state.next, state.next + count)
-            state = replace(state, next=indexes.stop, open=state.open | frozenset(indexes))
+            state = replace(state, next=indexes.stop, open=state.open | indexes)
             self.steps[step.id] = state
             self.effects.append(Start(step=step.id, indexes=indexes))
         if state.status is StepStatus.RUNNING and state.next == state.total and not state.open:

@@ -87,7 +87,7 @@ def _time(value: Any) -> float:
     try:
         at = datetime.fromisoformat(value)
         if at.tzinfo is not None:
-            return at.timestamp()
+            return max(0.0, at.timestamp())  # before 1970 is as much over as then, and no epoch seconds are negative
     except (ValueError, OverflowError):
         pass
     raise NoTime("until of the sleep must become a time with its zone, such as 2027-01-31T06:00:00Z.")

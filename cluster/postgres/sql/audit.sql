@@ -1,6 +1,6 @@
--- name: seal_rows
+-- name: seal_log
 -- Stores the checkpoint that follows the last one; false if another sealer was first.
-select seal_rows($1, $2, $3, $4, $5, $6, $7, $8)
+select seal_log($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: last_checkpoint
 -- The last checkpoint.
@@ -75,5 +75,5 @@ where exists (select from region_state where region = $1 and role = 'primary')
 
 -- name: log_base
 -- The last row that went before the first one that is there, and its entry hash.
-select last_seq as seq, entry from log_archives
+select last_seq as seq, entry from archived_log()
 where last_seq < coalesce((select min(seq) from log), 0) order by last_seq desc limit 1

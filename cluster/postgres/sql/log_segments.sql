@@ -15,6 +15,14 @@ select (select coalesce(max(last_seq), 0) from audit_checkpoints) as sealed,
        (select c.seq from notification_cursors c join region_state s using (region, epoch) where s.region = $1) as notifications,
        (select c.seq from workflow_cursors c join region_state s using (region, epoch) where s.region = $1) as workflows
 
+-- name: region_cursors
+-- How far other regions are, as far as the log waits for them; whether this region's leader has told, or has none to tell of.
+select coalesce(not isfinite(s.trusted_until), true) or exists (select from replication_cursors c where c.epoch = s.epoch) as told,
+       coalesce((
+           select json_object_agg(c.region, c.seq) from replication_cursors c where c.epoch = s.epoch and not c.dropped
+       ), '{}')::text as regions
+from (values ($1::text)) as z (region) left join region_state s using (region)
+
 -- name: oldest_work
 -- When the oldest work of a workspace that is there began, by the indexes of lists.
 select least(
@@ -22,18 +30,22 @@ select least(
     (select min(created_at) from workflow_runs where workspace = $1))
 
 -- name: entry_of
--- The entry hash of a sealed row.
-select entry from entry_hashes($1)
+-- The entry hash of a sealed row, or of the last one that went before those that are there.
+select coalesce((select entry from entry_hashes($1)), (select entry from archived_log() where last_seq = $1 limit 1))
 
 -- name: remove_log_segment
 -- One commit that removes the oldest segment.
 select remove_log_segment($1, $2, $3, $4, $5)
 
--- name: drop_cursors_and_segment
--- The same, and it moves cursors that have held it for too long.
-select drop_cursors_and_segment($1, $2, $3, $4, $5, $6)
+-- name: remove_segment
+-- The same, and it does not wait any more for cursors and regions that have held it for too long.
+select remove_segment($1, $2, $3, $4, $5, $6, $7)
+
+-- name: trim_followed_log
+-- One commit that removes the oldest segment from the log of a region that follows.
+select trim_followed_log($1, $2, $3)
 
 -- name: log_archives
 -- What went into archives, in order.
-select first_seq, last_seq, name, digest, entry, epochs::text as epochs, first_form, at from log_archives
+select first_seq, last_seq, name, digest, entry, epochs::text as epochs, first_form, at from archived_log()
 order by first_seq, last_seq

@@ -16,7 +16,7 @@ from (
     select epoch, seq from log
     union all
     select (e.pair ->> 0)::bigint, (e.pair ->> 1)::bigint
-    from log_archives a cross join json_array_elements(a.epochs) as e (pair)
+    from archived_log() a cross join json_array_elements(a.epochs) as e (pair)
     where a.last_seq < (select min(seq) from log)
 ) as rows
 group by epoch order by epoch
@@ -131,6 +131,14 @@ insert into replication_status as t (zone, epoch, watermark, primary_region, ref
 values ($1, $2, $3, $4, $5, clock_timestamp() - make_interval(secs => $6))
 on conflict (zone) do update set epoch = excluded.epoch, watermark = excluded.watermark,
     primary_region = excluded.primary_region, refusal = excluded.refusal, heard_at = excluded.heard_at
+
+-- name: tell_cursors
+-- How far the other regions are under an epoch. One that is unknown is where it was, and one that was given up counts again once it has
+-- got further.
+with others as (delete from replication_cursors where region <> all ($2::text[]))
+insert into replication_cursors as c (region, epoch, seq) select region, $1, seq from unnest($2::text[], $3::bigint[]) as t (region, seq)
+on conflict (region) do update set epoch = excluded.epoch, seq = coalesce(excluded.seq, c.seq),
+    dropped = c.dropped and coalesce(excluded.seq <= c.seq, excluded.seq is null)
 
 -- name: replication_status
 -- What this database may do for a zone, how far it is, and what the leader told last, of one snapshot. Trust for ever is that of a

@@ -56,7 +56,8 @@ select exists (
 
 -- name: open_tasks
 -- The open tasks from which a shard builds its index, oldest first, without their bodies; of those that ask, or will when they are
--- blocked no more, what decides about their questions; of those that wait for their children, which these are.
+-- blocked no more, what decides about their questions; of those that wait for their children, which these are; and how many attempts in
+-- a row ended without a report, which the log tells: each has cost a retry.
 select id, workspace, queue, task_type, priority, status, status_detail, attempt, retries, max_retries, timeout_s,
        created_at, run_at, started_at, assigned_agent, claim_id, holder, target_agent,
        required_capabilities::text as required_capabilities, rules::text as rules, place,
@@ -66,7 +67,15 @@ select id, workspace, queue, task_type, priority, status, status_detail, attempt
        ) end as asking,
        case when status_detail = 'waiting_children' then (
            select k.children::text from task_parks k where k.task_id = tasks.id and k.attempt = tasks.attempt
-       ) end as children
+       ) end as children,
+       case when retries = 0 then 0 else (
+           select count(*) from log l
+           where l.entity = tasks.id and l.workspace = tasks.workspace and l.kind = 'task.requeued'
+             and l.data ->> 'reason' in ('lease_expired', 'agent_offline')
+             and l.seq > coalesce((
+                 select max(r.seq) from log r where r.entity = tasks.id and r.workspace = tasks.workspace
+                 and (r.kind in ('task.retried', 'task.asked', 'task.parked') or r.data ->> 'reason' = 'given_back')), 0)
+       )::integer end as lost
 from tasks where status in ('pending', 'running') order by created_at, id
 
 -- name: task_statuses

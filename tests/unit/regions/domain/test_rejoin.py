@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,6 +64,20 @@ def test_a_member_with_a_surplus_leaves_the_set_before_it_is_rebuilt() -> None:
     assert (state.phase, effects) == (RejoinPhase.REBUILDING, (Rebuild(),))
     assert step(state, _compared(in_sync=False)) == (state, ())
     assert step(state, Rebuilt()) == (Rejoining(), ())
+
+
+def test_a_member_whose_rows_are_kept_no_more_is_rebuilt() -> None:
+    """Whether it ends under the primary's epoch or before, and whether it has rows of its own."""
+    for mine, theirs, surplus in ((((3, 8),), ((3, 15),), 0), (((1, 8),), THEIRS, 0), (((1, 8), (2, 9)), THEIRS, 1)):
+        lost = HistoriesCompared(mine=mine, theirs=(), epoch=3, in_sync=True, is_lost=True)
+        state, effects = step(Rejoining(), lost)
+        assert (state.phase, effects) == (RejoinPhase.LEAVING, (AskToLeave(),))
+        state, effects = step(state, replace(lost, theirs=theirs, in_sync=False))
+        if surplus:
+            assert effects == (SaveSurplus(after=8),)
+            state, effects = step(state, SurplusSaved())
+        assert (state.phase, effects) == (RejoinPhase.REBUILDING, (Rebuild(),))
+        assert step(state, Rebuilt()) == (Rejoining(), ())
 
 
 def test_a_message_that_was_overtaken_is_no_fork() -> None:
