@@ -197,7 +197,8 @@ async def _retention(api: Api) -> None:
     run_id = (await api.post("/workflows/ends/runs", {"input": WORDS}))["run_id"]
     await api.post(f"/workflow-runs/{run_id}/cancel")
     await settle(workflow_keeper(api.stores, Agents(api.stores, "default")))
-    rule = dict.fromkeys(("task_days", "deliberation_days", "workflow_run_days", "spending_days", "violation_days"), 1)
+    kept = ("task_days", "deliberation_days", "workflow_run_days", "spending_days", "violation_days")
+    rule = dict.fromkeys((*kept, "policy_version_days"), 1)
     assert (await api.call("PUT", "/retention", rule)).is_success
     await api.post("/retention/run", {})
     await retention_keeper(api.stores, clock=Hurried(time.time() + 30 * DAY_S)).look()
