@@ -179,7 +179,8 @@ async def list_deliberations(
     agent is one of the panel of a deliberation that has ended. With ``where``, ``status`` or ``cursor``, a page may be short
     or empty while ``next_cursor`` says that there may be more, and ``total`` counts the page. 400 (`InvalidRequest`) if a
     condition cannot be meant, or an ``offset`` comes with one of these, or a ``status`` or
-    an ``offset`` with ``sort=changed``; 403 (`Forbidden`) if it asks for metadata, tags or the tenant without ``controlplane:payloads.read``."""
+    an ``offset`` with ``sort=changed``; 403 (`Forbidden`) if it asks for metadata, tags or the tenant without
+    ``controlplane:payloads.read``."""
     gate = gateway(request)
     if search is not None and search.terms:  # the tenant of a deliberation is what somebody wrote, as its context is
         await admit(request, Permission.PAYLOADS_READ)

@@ -13,6 +13,7 @@ from tests.api.test_deliberations import panel
 from tests.support.answering import Agents
 from tests.support.api import Api, api_settings, in_thread
 from tests.support.code_blocks import Block, blocks
+from tests.support.collector import free_port
 from tests.support.stores import StoreUrls
 from tests.support.task_api import TaskApi
 
@@ -23,8 +24,10 @@ KEY = "ara_…"
 
 @pytest.fixture
 async def api(store_urls: StoreUrls, schema: str) -> AsyncIterator[Api]:
-    settings = api_settings(store_urls, schema, a2a_enabled=True, mcp_enabled=True)
-    async with Api(settings).running() as running:
+    port = free_port()
+    # The card says where calls go.
+    shown = {"a2a_enabled": True, "mcp_enabled": True, "public_url": f"http://127.0.0.1:{port}"}
+    async with Api(api_settings(store_urls, schema, **shown)).running(port=port) as running:
         yield running
 
 
@@ -79,7 +82,7 @@ async def test_the_clients_of_the_pages_about_tasks_do_what_they_say(api: Api) -
     assert await tasks.is_detail(asking, "input_required")
     client = f"__import__('aragora_worker').ControlPlaneClient({api.url!r})"
     await run(api, "docs/questions.md", "async def answer_all", f"answer_all({client})")
-    assert (await tasks.get(f"/tasks/{asking}"))["result"]["answer"] == {"tier": 2}
+    assert (await tasks.get(f"/tasks/{asking}"))["result"] == {"tier": 2}
 
 
 def test_the_conditions_of_the_page_are_true_of_what_they_are_for() -> None:
