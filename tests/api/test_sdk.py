@@ -137,12 +137,12 @@ async def _endpoint(answer: str) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{port_of(server)}/"
 
 
-async def test_every_method_is_true_whichever_replica_answers(guarded: Api, sdk: Caller) -> None:
+async def test_every_method_is_true_whichever_replica_answers(guarded: Api, replicas: list[Api], sdk: Caller) -> None:
     await _agents(sdk)
     await _tasks(sdk)
     await _numbers(sdk)
     await _schedules(sdk)
-    await _policies(sdk)
+    await _policies(sdk, replicas)
     await _notifications(guarded, sdk)
     async with _endpoint("tea") as url:
         await _deliberates(sdk, url)
@@ -244,10 +244,11 @@ async def _schedules(sdk: Caller) -> None:
         await sdk("get_schedule", schedule_id)
 
 
-async def _policies(sdk: Caller) -> None:
+async def _policies(sdk: Caller, replicas: Sequence[Api]) -> None:
     policy = await sdk("create_policy", name="Short tasks", task_types=["quick"], sla={"max_execution_seconds": 60})
     listed = await sdk("list_policies")
     assert (listed["total"], listed["policies"][0]["id"]) == (1, policy["id"])
+    await eventually(lambda: all(replica.gateway.policy_view.of("default") for replica in replicas))
     with pytest.raises(AragoraError, match=policy["id"]) as refused:
         await sdk("create_task", task_type="quick", timeout_seconds=61)
     assert (refused.value.status_code, refused.value.response_body["policy_id"]) == (403, policy["id"])
