@@ -22,13 +22,16 @@ from cluster.ports.clock import Clock
 from cluster.ports.log import Region
 from cluster.ports.notifications import Notifications, Notifier
 from cluster.ports.pushes import Pushes
+from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.loops import Loops, OnFatal, unwatched
 
 _logger = logging.getLogger(__name__)
 
-#: Between two looks at the log or at what is due, and between two if the last one has found something.
+#: Between two looks at the log or at what is due, unless somebody rings; and the least time between two.
 LOOK_S: Final = 1.0
 APART_S: Final = 0.05
+#: What is rung for when rows are there that rules may choose.
+TOPICS: Final = (WakeTopic.NOTIFICATIONS, WakeTopic.AGENTS, WakeTopic.CONTROLS, WakeTopic.DELIBERATIONS)
 #: Rows of the log of one look. After so many that are no events the cursor is stored alone.
 BATCH: Final = 500
 FAR: Final = 10_000
@@ -47,6 +50,7 @@ class NotificationKeeper:
         pushes: Pushes,
         region: Region,
         notifier: Notifier,
+        doorbell: Doorbell,
         clock: Clock,
         chance: Callable[[], float] = random.random,
         on_fatal: OnFatal = unwatched,
@@ -54,14 +58,15 @@ class NotificationKeeper:
         self._notifications = notifications
         self._pushes = pushes
         self._region = region
+        self._doorbell = doorbell
         self._clock = clock
         #: The stored cursor, and up to where the log was searched; None until the first look, and after every failure.
         self._stored: int | None = None
         self._searched = 0
         #: When the log was last searched to its end.
         self._whole_at = clock.now()
-        #: Set when a receiver has no attempt under way any more.
-        self._ended = asyncio.Event()
+        #: Set when something may be due: a receiver has no attempt under way any more, something was queued, or somebody rang.
+        self._may_be_due = asyncio.Event()
         self._told = Deliveries(
             notifications,
             what="notification",
@@ -70,7 +75,7 @@ class NotificationKeeper:
             clock=clock,
             chance=chance,
             on_fatal=on_fatal,
-            ended=self._ended,
+            ended=self._may_be_due,
         )
         self._pushed = Deliveries(
             pushes,
@@ -80,14 +85,14 @@ class NotificationKeeper:
             clock=clock,
             chance=chance,
             on_fatal=on_fatal,
-            ended=self._ended,
+            ended=self._may_be_due,
         )
         self._next_forgetting = float("-inf")
         self._loops = Loops(on_fatal)
 
     async def start(self) -> None:
         self._loops.start(
-            self._run("queued", self.follow, self._clock.sleep), self._run("sent", self.send_due, self._until_ended)
+            self._run("queued", self.follow, self._until_rung), self._run("sent", self.send_due, self._until_due)
         )
 
     async def stop(self) -> None:
@@ -135,6 +140,7 @@ class NotificationKeeper:
         if queued or changes or searched - self._stored > FAR:
             await self._notifications.queue((self._stored, searched), queued, changes, now)
             self._stored = searched
+            self._may_be_due.set()
         more = searched > self._searched
         if not more:
             self._whole_at = self._clock.now()
@@ -150,7 +156,7 @@ class NotificationKeeper:
             removed = await self._notifications.forget(now - KEPT_S, FORGOTTEN)
             removed = max(removed, await self._pushes.forget(now - KEPT_S, FORGOTTEN))
             self._next_forgetting = now if removed == FORGOTTEN else now + FORGET_EVERY_S
-        self._ended.clear()
+        self._may_be_due.clear()
         begun = [await part.begin_due(now) for part in (self._told, self._pushed)]
         return any(begun)
 
@@ -159,10 +165,16 @@ class NotificationKeeper:
         """Whether attempts are under way."""
         return not (self._told.idle and self._pushed.idle)
 
-    async def _until_ended(self, seconds: float) -> None:
+    async def _until_due(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._ended.wait()
+                await self._may_be_due.wait()
+
+    async def _until_rung(self, seconds: float) -> None:
+        """A flood of rings makes no more looks than a log that is read on."""
+        if seconds > APART_S and await self._doorbell.wait(seconds - APART_S, TOPICS):
+            self._may_be_due.set()  # a test of a channel is queued by who rings
+        await self._clock.sleep(APART_S)
 
     async def _run(
         self, what: str, look: Callable[[], Awaitable[bool]], wait: Callable[[float], Awaitable[None]]

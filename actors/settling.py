@@ -1,5 +1,5 @@
-"""Keeps what budgets and policies leave behind small: entries of attempts that have ended are added to their days, and days and
-violations that are old go.
+"""Keeps what budgets and policies leave behind small: entries of attempts that have ended are added to their days, and days,
+levels of budgets, violations and versions of policies that are old go.
 
 It keeps nothing: what is due is read from the database, and a commit takes only what is still there. So one that is killed
 anywhere loses nothing, and of two at once each takes what the other has left.
@@ -15,7 +15,8 @@ from typing import Any, Final
 from actors.while_primary import WhilePrimary, give_way
 from cluster.domain.audit.retention import DAY_S, RetentionRule
 from cluster.domain.base.errors import TryLater
-from cluster.domain.budgets.entries import folding, forgetting
+from cluster.domain.budgets.entries import folding, forgetting, forgetting_levels
+from cluster.domain.policies.policy import removing_versions
 from cluster.domain.policies.violations import removing
 from cluster.ports.budgets import Budgets
 from cluster.ports.clock import Clock
@@ -101,13 +102,34 @@ class SettlingKeeper:
                     began = self._clock.now()
                     await self._budgets.forget_days(old, forgetting(workspace, old, began))
                     await give_way(self._clock, began)
+        for workspace in await self._budgets.with_levels():
+            before = self._before((await self._rule(workspace)).spending_days)
+            while before is not None and (reached := await self._budgets.old_levels(workspace, before, self._batch)):
+                began = self._clock.now()
+                await self._budgets.forget_levels(reached, before, forgetting_levels(workspace, reached, began))
+                await give_way(self._clock, began)
+        await self._forget_violations()
+        # After those, which keep the versions that they name.
+        for workspace in await self._policies.with_versions():
+            before = self._before((await self._rule(workspace)).policy_version_days)
+            while before is not None and (
+                old_ones := await self._policies.old_versions(workspace, before, self._batch)
+            ):
+                began = self._clock.now()
+                await self._policies.remove_versions(old_ones, removing_versions(workspace, old_ones, began))
+                await give_way(self._clock, began)
+
+    async def _forget_violations(self) -> None:
         for workspace in await self._policies.with_violations():
-            days = (await self._rule(workspace)).violation_days
-            before = self._clock.now() - days * DAY_S
-            while days > 0 and (ids := await self._policies.old_violations(workspace, before, self._batch)):
+            before = self._before((await self._rule(workspace)).violation_days)
+            while before is not None and (ids := await self._policies.old_violations(workspace, before, self._batch)):
                 began = self._clock.now()
                 await self._policies.remove_violations(ids, removing(workspace, ids, began))
                 await give_way(self._clock, began)
+
+    def _before(self, days: float) -> float | None:
+        """The time before which something is too old; None if nothing is."""
+        return self._clock.now() - days * DAY_S if days > 0 else None
 
     async def _rule(self, workspace: str) -> RetentionRule:
         return self._default.changed((await self._rules.state(workspace)).rule or {})

@@ -32,7 +32,7 @@ def _reading(policies: Sequence[Policy], items: Sequence[SubmitItem]) -> int:
 
 
 def _judged(policies: Sequence[Policy], items: Sequence[SubmitItem]) -> list[Judged]:
-    return [judged(policies, item.task, item.idempotency) for item in items]
+    return [judged(policies, item.task, item.idempotency, item.override) for item in items]
 
 
 async def judged_items(policies: WorkspacePolicies, items: Sequence[SubmitItem]) -> list[Judged]:

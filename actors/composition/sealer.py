@@ -102,6 +102,7 @@ def make(it: Context) -> Any:
             read=resources.stores.credentials(resources.settings.sealing_keys()).read,
             now=resources.clock.now,
         ),
+        doorbell=resources.doorbell,
         clock=resources.clock,
         on_fatal=it.on_fatal,
     )

@@ -16,7 +16,7 @@ from actors.scheduler.generations import REBUILD_RETRY_S, shard_away
 from actors.scheduler.state import ShardState, Write
 from actors.scheduler.unstorable import UnstorableReports, commit_up_to_culprit
 from cluster.domain.base.errors import ActorUnavailable, Unstorable
-from cluster.domain.tasks.task import PERSON_TYPE, PULL_CALL_TYPE, TaskDecision
+from cluster.domain.tasks.task import PERSON_TYPE, PULL_CALL_TYPE, TaskDecision, TaskStatus
 from cluster.domain.workflows.stored import ends_task_of_run
 from cluster.ports.tasks import TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic
@@ -77,6 +77,11 @@ class Commits:
         ended_types = {decision.head.task_type for decision in decisions if decision.head.status.terminal}
         for topic in (topic for task_type, topic in _HEARD_OF.items() if task_type in ended_types):
             self._work.start(self._doorbell.notify(topic))
+        if any(
+            decision.head.status.terminal and decision.head.status is not TaskStatus.COMPLETED for decision in decisions
+        ):
+            # What completes is heard of by the next poll: it is most of what ends, and nobody is called at night for it.
+            self._work.start(self._doorbell.notify(WakeTopic.NOTIFICATIONS))
         if any(map(ends_task_of_run, decisions)):
             self._work.start(self._doorbell.notify(WakeTopic.WORKFLOWS))
 

@@ -41,7 +41,10 @@ FIXES: Final = {
     "forbidden": "`aragora-cp whoami` shows what you may do; `aragora-cp members add` gives a role, for who may manage access.",
     "exceeds_own": "`aragora-cp whoami` shows what you may do; nobody can give more than that.",
     "role_in_use": "`aragora-cp members list` and `aragora-cp keys list` show who has it.",
-    "policy_denied": "`aragora-cp policies violations list` shows the policy and why.",
+    "policy_denied": (
+        "`aragora-cp policies violations list` shows the policy and why; `aragora-cp tasks submit --override REASON` puts a soft "
+        "one aside, for who may override policies."
+    ),
     "budget_exhausted": "`aragora-cp budgets list` shows what is spent; `aragora-cp budgets update` changes the limit.",
     "quota_exceeded": "`aragora-cp quotas show` shows what may be used; `aragora-cp quotas set` changes it.",
     "quota_full": "`aragora-cp quotas show` shows what is used; try again when something of it has ended.",

@@ -347,6 +347,7 @@ _HANDLERS: Mapping[str, Handler] = {
     "deliberation.failed": _deliberation_ended,
     "deliberation.cancelled": _deliberation_ended,
     "policy.violation": _violation,
+    "policy.violation_overridden": _violation,
     CURSOR_DROPPED: _cursor_dropped,
     "schedule.fired": _schedule_run,
     "schedule.skipped": _schedule_run,

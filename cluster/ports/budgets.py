@@ -91,6 +91,18 @@ class Budgets(WorkspaceBudgets, Protocol):
     async def old_days(self, workspace: str, before: str, limit: int) -> Sequence[str]:
         """Some of a workspace's days before another one, oldest first."""
 
+    async def with_levels(self) -> builtins.list[str]:
+        """The workspaces of which it is kept which levels budgets have reached."""
+
+    async def old_levels(self, workspace: str, before: float, limit: int) -> Sequence[str]:
+        """Some of the budgets with levels of periods that began before a time (epoch seconds)."""
+
+    async def forget_levels(self, budgets: Sequence[str], before: float, record: LogRecord) -> int:
+        """Deletes which levels these budgets of the record's workspace reached in periods that began before a time, and returns
+        how many.
+
+        Raises: `Fenced`."""
+
     async def forget_days(self, days: Sequence[str], record: LogRecord) -> int:
         """Deletes what these days of the record's workspace have cost, and returns of how many rows.
 

@@ -62,6 +62,12 @@ class WorkspaceDeliberations(Protocol):
     ) -> tuple[builtins.list[Deliberation], Total]:
         """(page, newest first; how many there are)."""
 
+    async def last_changed(
+        self, workspace: str, limit: int, before: tuple[float, str] | None = None
+    ) -> tuple[builtins.list[Deliberation], Total]:
+        """(page, those that ended or were admitted last first; how many there are). ``before``: (``changed_at``, id) of the last
+        one seen."""
+
     async def search(self, query: DeliberationQuery) -> DeliberationPage:
         """What matches, newest first."""
 

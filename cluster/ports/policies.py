@@ -49,8 +49,13 @@ class WorkspacePolicies(Protocol):
     async def list(self, workspace: str) -> builtins.list[Policy]:
         """All policies that are about a workspace, those that are disabled too: the highest priority first."""
 
-    async def versions(self, workspace: str, policy_id: str) -> builtins.list[Policy]:
-        """Every version of a policy, the newest first; also of one that was deleted."""
+    async def versions(
+        self, workspace: str, policy_id: str, limit: int, offset: int = 0
+    ) -> tuple[builtins.list[Policy], int]:
+        """(page of a policy's versions, the newest first; how many there are); also of one that was deleted."""
+
+    async def version(self, workspace: str, policy_id: str, version: int) -> Policy | None:
+        """One version of a policy, also of one that was deleted."""
 
     async def record(self, violations: Sequence[Violation], records: Sequence[LogRecord]) -> None:
         """Stores violations, each with its row; one that is stored already is left as it is."""
@@ -76,6 +81,17 @@ class Policies(WorkspacePolicies, Protocol):
 
     async def named(self, policy_ids: Sequence[str]) -> builtins.list[Policy]:
         """Those of the policies that exist, of all workspaces."""
+
+    async def with_versions(self) -> builtins.list[str]:
+        """The workspaces with versions that do not count any more; ``*`` if those of all workspaces have some."""
+
+    async def old_versions(self, workspace: str, before: float, limit: int) -> Sequence[tuple[str, int]]:
+        """(policy, version) of some that were replaced or deleted before a time and that no violation names."""
+
+    async def remove_versions(self, versions: Sequence[tuple[str, int]], record: LogRecord) -> int:
+        """Deletes versions of policies of the record's workspace, but for those that count, and returns how many.
+
+        Raises: `Fenced` if this region is not the primary any more."""
 
     async def with_violations(self) -> builtins.list[str]:
         """The workspaces that have violations."""

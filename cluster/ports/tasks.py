@@ -41,20 +41,22 @@ class ShardFence:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitItem:
     """``violations`` are recorded in the commit of the task, which policies warn about. ``within_quotas``: its workspace may have
-    a quota on tasks that wait, and it is stored only if that has room; such items with violations are submitted all or none."""
+    a quota on tasks that wait, and it is stored only if that has room; such items with violations are submitted all or none.
+    ``override``: why soft policies that refuse it are put aside, by somebody who may."""
 
     task: NewTask
     idempotency: IdempotencyKey | None = None
     violations: Sequence[Violation] = ()
     within_quotas: bool = False
+    override: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskQuery:
-    """Selects tasks, newest first. ``before`` is (created_at, id) of the last row seen. ``created_after`` (inclusive) and
-    ``created_before`` (exclusive) bound the time of the submit, in epoch seconds. A delayed task counts as queued if its
-    ``run_at`` is not after ``now``. ``bodies``: what the tasks are wanted with; a page has room for some megabytes of them, and
-    each task names what was left out of it."""
+    """Selects tasks, newest first; with ``by_change`` those that changed last. ``before`` is (created_at, id) of the last row
+    seen, or (changed_at, id). ``created_after`` (inclusive) and ``created_before`` (exclusive) bound the time of the submit,
+    in epoch seconds. A delayed task counts as queued if its ``run_at`` is not after ``now``. ``bodies``: what the tasks are
+    wanted with; a page has room for some megabytes of them, and each task names what was left out of it."""
 
     workspace: str
     statuses: tuple[TaskStatus, ...] = ()
@@ -67,6 +69,7 @@ class TaskQuery:
     limit: int = 100
     offset: int = 0
     before: tuple[float, str] | None = None
+    by_change: bool = False
     now: float = 0.0
     bodies: Collection[Body] = ALL_BODIES
 

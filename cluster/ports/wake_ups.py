@@ -27,6 +27,8 @@ class WakeTopic(StrEnum):
     #: A run of a workflow was started, is to be cancelled or has more to start, or a task of one has ended.
     WORKFLOWS = "workflows"
     ACCESS = "access"
+    #: Something may have to be told to channels or to clients of A2A at once: a task that ended without a result, a test.
+    NOTIFICATIONS = "notifications"
     #: Of one region of several. Somebody waits until what was committed is replicated; more of it is; and its leader has told
     #: something else that is new.
     COMMITTED = "committed"

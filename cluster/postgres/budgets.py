@@ -114,6 +114,17 @@ class PostgresBudgets:
         args = (self._epoch.region, self._epoch.value, builtins.list(days), log_rows([record], self._epoch))
         return int(await self._pool.value(_SQL["remove_spending"], *args))
 
+    async def with_levels(self) -> builtins.list[str]:
+        return [row["id"] for row in await self._pool.rows(_SQL["level_workspaces"])]
+
+    async def old_levels(self, workspace: str, before: float, limit: int) -> Sequence[str]:
+        return [row["budget_id"] for row in await self._pool.rows(_SQL["old_levels"], workspace, before, limit)]
+
+    async def forget_levels(self, budgets: Sequence[str], before: float, record: LogRecord) -> int:
+        rows = log_rows([record], self._epoch)
+        args = (self._epoch.region, self._epoch.value, builtins.list(budgets), before, rows)
+        return int(await self._pool.value(_SQL["remove_budget_levels"], *args))
+
     async def tell(self, levels: Sequence[LevelReached]) -> None:
         names = ("budget_id", "period_start", "limit_nanos", "level", "workspace", "at")
         rows = [{name: getattr(level, name) for name in names} for level in levels]

@@ -143,6 +143,13 @@ class PostgresDeliberations:
         total = await total_of(self._pool, _SQL["matching_deliberations"], workspace)
         return [_deliberation(row) for row in rows], total
 
+    async def last_changed(
+        self, workspace: str, limit: int, before: tuple[float, str] | None = None
+    ) -> tuple[builtins.list[Deliberation], Total]:
+        rows = await self._pool.rows(_SQL["changed_deliberations"], workspace, *(before or (None, None)), limit)
+        total = await total_of(self._pool, _SQL["matching_deliberations"], workspace)
+        return [_deliberation(row) for row in rows], total
+
     async def search(self, query: DeliberationQuery) -> DeliberationPage:
         terms = deliberation_terms(query)
         if len(terms) > 1:  # the rarest leads

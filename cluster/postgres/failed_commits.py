@@ -51,7 +51,7 @@ COMMITS: Final = (
     *("create_schedule", "change_schedules", "remove_schedules"),
     *("put_credential", "remove_credential", "put_hook", "remove_hooks"),
     *("create_budget", "change_budget", "remove_budget", "tell_budget_levels"),
-    *("fold_entries", "remove_spending", "remove_violations"),
+    *("fold_entries", "remove_spending", "remove_violations", "remove_policy_versions", "remove_budget_levels"),
     *("put_quotas",),
     *("create_policy", "change_policy", "remove_policy", "record_violations", "change_violation"),
     *("apply_workflow", "start_run", "begin_advancing", "advance_runs", "signal_run", "remove_workflows"),

@@ -69,8 +69,28 @@ class PostgresPolicies:
     async def named(self, policy_ids: Sequence[str]) -> builtins.list[Policy]:
         return [_policy(row) for row in await self._pool.rows(_SQL["named_policies"], builtins.list(policy_ids))]
 
-    async def versions(self, workspace: str, policy_id: str) -> builtins.list[Policy]:
-        return [_policy(row) for row in await self._pool.rows(_SQL["policy_versions"], workspace, policy_id)]
+    async def versions(
+        self, workspace: str, policy_id: str, limit: int, offset: int = 0
+    ) -> tuple[builtins.list[Policy], int]:
+        rows = await self._pool.rows(_SQL["page_policy_versions"], workspace, policy_id, limit, offset)
+        total = await self._pool.value(_SQL["count_policy_versions"], workspace, policy_id)
+        return [_policy(row) for row in rows], int(total)
+
+    async def version(self, workspace: str, policy_id: str, version: int) -> Policy | None:
+        rows = await self._pool.rows(_SQL["policy_version"], workspace, policy_id, version)
+        return _policy(rows[0]) if rows else None
+
+    async def with_versions(self) -> builtins.list[str]:
+        return [row["id"] for row in await self._pool.rows(_SQL["version_workspaces"])]
+
+    async def old_versions(self, workspace: str, before: float, limit: int) -> Sequence[tuple[str, int]]:
+        rows = await self._pool.rows(_SQL["old_policy_versions"], workspace, before, limit)
+        return [(row["policy_id"], row["version"]) for row in rows]
+
+    async def remove_versions(self, versions: Sequence[tuple[str, int]], record: LogRecord) -> int:
+        ids, numbers = [policy_id for policy_id, _ in versions], [number for _, number in versions]
+        args = (self._epoch.region, self._epoch.value, ids, numbers, log_rows([record], self._epoch))
+        return int(await self._pool.value(_SQL["remove_policy_versions"], *args))
 
     async def with_violations(self) -> builtins.list[str]:
         return [row["id"] for row in await self._pool.rows(_SQL["violation_workspaces"])]

@@ -6,6 +6,9 @@ end, one of the completed tasks and one of the open ones, and merges them. Each 
 further than the page needs.
 
 Type, agent and queue have no index of their own (migration 8 says why): ranges are read on until enough rows match them.
+
+A list in the order of last changes (migration 48) is merged from a range for each status, and from the few tasks that ask people:
+since when those ask is not among their columns.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ OPEN = "status in ('pending', 'running')"
 _COMPLETED = "status = 'completed'"
 _UNCOMMON = "status in ('failed', 'cancelled', 'timeout')"
 _ORDER = "order by created_at desc, id desc"
+_CHANGED = "coalesce(completed_at, started_at, created_at)"
+_ASKING = "status_detail = 'input_required'"
+_ASKED = "coalesce((select max(q.asked_at) from task_questions q where q.task_id = tasks.id), created_at)"
 
 
 class Arguments:
@@ -45,13 +51,7 @@ class Arguments:
 
 def branches(query: TaskQuery, arguments: Arguments) -> list[str]:
     """A condition for each range of an index that the list is merged from. No task meets two of them."""
-    common = [f"workspace = {arguments.add(query.workspace)}"]
-    by_name = {"task_type": query.task_type, "assigned_agent": query.agent_id, "queue": query.queue}
-    common += [f"{column} = {arguments.add(value)}" for column, value in by_name.items() if value is not None]
-    if query.created_after is not None:
-        common.append(f"created_at >= {arguments.add(query.created_after)}::float8")
-    if query.created_before is not None:
-        common.append(f"created_at < {arguments.add(query.created_before)}::float8")
+    common = _common(query, arguments)
     if not query.statuses and not query.details:
         return [" and ".join(common)]  # the index of the workspace has just these
     found = [
@@ -61,6 +61,18 @@ def branches(query: TaskQuery, arguments: Arguments) -> list[str]:
     if not query.statuses or any(not status.terminal for status in query.statuses):
         found += _open_branch(query, arguments)
     return [" and ".join([*common, *branch]) for branch in found]
+
+
+def _common(query: TaskQuery, arguments: Arguments) -> list[str]:
+    """What holds in every range."""
+    common = [f"workspace = {arguments.add(query.workspace)}"]
+    by_name = {"task_type": query.task_type, "assigned_agent": query.agent_id, "queue": query.queue}
+    common += [f"{column} = {arguments.add(value)}" for column, value in by_name.items() if value is not None]
+    if query.created_after is not None:
+        common.append(f"created_at >= {arguments.add(query.created_after)}::float8")
+    if query.created_before is not None:
+        common.append(f"created_at < {arguments.add(query.created_before)}::float8")
+    return common
 
 
 def _ended_details(query: TaskQuery) -> list[TaskDetail]:
@@ -80,16 +92,22 @@ def _open_branch(query: TaskQuery, arguments: Arguments) -> list[list[str]]:
     if query.statuses:
         branch.append(f"status = any ({arguments.add([status.value for status in query.statuses])}::text[])")
     if details:
-        now = arguments.add(query.now)
-        branch.append(
-            f"case when status_detail = 'delayed' and run_at <= {now}::float8 then 'queued' else status_detail end "
-            f"= any ({arguments.add(details)}::text[])"
-        )
+        branch.append(_detail_is(details, query, arguments))
     return [branch]
+
+
+def _detail_is(details: Sequence[str], query: TaskQuery, arguments: Arguments) -> str:
+    now = arguments.add(query.now)
+    return (
+        f"case when status_detail = 'delayed' and run_at <= {now}::float8 then 'queued' else status_detail end "
+        f"= any ({arguments.add(list(details))}::text[])"
+    )
 
 
 def page_statement(query: TaskQuery) -> tuple[str, Sequence[Any]] | None:
     """A statement for the page of a list, and its arguments. None if no task can match."""
+    if query.by_change:
+        return _changed_statement(query)
     arguments = Arguments()
     found = branches(query, arguments)
     before = ""
@@ -106,6 +124,52 @@ def page_statement(query: TaskQuery) -> tuple[str, Sequence[Any]] | None:
         return None
     page = f"select id from ({' union all '.join(ranges)}) as found {_ORDER} limit {limit} offset {offset}"
     return page_of(page, "t.created_at desc, t.id desc", query.bodies), arguments.values
+
+
+def _changed_ranges(query: TaskQuery, arguments: Arguments) -> list[list[str]]:
+    """The conditions of the ranges of a list by last change, but for what asks people."""
+    statuses = query.statuses or tuple(TaskStatus)
+    open_ones = [[f"status = '{status.value}'", f"not {_ASKING}"] for status in statuses if not status.terminal]
+    if not query.details:
+        return [*([f"status = '{status.value}'"] for status in statuses if status.terminal), *open_ones]
+    ended = [
+        [f"status = '{ENDED_DETAILS[detail].value}'", f"status_detail = '{detail.value}'"]
+        for detail in _ended_details(query)
+    ]
+    others = {*query.details} - {*ENDED_DETAILS, TaskDetail.INPUT_REQUIRED}
+    if not others or not open_ones:
+        return ended
+    rest = _detail_is([detail.value for detail in others], query, arguments)
+    return [*ended, *([*conditions, rest] for conditions in open_ones)]
+
+
+def _changed_statement(query: TaskQuery) -> tuple[str, Sequence[Any]] | None:
+    arguments = Arguments()
+    common = _common(query, arguments)
+    sources = [
+        f"select id, {_CHANGED} as changed from tasks where {' and '.join([*common, *conditions])}"
+        for conditions in _changed_ranges(query, arguments)
+    ]
+    if not query.details or TaskDetail.INPUT_REQUIRED in query.details:
+        conditions = [*common, _ASKING]
+        if query.statuses:
+            statuses = arguments.add([status.value for status in query.statuses])
+            conditions.append(f"status = any ({statuses}::text[])")
+        sources.append(f"select id, {_ASKED} as changed from tasks where {' and '.join(conditions)}")
+    if not sources:
+        return None
+    before = ""
+    if query.before is not None:
+        at, task_id = (arguments.add(value) for value in query.before)
+        before = f'where (changed, id collate "C") < ({at}::float8, {task_id}::text)'
+    limit, offset = arguments.add(query.limit), arguments.add(query.offset)
+    order = 'order by changed desc, id collate "C" desc'
+    ranges = [
+        f"(select id, changed from ({source}) as source {before} {order} limit {limit}::bigint + {offset}::bigint)"
+        for source in sources
+    ]
+    page = f"select id, changed from ({' union all '.join(ranges)}) as found {order} limit {limit} offset {offset}"
+    return page_of(page, 'page.changed desc, t.id collate "C" desc', query.bodies), arguments.values
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,10 @@ HEADS = """
     t.assigned_agent, t.claim_id, t.holder, t.attempt, t.retries, t.max_retries, t.timeout_s, t.error, t.queue, t.target_agent,
     t.target_region, t.region_routing_mode, t.origin_region, t.principal, t.replayed_as, t.purged_at, t.erased_at, t.place,
     t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
-    t.rules::text as rules_text"""
+    t.rules::text as rules_text,
+    case when t.status_detail = 'input_required' then
+        (select max(o.asked_at) from task_questions o where o.task_id = t.id)
+    end as asks_since"""
 #: Of a task alone, with what its holders have reported, the last question, and what it waited for last: a list has no room
 #: for checkpoints.
 _PROGRESS = """,
@@ -184,6 +187,7 @@ def task_of(row: Any, texts: Any) -> Task:
         replayed_as=row["replayed_as"],
         purged_at=row["purged_at"],
         erased_at=row["erased_at"],
+        asks_since=row["asks_since"],
         order_key=decode(row["place"]),
         progress=_progress(texts),
         question=_question(texts),

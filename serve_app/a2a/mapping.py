@@ -139,12 +139,15 @@ def status_wire(record: Record) -> dict[str, Any]:
 
 def changed_at(record: Record) -> float:
     """Since when it is in its state, in epoch seconds."""
-    found = record.found
     if record.state == INPUT_REQUIRED and record.asked is not None:
         return float(record.asked["asked_at"])
-    if not record.is_task:
-        return datetime.fromisoformat(found["completed_at"] or found["created_at"]).timestamp()
-    return float(found["completed_at"] or found["started_at"] or found["created_at"])
+    return listed_at(record)
+
+
+def listed_at(record: Record) -> float:
+    """By what lists order it, in epoch seconds: since when it is in its state, or since its admission if it is a deliberation
+    that asks a person."""
+    return float(record.found["changed_at"])
 
 
 def stamp(at: float) -> str:

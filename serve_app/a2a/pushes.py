@@ -20,6 +20,7 @@ from cluster.domain.base.urls import without_userinfo
 from cluster.domain.notifications.pushes import KnownPush, NewPush, PushSecret, push_id_of
 from cluster.http.addresses import check_endpoint
 from cluster.http.origins import origin_of
+from cluster.ports.wake_ups import WakeTopic
 from serve_app.a2a.mapping import SUBMITTED, Record, changed_at, name_of
 from serve_app.auth.admission import admit, origin, principal_of
 from serve_app.auth.words import may_read_words
@@ -74,6 +75,7 @@ async def tell_now(request: Request, record: Record, config: TaskPushNotificatio
     gate, asker = gateway(request), await origin(request)
     push_id = push_id_of(asker.workspace, record.id, config.id or record.id)
     await gate.pushes.tell(asker.workspace, push_id, (name_of(record.state), changed_at(record)), gate.clock.now())
+    gate.notify(WakeTopic.NOTIFICATIONS)
 
 
 async def get_push(request: Request, task_id: str, id: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import Query
@@ -49,6 +50,20 @@ def next_cursor(page: Sequence[Any], limit: int, position: Any) -> str | None:
 def total_wire(total: Total) -> dict[str, Any]:
     """The fields of a list's answer that say how many entries there are in all."""
     return {"total": total.entries, "total_exact": total.exact}
+
+
+class Sort(StrEnum):
+    """By what a list is ordered, the newest first: when its entries were submitted, or when each has ended, else begun, else was
+    submitted."""
+
+    CREATED = "created"
+    CHANGED = "changed"
+
+
+def check_sort(sort: Sort, *, searched: bool) -> None:
+    """Raises: `InvalidRequest` if a search is to be ordered by changes."""
+    if sort is Sort.CHANGED and searched:
+        raise InvalidRequest("sort=changed goes without where; leave one of them out.")
 
 
 Filter = Annotated[Words | None, Query()]

@@ -72,6 +72,7 @@ _RETENTION = fields(
     workflow_run_count=COUNT,
     spending_days=NUMBER,
     violation_days=NUMBER,
+    policy_version_days=NUMBER,
     is_default=YES_OR_NO,
     run_requested=YES_OR_NO,
     last_run=nullable(fields(ended_at=EPOCH, tasks=COUNT, deliberations=COUNT, workflow_runs=COUNT)),
@@ -244,7 +245,9 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
     ("GET", "/policies/{policy_id}"): {200: _JUDGED_POLICY},
     ("PUT", "/policies/{policy_id}"): {200: _JUDGED_POLICY},
     ("DELETE", "/policies/{policy_id}"): {200: fields(deleted=YES_OR_NO)},
-    ("GET", "/policies/{policy_id}/versions"): {200: fields(versions=listed(ref("Policy")), total=COUNT)},
+    ("GET", "/policies/{policy_id}/versions"): {
+        200: fields(versions=listed(ref("Policy")), total=COUNT, limit=COUNT, offset=COUNT)
+    },
     ("POST", "/policies/{policy_id}/rollback"): {200: _JUDGED_POLICY},
     ("GET", "/policies/violations"): {
         200: fields(violations=listed(ref("Violation")), total=COUNT, limit=COUNT, offset=COUNT)

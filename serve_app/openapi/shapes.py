@@ -161,7 +161,8 @@ SHAPES["ChildOutcome"] = fields(
 SHAPES["Task"] = fields(
     id=ID, task_type=TEXT, payload=ANYTHING, required_capabilities=listed(TEXT), status=words(TaskStatus),
     status_detail=words(TaskDetail), priority=LEVEL, created_at=EPOCH, run_at=EPOCH, assigned_at=nullable(EPOCH),
-    started_at=nullable(EPOCH), completed_at=nullable(EPOCH), assigned_agent=nullable(ID), timeout_seconds=NUMBER,
+    started_at=nullable(EPOCH), completed_at=nullable(EPOCH), changed_at=EPOCH, assigned_agent=nullable(ID),
+    timeout_seconds=NUMBER,
     max_retries=COUNT, retries=COUNT, attempt=COUNT, result=ANYTHING, error=nullable(TEXT), metadata=MAP, queue=TEXT,
     target_agent=nullable(ID), target_region=nullable(TEXT), fallback_regions=listed(TEXT), assigned_region=nullable(TEXT),
     region_routing_mode=TEXT, origin_region=TEXT, replayed_as_opt=ID, tenant_opt=TEXT, queue_timeout_seconds_opt=NUMBER,
@@ -337,6 +338,7 @@ SHAPES["Violation"] = fields(
     timestamp=ISO,
     status=words(ViolationStatus),
     resolved_at=nullable(ISO),
+    overridden=YES_OR_NO,
     metadata=MAP,
 )
 SHAPES["Schedule"] = fields(
@@ -383,7 +385,7 @@ SHAPES["Decision"] = fields(
 SHAPES["Deliberation"] = fields(
     request_id=ID, task_id=ID, status=TEXT, deliberation_status=TEXT, state=TEXT, terminal=nullable(TEXT),
     status_detail=nullable(TEXT), question_task_id=nullable(ID),
-    question=nullable(TEXT), created_at=ISO, completed_at=nullable(ISO), result=nullable(ref("Decision")),
+    question=nullable(TEXT), created_at=ISO, completed_at=nullable(ISO), changed_at=EPOCH, result=nullable(ref("Decision")),
     error=nullable(TEXT), contract_digest=DIGEST, context_id_opt=TEXT, redacted_opt=YES_OR_NO,
     metrics_opt=fields(duration_seconds=NUMBER, rounds_completed=COUNT, total_agent_responses=COUNT,
                        consensus_confidence=nullable(NUMBER), sla_compliance=TEXT),

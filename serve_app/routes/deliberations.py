@@ -28,7 +28,7 @@ from serve_app.auth.admission import Asker, admit, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency
-from serve_app.http.paging import Cursor, decode_cursor, encode_cursor, total_wire
+from serve_app.http.paging import Cursor, Sort, check_sort, decode_cursor, encode_cursor, total_wire
 from serve_app.http.searching import Searching
 from serve_app.routes.known import known_deliberation
 from serve_app.routes.task_reads import Wait, at_its_end
@@ -169,20 +169,31 @@ async def list_deliberations(
     asker: Asker,
     search: Searching,
     status: DeliberationStatus | None = None,
+    sort: Sort = Sort.CREATED,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     offset: Offset = 0,
     cursor: Cursor = None,
 ) -> dict[str, Any]:
-    """Deliberations of the workspace, newest first. ``where`` as in the list of tasks: metadata, tags and tenant are those of
-    the context, the type is debate or quick, the agent is one of the panel of a deliberation that has ended. With ``where``,
-    ``status`` or ``cursor``, a page may be short or empty while ``next_cursor`` says that there may be more, and ``total``
-    counts the page. 400 (`InvalidRequest`) if a condition cannot be meant, or an ``offset`` comes with one of these; 403
-    (`Forbidden`) if it asks for metadata, tags or the tenant without ``controlplane:payloads.read``."""
+    """Deliberations of the workspace, newest first; with ``sort=changed`` those that ended, else were admitted last.
+    ``where`` as in the list of tasks: metadata, tags and tenant are those of the context, the type is debate or quick, the
+    agent is one of the panel of a deliberation that has ended. With ``where``, ``status`` or ``cursor``, a page may be short
+    or empty while ``next_cursor`` says that there may be more, and ``total`` counts the page. 400 (`InvalidRequest`) if a
+    condition cannot be meant, or an ``offset`` comes with one of these, or a ``status`` or
+    an ``offset`` with ``sort=changed``; 403 (`Forbidden`) if it asks for metadata, tags or the tenant without
+    ``controlplane:payloads.read``."""
     gate = gateway(request)
     if search is not None and search.terms:  # the tenant of a deliberation is what somebody wrote, as its context is
         await admit(request, Permission.PAYLOADS_READ)
     before = decode_cursor(cursor)
-    if search is None and status is None and before is None:
+    check_sort(sort, searched=search is not None)
+    if sort is Sort.CHANGED:
+        if status is not None or offset:
+            raise InvalidRequest(
+                "sort=changed goes without status and offset; send the next_cursor of the page before."
+            )
+        found, total = await gate.deliberations.last_changed(asker.workspace, limit, before)
+        following = (found[-1].changed_at, found[-1].request_id) if len(found) == limit else None
+    elif search is None and status is None and before is None:
         found, total = await gate.deliberations.list(asker.workspace, limit, offset)
         full = offset + len(found) < total.entries or not total.exact
         following = (found[-1].admitted_at, found[-1].request_id) if found and full else None

@@ -23,6 +23,7 @@ from cluster.domain.notifications.rules import check_events
 from cluster.http.addresses import check_endpoint
 from cluster.http.origins import origin_of
 from cluster.ports.notifications import NotificationFilter
+from cluster.ports.wake_ups import WakeTopic
 from serve_app.auth.admission import Asker, admit, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
@@ -148,6 +149,7 @@ async def send_test(request: Request, channel_name: str, asker: Asker, key: Idem
         record = _record(asker, now, "notification.tested", queued.id, notification_id=queued.id, channel=name)
         if not await gate.notifications.test(queued, record):
             raise _no_channel(name)
+        gate.notify(WakeTopic.NOTIFICATIONS)
         return notification_wire(await _known(gate, asker, queued.id))
 
     return await answered_once(gate, asker, f"notifications/channel/test/{name}", key, None, test)
@@ -219,6 +221,7 @@ async def replay_notification(request: Request, notification_id: str, asker: Ask
                 f"Notification {notification.id} is not dead, or its channel is deleted; only what was given up is replayed.",
                 "not_dead",
             )
+        gate.notify(WakeTopic.NOTIFICATIONS)
         return notification_wire(await _known(gate, asker, notification_id))
 
     return await answered_once(gate, asker, f"notifications/replay/{notification_id}", key, None, replay)

@@ -27,7 +27,9 @@ from serve_app.auth.admission import Asker, admit, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency, answered_once
+from serve_app.http.paging import Limit
 from serve_app.routes.made_before import still_there
+from serve_app.schemas.fields import Offset
 from serve_app.schemas.policies import DryRun, PolicyFields, Rollback, policy_wire
 
 router = GuardedRouter(tags=["policies"])
@@ -219,12 +221,15 @@ async def delete_policy(request: Request, policy_id: str, asker: Asker, key: Ide
 
 @router.get("/policies/{policy_id}/versions")
 @requires(Permission.POLICIES_READ)
-async def list_policy_versions(request: Request, policy_id: str, asker: Asker) -> dict[str, Any]:
-    """Every version of a policy, the newest first; also of one that was deleted. 404 (`NotFound`) if there never was one."""
-    found = await gateway(request).policies.versions(asker.workspace, check_id(policy_id, "policy_id"))
-    if not found:
+async def list_policy_versions(
+    request: Request, policy_id: str, asker: Asker, limit: Limit = 1000, offset: Offset = 0
+) -> dict[str, Any]:
+    """Versions of a policy that are kept, the newest first; also of one that was deleted. 404 (`NotFound`) if there is none."""
+    policies = gateway(request).policies
+    found, total = await policies.versions(asker.workspace, check_id(policy_id, "policy_id"), limit, offset)
+    if not total:
         raise NotFound(f"There is no policy {policy_id}.", "policy_not_found")
-    return {"versions": [policy_wire(policy) for policy in found], "total": len(found)}
+    return {"versions": [policy_wire(policy) for policy in found], "total": total, "limit": limit, "offset": offset}
 
 
 @router.post("/policies/{policy_id}/rollback")
@@ -239,8 +244,7 @@ async def roll_back_policy(
 
     async def roll_back() -> dict[str, Any]:
         policy = await _known(gate, asker, policy_id)
-        versions = await gate.policies.versions(asker.workspace, policy_id)
-        earlier = next((version for version in versions if version.version == body.version), None)
+        earlier = await gate.policies.version(asker.workspace, policy_id, body.version)
         if earlier is None:
             raise NotFound(f"Policy {policy_id} has no version {body.version}.", "policy_version_not_found")
         return await _changed(gate, asker, policy, earlier.content())

@@ -146,10 +146,11 @@ async def create_task(
 ) -> dict[str, Any]:
     """Submits a task; it is durable before this is answered. Send an ``Idempotency-Key`` to make repeats safe. With ``wait`` the
     answer has the ``task`` too, when it has ended or so many seconds have passed (at most 25), unless it cannot be read; this
-    takes the permission to read tasks. 400 (`InvalidRequest`) if the fields do not fit together or ``after`` or
-    ``parent_task_id`` names an unknown task, 403 (`PolicyDenied`) with ``policy_id`` and what is ``allowed`` if a policy refuses
-    it, 403 (`BudgetExhausted`) with ``budget_id`` and ``resets_at`` if a budget is used up, 429 (`QuotaFull`) with the ``quota``
-    and its ``limit`` if a quota has no room, 409 (`Conflict`) if the key was used with another body."""
+    takes the permission to read tasks. With ``policy_override`` soft policies do not refuse it; this takes the permission to
+    override them. 400 (`InvalidRequest`) if the fields do not fit together or ``after`` or ``parent_task_id`` names an unknown
+    task, 403 (`PolicyDenied`) with ``policy_id`` and what is ``allowed`` if a policy refuses it, 403 (`BudgetExhausted`) with
+    ``budget_id`` and ``resets_at`` if a budget is used up, 429 (`QuotaFull`) with the ``quota`` and its ``limit`` if a quota
+    has no room, 409 (`Conflict`) if the key was used with another body."""
     gate = gateway(request)
     if wait:
         await admit(request, Permission.TASKS_READ)
@@ -162,8 +163,10 @@ async def create_task(
     if body.after:
         await _check_dependencies(gate, asker, [task])
     (task,) = await below_their_parents(gate, asker, [task])
-    await check_budgets(gate, asker, [SubmitItem(task=task, idempotency=idem)])
-    (item,) = await under_policies(gate, asker, [SubmitItem(task=task, idempotency=idem)])
+    submitted = SubmitItem(task=task, idempotency=idem, override=_override(body))
+    await _check_overrides(request, [submitted])
+    await check_budgets(gate, asker, [submitted])
+    (item,) = await under_policies(gate, asker, [submitted])
     (outcome,) = await submit_within_quotas(request, asker, [item])
     if outcome.conflict:
         raise Conflict(_CONFLICT, "idempotency_conflict")
@@ -195,13 +198,25 @@ def batch_of(gate: Gateway, asker: Origin, bodies: Sequence[CreateTask], key: st
     items = []
     for index, (task_id, body) in enumerate(zip(ids, bodies, strict=True)):
         idem = IdempotencyKey(route="tasks/batch", key=f"{key}#{index}", body_digest=digest) if key else None
-        items.append(SubmitItem(task=new_task(gate, task_id, body, asker, now), idempotency=idem))
+        task = new_task(gate, task_id, body, asker, now)
+        items.append(SubmitItem(task=task, idempotency=idem, override=_override(body)))
     return items
+
+
+def _override(body: CreateTask) -> str | None:
+    return None if body.policy_override is None else body.policy_override.reason
+
+
+async def _check_overrides(request: Request, items: Sequence[SubmitItem]) -> None:
+    """Raises: `Forbidden` if one overrides policies and the caller may not."""
+    if any(item.override is not None for item in items):
+        await admit(request, Permission.POLICIES_OVERRIDE)
 
 
 async def submit_batch(request: Request, asker: Origin, items: Sequence[SubmitItem]) -> dict[str, Any]:
     """Submits them, all or none if they have keys, and returns the answer. Raises: what `create_tasks` says."""
     gate = gateway(request)
+    await _check_overrides(request, items)
     tasks = await below_their_parents(gate, asker, [item.task for item in items])
     items = [replace(item, task=task) for item, task in zip(items, tasks, strict=True)]
     await _check_dependencies(gate, asker, tasks)

@@ -31,7 +31,9 @@ from serve_app.http.paging import (
     Cursor,
     Filter,
     Limit,
+    Sort,
     Time,
+    check_sort,
     decode_cursor,
     encode_cursor,
     next_cursor,
@@ -139,11 +141,12 @@ async def task_query(
     queue: Filter = None,
     created_after: Time = None,
     created_before: Time = None,
+    sort: Sort = Sort.CREATED,
     limit: Limit = 100,
     offset: Offset = 0,
     cursor: Cursor = None,
 ) -> TaskQuery:
-    """Filters and the page of a list. ``cursor`` is the ``next_cursor`` of the page before; ``offset`` is for clients that
+    """Filters, order and the page of a list. ``cursor`` is the ``next_cursor`` of the page before; ``offset`` is for clients that
     do not use cursors. 400 (`InvalidRequest`) if ``agent_id`` is no id: a list that can have no task is a mistake."""
     return TaskQuery(
         workspace=asker.workspace,
@@ -157,6 +160,7 @@ async def task_query(
         limit=limit,
         offset=offset,
         before=decode_cursor(cursor),
+        by_change=sort is Sort.CHANGED,
         now=gateway(request).clock.now(),
     )
 
@@ -166,6 +170,7 @@ Listing = Annotated[TaskQuery, Depends(task_query)]
 
 async def _listed(gate: Gateway, query: TaskQuery, search: Search | None) -> tuple[Sequence[Task], dict[str, Any]]:
     """The tasks of a page, and the fields of the answer that say which page it is."""
+    check_sort(Sort.CHANGED if query.by_change else Sort.CREATED, searched=search is not None)
     if search is None:
         tasks, total = await gate.tasks.list(query)
         return tasks, _page(query, tasks, total)
@@ -180,8 +185,16 @@ async def _listed(gate: Gateway, query: TaskQuery, search: Search | None) -> tup
     }
 
 
+def _created(task: Task) -> tuple[float, str]:
+    return task.created_at, task.id
+
+
+def _changed(task: Task) -> tuple[float, str]:
+    return task.changed_at, task.id
+
+
 def _page(query: TaskQuery, page: list[Task], total: Total) -> dict[str, Any]:
-    following = next_cursor(page, query.limit, lambda task: (task.created_at, task.id))
+    following = next_cursor(page, query.limit, _changed if query.by_change else _created)
     exactly = query.before is None and total.exact
     more = query.offset + len(page) < total.entries if exactly else following is not None
     return {
@@ -208,9 +221,10 @@ async def task_history(request: Request, asker: Asker, query: Listing, search: S
 @router.get("/tasks")
 @requires(Permission.TASKS_READ)
 async def list_tasks(request: Request, asker: Asker, query: Listing, search: Searching) -> dict[str, Any]:
-    """Tasks of the workspace, newest first. With ``where``, a page may be short or empty while ``next_cursor`` says that there
-    may be more, and ``total`` counts the page. 400 (`InvalidRequest`) if a condition cannot be meant, 403 (`Forbidden`) if it
-    asks for metadata or tags without ``controlplane:payloads.read``."""
+    """Tasks of the workspace, newest first; with ``sort=changed`` those that ended, else began, else were submitted last. With
+    ``where``, a page may be short or empty while ``next_cursor`` says that there may be more, and ``total`` counts the page.
+    400 (`InvalidRequest`) if a condition cannot be meant, 403 (`Forbidden`) if it asks for metadata or tags without
+    ``controlplane:payloads.read``."""
     gate = gateway(request)
     tasks, page = await _listed(gate, query, search)
     return {"tasks": [task_wire(shown(gate, task)) for task in tasks], **page}

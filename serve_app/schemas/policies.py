@@ -160,5 +160,6 @@ def violation_wire(violation: Violation) -> dict[str, Any]:
         "resolved_at": iso_time(violation.resolved_at),
         "resolved_by": violation.resolved_by,
         "resolution_notes": violation.resolution_notes,
+        "overridden": violation.is_overridden,
         "metadata": {},
     }

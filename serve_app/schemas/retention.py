@@ -20,6 +20,7 @@ class SetRetention(ExactBody):
     workflow_run_count: int | None = Field(None, ge=0, le=MOST_COUNT)
     spending_days: float | None = Field(None, ge=0, le=MOST_DAYS, allow_inf_nan=False)
     violation_days: float | None = Field(None, ge=0, le=MOST_DAYS, allow_inf_nan=False)
+    policy_version_days: float | None = Field(None, ge=0, le=MOST_DAYS, allow_inf_nan=False)
 
 
 class RunRetention(ExactBody):

@@ -16,6 +16,7 @@ from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import MAX_ERROR_CHARS
 from cluster.domain.base.names import check_key
 from cluster.domain.base.versions import MAX_VERSION, check_range
+from cluster.domain.policies.violations import MOST_NOTES
 from cluster.domain.tasks.progress import MAX_MESSAGE_CHARS, TaskProgress
 from cluster.domain.tasks.retries import ErrorClass, TaskRetries, checked_retries
 from cluster.domain.tasks.rules import TaskRules, WhenFailed
@@ -163,21 +164,38 @@ class TaskFields(RequestBody):
         return None if value is None else check_id(value, "tenant")
 
 
+class PolicyOverride(ExactBody):
+    """Why soft policies that refuse the task are put aside: words for whoever reads the audit."""
+
+    reason: Text = Field(min_length=1, max_length=MOST_NOTES)
+
+    @field_validator("reason")
+    @classmethod
+    def _reason(cls, value: str) -> str:
+        if not value.strip():
+            raise InvalidRequest("policy_override.reason must say why.", "invalid_request")
+        return value
+
+
 class CreateTask(TaskFields):
     """``run_at`` is epoch seconds, ``delay_seconds`` counts from now; give at most one of them.
 
     ``timeout_seconds`` bounds one attempt, ``queue_timeout_seconds`` each wait for an agent, and ``total_timeout_seconds``
     the time from submit to end. ``after`` names tasks that must end first; an id alone means that this task fails if that
-    one does. ``parent_task_id``: the task whose child it is.
+    one does. ``parent_task_id``: the task whose child it is. ``policy_override``: why it is submitted although soft policies
+    refuse it.
     """
 
-    younger = frozenset({"retry", "sticky_key", "worker_version", "input_required", "parent_task_id"})
+    younger = frozenset(
+        {"retry", "sticky_key", "worker_version", "input_required", "parent_task_id", "policy_override"}
+    )
 
     payload: Any = {}
     run_at: float | None = Field(None, ge=0, le=MAX_EPOCH_S)
     delay_seconds: float | None = Field(None, ge=0, le=MAX_SECONDS)
     after: list[str | After] = Field([], max_length=1000)
     parent_task_id: str | None = None
+    policy_override: PolicyOverride | None = None
     idempotency_key: Text | None = Field(None, min_length=1, max_length=255)
 
     @field_validator("parent_task_id")
@@ -337,6 +355,7 @@ def task_wire(task: Task) -> dict[str, Any]:
         "assigned_at": task.assigned_at,
         "started_at": task.started_at,
         "completed_at": task.completed_at,
+        "changed_at": task.changed_at,
         "assigned_agent": task.assigned_agent,
         "timeout_seconds": task.timeout_s,
         "max_retries": task.max_retries,

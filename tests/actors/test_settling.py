@@ -11,10 +11,13 @@ import pytest
 from actors.settling import FOLD_AFTER_S, SettlingKeeper
 from cluster.domain.audit.retention import DAY_S, RULE_SET
 from cluster.domain.base.log import record_for
-from cluster.domain.budgets.accounts import Accounts, BudgetSums
+from cluster.domain.budgets.accounts import Account, Accounts, BudgetSums
 from cluster.domain.budgets.budget import CREATED, Budget, BudgetScope, Period, Window, window_of
 from cluster.domain.budgets.entries import Reservation
-from cluster.domain.policies.violations import RECORDED
+from cluster.domain.budgets.levels import LevelReached
+from cluster.domain.policies.policy import CREATED as POLICY_CREATED
+from cluster.domain.policies.policy import DELETED, UPDATED, VERSIONS_REMOVED, Policy
+from cluster.domain.policies.violations import RECORDED, removing
 from cluster.domain.scheduling.spending import with_entry
 from cluster.domain.tasks.events import Claim, Complete, LeaseExpired, Reporter
 from cluster.domain.tasks.machine import step
@@ -24,7 +27,7 @@ from cluster.ports.budgets import Spending
 from cluster.ports.tasks import ShardFence, SubmitItem
 from cluster.postgres.stores import Stores
 from tests.support.budgets import a_budget
-from tests.support.policies import a_violation
+from tests.support.policies import a_policy, a_violation
 from tests.support.retention import Hurried, settling_keeper
 from tests.support.samples import ASKER, NOW, new_task
 
@@ -167,3 +170,60 @@ async def test_old_days_and_violations_go_and_younger_ones_stay(stores: Stores) 
         "violation_50",
         "violation_60",
     ]
+
+
+async def test_levels_of_old_periods_go_and_those_of_the_present_stay(stores: Stores) -> None:
+    budget, other = a_budget(id="budget_1", limit_nanos=10), a_budget(id="budget_x", workspace="x", limit_nanos=10)
+    for each in (budget, other):
+        await stores.budgets.create(each, each.record(replace(ASKER, workspace=each.workspace), NOW, CREATED), None)
+    rule = {"spending_days": 0}
+    await stores.retention.set_rule("x", rule, record_for(replace(ASKER, workspace="x"), NOW, RULE_SET, "x", rule))
+    for days in (60, 1):
+        at = NOW - days * DAY_S
+        for each in (budget, other):
+            account = Account.new(each, at)
+            account.spent = 8
+            await stores.budgets.tell([LevelReached.of(account, at)])
+    await _keeper(stores, NOW, batch=1).look()
+    left = await stores.pool.rows("select budget_id, at from budget_levels order by budget_id, at")
+    assert [(row["budget_id"], row["at"]) for row in left] == [
+        ("budget_1", NOW - DAY_S),
+        ("budget_x", NOW - 60 * DAY_S),
+        ("budget_x", NOW - DAY_S),
+    ]
+    (row,) = [row for row in await stores.log.read(0, 1000) if row.kind == "budget.levels_removed"]
+    assert (row.workspace, row.data) == ("w", {"budget_ids": ["budget_1"]})
+
+
+async def _version(stores: Stores, policy: Policy, at: float) -> Policy:
+    after = replace(policy.of_version(policy.content() | {"priority": policy.version}, "user:t", at))
+    await stores.policies.change(after, after.record(ASKER, at, UPDATED))
+    return after
+
+
+async def test_old_versions_go_but_those_that_count_or_are_named(stores: Stores) -> None:
+    made = a_policy(id="policy_1", created_at=NOW - 900 * DAY_S, changed_at=NOW - 900 * DAY_S)
+    await stores.policies.create(made, made.record(ASKER, made.created_at, POLICY_CREATED), None)
+    policy = await _version(stores, made, NOW - 100 * DAY_S)
+    policy = await _version(stores, policy, NOW - 50 * DAY_S)
+    policy = await _version(stores, policy, NOW - DAY_S)  # the third version counted until yesterday
+    named = a_violation(policy_version=2, at=NOW)
+    await stores.policies.record([named], [named.record(ASKER, RECORDED, NOW)])
+    gone = a_policy(id="policy_2", created_at=NOW - 900 * DAY_S, changed_at=NOW - 900 * DAY_S)
+    await stores.policies.create(gone, gone.record(ASKER, gone.created_at, POLICY_CREATED), None)
+    await stores.policies.remove(gone, gone.record(ASKER, NOW - DAY_S, DELETED))
+    await _keeper(stores, NOW, batch=1).look()
+
+    async def kept() -> dict[str, list[int]]:
+        found = {}
+        for name in ("policy_1", "policy_2"):
+            versions, _ = await stores.policies.versions("w", name, 100)
+            found[name] = [version.version for version in versions]
+        return found
+
+    assert await kept() == {"policy_1": [4, 3, 2], "policy_2": [1]}
+    await stores.policies.remove_violations([named.id], removing("w", [named.id], NOW))
+    await _keeper(stores, NOW + 60 * DAY_S, batch=1).look()
+    assert await kept() == {"policy_1": [4], "policy_2": []}
+    rows = [row for row in await stores.log.read(0, 1000) if row.kind == VERSIONS_REMOVED]
+    assert {policy_id for row in rows for policy_id in row.data["policy_ids"]} == {"policy_1", "policy_2"}

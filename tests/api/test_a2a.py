@@ -19,6 +19,7 @@ from a2a.utils.signing import InvalidSignaturesError, create_signature_verifier
 from google.protobuf.json_format import MessageToDict
 from jwt import PyJWK
 
+from serve_app.http.paging import encode_cursor
 from tests.api.test_deliberations import panel
 from tests.support.a2a_clients import (
     VERSION,
@@ -429,7 +430,7 @@ async def test_lists_are_of_a_conversation_or_of_all(api: Api, tasks: TaskApi) -
         assert len(in_it) == 3
         assert [task.id for task in await _listed(client, context_id="x y=z")] == [other.id]
         everything = await _listed(client, page_size=2)
-        assert [task.id for task in everything] == [other.id, follow.id, begun.id, asked.id]
+        assert [task.id for task in everything] == [other.id, asked.id, follow.id, begun.id]
         await _done(tasks, await tasks.claim_one("a1"), {"n": 1})
         done = await _listed(client, status=TaskState.TASK_STATE_COMPLETED, include_artifacts=True)
         assert [result_of(task) for task in done] == [{"n": 1}]
@@ -439,8 +440,57 @@ async def test_lists_are_of_a_conversation_or_of_all(api: Api, tasks: TaskApi) -
         later = ListTasksRequest().status_timestamp_after
         later.FromJsonString("2999-01-01T00:00:00Z")
         assert await _listed(client, status_timestamp_after=later) == []
-    empty = (await called(api.client, "ListTasks", {"contextId": "none", "pageToken": "ZA=="}))["result"]
-    assert (empty["tasks"], empty["pageSize"]) == ([], 50)
+    token = encode_cursor(4e9, "x")
+    empty = (await called(api.client, "ListTasks", {"contextId": "none", "pageToken": token}))["result"]
+    assert (empty["tasks"], empty["pageSize"], empty["nextPageToken"]) == ([], 50, "")
+
+
+@pytest.mark.parametrize("context", ["talk", ""])
+async def test_lists_begin_with_what_has_changed_last(api: Api, tasks: TaskApi, context: str) -> None:
+    await tasks.agent("a1")
+    async with a2a_client(api.url, polling=True, streaming=False) as client:
+        first, second, third = [(await sent(client, work({"n": n}, context_id="talk"))).id for n in range(3)]
+        asked = (await sent(client, message("Which?", context_id="talk"))).id
+        page = await client.list_tasks(ListTasksRequest(page_size=2, context_id=context))
+        assert ([task.id for task in page.tasks], page.total_size) == ([asked, third], 4)
+        await _done(tasks, await tasks.claim_one("a1"), 1)
+        rest = await client.list_tasks(
+            ListTasksRequest(page_size=2, context_id=context, page_token=page.next_page_token)
+        )
+        assert [task.id for task in rest.tasks] == [second], (
+            "what changed meanwhile comes before the pages that were read"
+        )
+        lease = await tasks.claim_one("a1")
+        body = {"lease_token": lease["lease_token"], "question": "Really?"}
+        await tasks.post(f"/tasks/{lease['id']}/ask", body)
+        newest = await _listed(client, page_size=1, context_id=context)
+        question = await got(client, second)
+        assert [task.id for task in newest] == [second, first, asked, third]
+        times = [task.status.timestamp.ToNanoseconds() for task in newest]
+        assert times == sorted(times, reverse=True)
+        assert newest[0].status.timestamp == question.status.timestamp
+        since = newest[1].status.timestamp
+        late = await _listed(client, page_size=1, context_id=context, status_timestamp_after=since)
+        assert [task.id for task in late][:1] == [second]
+        assert asked not in [task.id for task in late]
+        waiting = await _listed(client, context_id=context, status=TaskState.TASK_STATE_INPUT_REQUIRED)
+        assert [task.id for task in waiting] == [second]
+        ended = await _listed(client, context_id=context, status=TaskState.TASK_STATE_COMPLETED)
+        assert [task.id for task in ended] == [first]
+
+
+async def test_pages_of_lists_name_each_task_once(api: Api, tasks: TaskApi) -> None:
+    await tasks.agent("a1")
+    made = [await tasks.submit() for _ in range(7)]
+    for _ in range(3):
+        await _done(tasks, await tasks.claim_one("a1"), 1)
+    await tasks.claim_one("a1")
+    async with a2a_client(api.url) as client:
+        asked = [(await api.post("/deliberations", {"content": f"{n}?", "async": True}))["task_id"] for n in range(3)]
+        for size in (1, 2, 3, 4, 100):
+            found = [task.id for task in await _listed(client, page_size=size)]
+            assert sorted(found) == sorted([*made, *asked]), size
+            assert len(found) == len(set(found)), size
 
 
 # --- odd input ---------------------------------------------------------------------------------------------------------
@@ -516,7 +566,8 @@ ODD_CALLS: list[tuple[str, Any, int, str]] = [
     ("ListTasks", {"pageSize": 2**40}, -32602, "no ListTasksRequest"),
     ("ListTasks", {"historyLength": -1}, -32602, "historyLength"),
     ("ListTasks", {"pageToken": "x"}, -32602, "pageToken"),
-    ("ListTasks", {"pageToken": "dHh4"}, -32602, "cursor"),
+    ("ListTasks", {"pageToken": "dHh4"}, -32602, "pageToken"),
+    ("ListTasks", {"pageToken": "bmFufHg"}, -32602, "pageToken"),
     ("ListTasks", {"statusTimestampAfter": "yesterday"}, -32602, "no ListTasksRequest"),
     ("ListTasks", {"contextId": "x" * 600}, -32602, "at most"),
     ("message/send", {}, -32601, "There is no method message/send; use one of SendMessage"),

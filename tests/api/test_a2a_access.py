@@ -12,6 +12,7 @@ from a2a.types import ListTasksRequest
 
 from cluster.domain.access.roles import ROLES
 from serve_app.auth import shared_limits
+from serve_app.http.paging import encode_cursor
 from tests.support.a2a_clients import (
     VERSION,
     a2a_client,
@@ -98,7 +99,7 @@ async def test_nothing_of_another_workspace_is_found(door: Authenticated) -> Non
         for method in ("SendMessage", "SendStreamingMessage"):
             assert (await refused(http, method, raw_message(TEXT, taskId=each), foreign))[0] == -32001
     for query in ({}, {"contextId": "secret talk"}, {"contextId": ids[0]}):
-        for token in ("", "ZA==", "bg=="):
+        for token in ("", encode_cursor(4e9, "x")):
             listed = await called(http, "ListTasks", {**query, "pageToken": token}, foreign)
             assert listed["result"]["tasks"] == []
     # The same message of another workspace is another one.

@@ -132,7 +132,12 @@ async def _policies(api: Api) -> None:
     path = f"/policies/{made['id']}"
     refused = await api.call("POST", "/tasks", {"task_type": "nightly", "target_agent": "a1", "payload": WORDS})
     assert refused.status_code == 403
-    (violation,) = (await api.get("/policies/violations"))["violations"]
+    soft = {"name": "Soft", "task_types": ["soft"], "deny_when": "true", "enforcement_level": "soft"}
+    overridden = await api.post("/policies", soft)
+    overriding = await api.post("/tasks", {"task_type": "soft", "policy_override": {"reason": WORDS}})
+    await api.post(f"/tasks/{overriding['task_id']}/cancel")
+    assert (await api.call("DELETE", f"/policies/{overridden['id']}")).is_success
+    (violation,) = (await api.get("/policies/violations?status=open"))["violations"]
     notes = {"status": "resolved", "resolution_notes": WORDS}
     assert (await api.call("PATCH", f"/policies/violations/{violation['id']}", notes)).is_success
     await api.post("/tasks", {"task_type": "nightly"})
@@ -197,8 +202,11 @@ async def _retention(api: Api) -> None:
     run_id = (await api.post("/workflows/ends/runs", {"input": WORDS}))["run_id"]
     await api.post(f"/workflow-runs/{run_id}/cancel")
     await settle(workflow_keeper(api.stores, Agents(api.stores, "default")))
-    rule = dict.fromkeys(("task_days", "deliberation_days", "workflow_run_days", "spending_days", "violation_days"), 1)
+    kept = ("task_days", "deliberation_days", "workflow_run_days", "spending_days", "violation_days")
+    rule = dict.fromkeys((*kept, "policy_version_days"), 1)
     assert (await api.call("PUT", "/retention", rule)).is_success
+    kept = await api.post("/policies", {"name": "Kept", "task_types": ["nightly"], "agent_blocklist": ["a1"]})
+    assert (await api.call("PUT", f"/policies/{kept['id']}", {"priority": 1})).is_success
     await api.post("/retention/run", {})
     await retention_keeper(api.stores, clock=Hurried(time.time() + 30 * DAY_S)).look()
     await settling_keeper(api.stores, Hurried(time.time() + 60 * DAY_S)).look()

@@ -256,7 +256,7 @@ async def test_the_page_and_the_commands_of_policies(api: Api) -> None:
     page = (ROOT / "docs" / "policies.md").read_text()
     (body,) = [json.loads(text) for text in re.findall(r"```json run\n(.*?)```", page, re.DOTALL)]
     await api.post("/policies", body)
-    create, conditional, try_it = re.findall(r"```sh run\n(.*?)```", page, re.DOTALL)
+    create, conditional, override, try_it = re.findall(r"```sh run\n(.*?)```", page, re.DOTALL)
     made = (await _run(api, *shlex.split(create)[1:])).strip()
     assert (await api.get(f"/policies/{made}"))["region_constraint"]["allowed_regions"] == ["eu-west"]
     conditioned = (await _run(api, *shlex.split(conditional)[1:])).strip()
@@ -265,6 +265,11 @@ async def test_the_page_and_the_commands_of_policies(api: Api) -> None:
     await api.post("/tasks", {"task_type": "echo", "priority": "urgent", "tenant": "t1"})
     assert (await api.call("DELETE", f"/policies/{conditioned}")).is_success
     assert "Of the newest 1 tasks" in await _run(api, *shlex.split(try_it)[1:])
+    soft = await api.post("/policies", {**LIMIT, "enforcement_level": "soft"})
+    task_id = (await _run(api, *shlex.split(override)[1:])).strip()
+    (overridden,) = (await api.get("/policies/violations?status=resolved"))["violations"]
+    assert (overridden["policy_id"], overridden["task_id"]) == (soft["id"], task_id)
+    assert (await api.call("DELETE", f"/policies/{soft['id']}")).is_success
     assert "Conflict: No region" in await _run(api, "policies", "create", "--name", "B", "--block-regions", "eu-west")
     changed = json.loads(await _run(api, "policies", "update", made, "--max-execution", "5", "--task-types", "report"))
     assert (changed["version"], changed["sla"]) == (2, {"max_execution_seconds": 5})
@@ -275,7 +280,7 @@ async def test_the_page_and_the_commands_of_policies(api: Api) -> None:
     (violation,) = listed["violations"]
     assert violation["id"] in await _run(api, "policies", "violations", "list")
     assert "resolved" in await _run(api, "policies", "violations", "set", violation["id"], "resolved", "--notes", "OK.")
-    assert json.loads(await _run(api, "policies", "violations", "stats"))["resolved"] == 1
+    assert json.loads(await _run(api, "policies", "violations", "stats"))["resolved"] == 2
     assert json.loads(await _run(api, "policies", "rollback", made, "1"))["version"] == 3
     assert json.loads(await _run(api, "policies", "versions", made))["total"] == 3
     assert json.loads(await _run(api, "policies", "show", made))["sla"] == {"max_execution_seconds": 600}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -73,15 +74,16 @@ RESULT = {
 class Caller:
     """Calls methods of either client by name, and remembers which."""
 
-    def __init__(self, api: Api, kind: str, token: str | None) -> None:
-        make = api.sdk if kind == "sync" else api.async_sdk
-        client = make(max_retries=1, api_key=token)
-        self._client = client.control_plane
+    def __init__(self, replicas: Sequence[Api], kind: str, token: str | None) -> None:
+        makers = [api.sdk if kind == "sync" else api.async_sdk for api in replicas]
+        clients = [make(max_retries=1, api_key=token) for make in makers]
+        #: Each call goes to the next replica.
+        self._turns = itertools.cycle(client.control_plane for client in clients)
         self.called: set[str] = set()
 
     async def __call__(self, name: str, /, *args: Any, **options: Any) -> Any:
         self.called.add(name)
-        method = getattr(self._client, name)
+        method = getattr(next(self._turns), name)
         if inspect.iscoroutinefunction(method):
             return await method(*args, **options)
         return await in_thread(method, *args, **options)
@@ -96,9 +98,18 @@ async def guarded(store_urls: StoreUrls, schema: str) -> AsyncIterator[Api]:
         yield api
 
 
+@pytest.fixture
+async def replicas(guarded: Api) -> AsyncIterator[list[Api]]:
+    """Three, which share their actors and stores."""
+    async with Api(guarded.settings).running(()) as second, Api(guarded.settings).running(()) as third:
+        second.processes = third.processes = guarded.processes
+        yield [guarded, second, third]
+        second.processes, third.processes = {}, {}
+
+
 @pytest.fixture(params=["sync", "async"])
-def sdk(guarded: Api, request: pytest.FixtureRequest) -> Caller:
-    return Caller(guarded, request.param, own_token(SystemClock(), ADMIN))
+def sdk(replicas: list[Api], request: pytest.FixtureRequest) -> Caller:
+    return Caller(replicas, request.param, own_token(SystemClock(), ADMIN))
 
 
 def _all_methods(namespace: type) -> set[str]:
@@ -126,12 +137,12 @@ async def _endpoint(answer: str) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{port_of(server)}/"
 
 
-async def test_every_method_of_the_client_answers_what_is_true(guarded: Api, sdk: Caller) -> None:
+async def test_every_method_is_true_whichever_replica_answers(guarded: Api, replicas: list[Api], sdk: Caller) -> None:
     await _agents(sdk)
     await _tasks(sdk)
     await _numbers(sdk)
     await _schedules(sdk)
-    await _policies(sdk)
+    await _policies(sdk, replicas)
     await _notifications(guarded, sdk)
     async with _endpoint("tea") as url:
         await _deliberates(sdk, url)
@@ -143,7 +154,7 @@ async def test_every_method_of_the_client_answers_what_is_true(guarded: Api, sdk
 
 
 async def test_no_method_of_the_client_answers_without_its_key(guarded: Api) -> None:
-    client = Caller(guarded, "sync", None)
+    client = Caller([guarded], "sync", None)
     for method in methods():
         if method.name == "get_health":  # open to probes of load balancers
             continue
@@ -233,10 +244,11 @@ async def _schedules(sdk: Caller) -> None:
         await sdk("get_schedule", schedule_id)
 
 
-async def _policies(sdk: Caller) -> None:
+async def _policies(sdk: Caller, replicas: Sequence[Api]) -> None:
     policy = await sdk("create_policy", name="Short tasks", task_types=["quick"], sla={"max_execution_seconds": 60})
     listed = await sdk("list_policies")
     assert (listed["total"], listed["policies"][0]["id"]) == (1, policy["id"])
+    await eventually(lambda: all(replica.gateway.policy_view.of("default") for replica in replicas))
     with pytest.raises(AragoraError, match=policy["id"]) as refused:
         await sdk("create_task", task_type="quick", timeout_seconds=61)
     assert (refused.value.status_code, refused.value.response_body["policy_id"]) == (403, policy["id"])

@@ -947,6 +947,12 @@ CALLS: dict[str, Call] = {
         {"p_tasks": ["task_1"], "p_attempts": [5]},
     ),
     "remove_spending": Call(lambda s: s.budgets.forget_days(["2026-01-31"], ROW), {"p_days": ["2026-01-31"]}),
+    "remove_policy_versions": Call(
+        lambda s: s.policies.remove_versions([("policy_1", 2)], ROW), {"p_ids": ["policy_1"], "p_versions": [2]}
+    ),
+    "remove_budget_levels": Call(
+        lambda s: s.budgets.forget_levels(["budget_1"], T1, ROW), {"p_ids": ["budget_1"], "p_before": T1}
+    ),
     "remove_violations": Call(lambda s: s.policies.remove_violations(["violation_1"], ROW), {"p_ids": ["violation_1"]}),
     "put_quotas": Call(
         lambda s: s.quotas.put(

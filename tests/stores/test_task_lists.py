@@ -110,6 +110,7 @@ def _queries() -> list[TaskQuery]:
         replace(every, statuses=ended),  # the history
     ]
     time = replace(every, created_after=NOW + ROWS / 2, created_before=NOW + ROWS / 2 + 1000)
+    by_end += [replace(query, by_change=True) for query in [every, *by_end[: len(TaskStatus) + len(TaskDetail)]]]
     return [every, time, *by_end, *(replace(query, before=(NOW + ROWS / 2, "old")) for query in [every, *by_end])]
 
 

@@ -47,7 +47,6 @@ def blocks() -> list[Block]:
 
 #: Blocks that are shown and are no code that could be run, parsed or compared: (page, beginning) → what they are.
 SHOWN = {
-    ("docs/conditions.md", 'task.priority == "urgent" && size(task.r'): "conditions in CEL, of three different places",
     ("docs/receipts.md", "commitment = SHA-256(salt ‖ JCS(text))"): "formulas",
     ("docs/regions-on-kubernetes.md", "other regions ── 7443 ──▶ Service aragor"): "a diagram",
     ("docs/streaming.md", "id: 1.0"): "events of a stream, with ids shortened",

@@ -29,6 +29,7 @@ from cluster.process.clock import ManualClock
 from tests.support.endpoints import serving
 from tests.support.probes import eventually
 from tests.support.samples import NOW
+from tests.support.schedules import SilentBell
 
 ORIGIN = Origin(workspace="w", principal="user:tester", cause="trace-1")
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -94,6 +95,7 @@ async def keeping(stores: Stores, clock: ManualClock | None = None, **parts: Any
             "pushes": stores.pushes(SEALING),
             "region": stores.region,
             "notifier": notifier,
+            "doorbell": SilentBell(),
             "clock": clock,
             "chance": lambda: 0.5,
             **parts,

@@ -21,13 +21,13 @@ from cluster.domain.budgets.budget import CREATED as BUDGET_CREATED
 from cluster.domain.budgets.budget import DELETED as BUDGET_DELETED
 from cluster.domain.budgets.budget import UPDATED as BUDGET_UPDATED
 from cluster.domain.budgets.budget import Mode
-from cluster.domain.budgets.entries import folding, forgetting
+from cluster.domain.budgets.entries import folding, forgetting, forgetting_levels
 from cluster.domain.budgets.levels import LevelReached
 from cluster.domain.consensus.learning import StoredOutcome, fit
 from cluster.domain.deliberation.stored import JournalAppend, JournalEvent, NewDeliberation
 from cluster.domain.hooks.hook import Secret
 from cluster.domain.notifications.quiet import QuietHours
-from cluster.domain.policies.policy import CREATED, DELETED, UPDATED
+from cluster.domain.policies.policy import CREATED, DELETED, UPDATED, removing_versions
 from cluster.domain.policies.violations import CHANGED, RECORDED, ViolationStatus, removing
 from cluster.domain.quotas.quotas import QuotaKind
 from cluster.domain.replication.batch import TextRow
@@ -393,6 +393,10 @@ class RandomChanges:
             if self._chance.random() < 0.3:
                 days = await store.old_days(workspace, "9999", 1)
                 await store.forget_days(days, forgetting(workspace, days, self._now))
+        for workspace in await store.with_levels():
+            if self._chance.random() < 0.3:
+                old = await store.old_levels(workspace, self._now + 1, 1)
+                await store.forget_levels(old, self._now + 1, forgetting_levels(workspace, old, self._now))
 
     async def quota(self) -> None:
         """Sets quotas, and removes one."""
@@ -414,6 +418,8 @@ class RandomChanges:
             await store.change(after, after.record(origin, self._now, UPDATED))
         else:
             await store.remove(found[0], found[0].record(origin, self._now, DELETED))
+        if self._chance.random() < 0.3 and (old := await store.old_versions(origin.workspace, self._now + 1, 2)):
+            await store.remove_versions(old, removing_versions(origin.workspace, old, self._now))
 
     async def violate(self) -> None:
         """Stores a violation, and sometimes what people made of one."""

@@ -77,7 +77,7 @@ def settling_keeper(stores: Stores, clock: ManualClock, batch: int = 3) -> Settl
         policies=stores.policies,
         rules=stores.retention,
         region=stores.region,
-        default=replace(KEPT_FOR_EVER, spending_days=40, violation_days=20),
+        default=replace(KEPT_FOR_EVER, spending_days=40, violation_days=20, policy_version_days=30),
         clock=clock,
         batch=batch,
     )

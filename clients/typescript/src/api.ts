@@ -131,9 +131,10 @@ export type CreateHook = { task?: HookTask | null; workflow?: string | null; sig
  *
  * `timeout_seconds` bounds one attempt, `queue_timeout_seconds` each wait for an agent, and `total_timeout_seconds`
  * the time from submit to end. `after` names tasks that must end first; an id alone means that this task fails if that
- * one does. `parent_task_id`: the task whose child it is.
+ * one does. `parent_task_id`: the task whose child it is. `policy_override`: why it is submitted although soft policies
+ * refuse it.
  */
-export type CreateTask = { task_type: string; required_capabilities?: Array<string>; priority?: string; timeout_seconds?: number | null; max_retries?: number | null; retry?: Retry | null; metadata?: Record<string, Json>; queue?: string; tenant?: string | null; queue_timeout_seconds?: number | null; total_timeout_seconds?: number | null; concurrency_key?: string | null; concurrency_limit?: number; target_agent?: string | null; excluded_agents?: Array<string>; target_region?: string | null; fallback_regions?: Array<string>; region_routing_mode?: "any" | "preferred" | "strict"; worker_version?: string | null; sticky_key?: string | null; input_required?: InputRequired | null; payload?: Json; run_at?: number | null; delay_seconds?: number | null; after?: Array<string | After>; parent_task_id?: string | null; idempotency_key?: string | null };
+export type CreateTask = { task_type: string; required_capabilities?: Array<string>; priority?: string; timeout_seconds?: number | null; max_retries?: number | null; retry?: Retry | null; metadata?: Record<string, Json>; queue?: string; tenant?: string | null; queue_timeout_seconds?: number | null; total_timeout_seconds?: number | null; concurrency_key?: string | null; concurrency_limit?: number; target_agent?: string | null; excluded_agents?: Array<string>; target_region?: string | null; fallback_regions?: Array<string>; region_routing_mode?: "any" | "preferred" | "strict"; worker_version?: string | null; sticky_key?: string | null; input_required?: InputRequired | null; payload?: Json; run_at?: number | null; delay_seconds?: number | null; after?: Array<string | After>; parent_task_id?: string | null; policy_override?: PolicyOverride | null; idempotency_key?: string | null };
 
 export type CreateTasks = { tasks: Array<CreateTask> };
 
@@ -158,7 +159,7 @@ export type DeadLetterFilter = { task_type?: string | null; queue?: string | nul
 /** The details with which a task is in the dead letter. Not a `Literal`: its error would show Python's names. */
 export type DeadReason = "dead_lettered" | "timeout";
 
-export type DeadTask = { id: string; task_type: string; payload?: Json; required_capabilities: Array<string>; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "waiting_children" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; priority: PriorityNumber; created_at: EpochSeconds; run_at: EpochSeconds; assigned_at: EpochSeconds | null; started_at: EpochSeconds | null; completed_at: EpochSeconds | null; assigned_agent: string | null; timeout_seconds: number; max_retries: number; retries: number; attempt: number; result?: Json; error?: string | null; metadata?: Record<string, Json>; queue: string; target_agent: string | null; target_region: string | null; fallback_regions: Array<string>; assigned_region: string | null; region_routing_mode: string; origin_region: string; replayed_as?: string; tenant?: string; queue_timeout_seconds?: number; total_timeout_seconds?: number; concurrency_key?: string; concurrency_limit?: number; worker_version?: string; sticky_key?: string; excluded_agents?: Array<string>; after?: Array<{ id: string; when_failed: string }>; left_out?: Array<"payload" | "metadata" | "result">; redacted?: boolean; progress?: Progress; checkpoint?: Json; retry?: RetryPolicy; question?: Question; parent_task_id?: string; parked?: Parked; reason: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "waiting_children" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; ended_at: EpochSeconds };
+export type DeadTask = { id: string; task_type: string; payload?: Json; required_capabilities: Array<string>; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "waiting_children" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; priority: PriorityNumber; created_at: EpochSeconds; run_at: EpochSeconds; assigned_at: EpochSeconds | null; started_at: EpochSeconds | null; completed_at: EpochSeconds | null; changed_at: EpochSeconds; assigned_agent: string | null; timeout_seconds: number; max_retries: number; retries: number; attempt: number; result?: Json; error?: string | null; metadata?: Record<string, Json>; queue: string; target_agent: string | null; target_region: string | null; fallback_regions: Array<string>; assigned_region: string | null; region_routing_mode: string; origin_region: string; replayed_as?: string; tenant?: string; queue_timeout_seconds?: number; total_timeout_seconds?: number; concurrency_key?: string; concurrency_limit?: number; worker_version?: string; sticky_key?: string; excluded_agents?: Array<string>; after?: Array<{ id: string; when_failed: string }>; left_out?: Array<"payload" | "metadata" | "result">; redacted?: boolean; progress?: Progress; checkpoint?: Json; retry?: RetryPolicy; question?: Question; parent_task_id?: string; parked?: Parked; reason: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "waiting_children" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; ended_at: EpochSeconds };
 
 export type Decision = { request_id: string; task_id: string; status: string; terminal: string | null; decision_type: string; answer?: string | null; value?: Json; answer_type: string | null; confidence: number | null; confidence_calibrated: boolean; consensus_reached: boolean; authoritative: boolean; decided_by: string | null; reasoning?: string; evidence_used?: Array<string>; dissent?: Array<Record<string, Json>>; dissenting_views?: Array<string>; supporters: Array<string>; abstained: Array<{ agent: string; reason?: string }>; tally?: Record<string, Json>; tie_path: Array<string>; pairwise?: Record<string, Json> | null; stop: string | null; applied_mode: string | null; snapshot_id: string | null; kind: string | null; panel: Array<string>; lost: Array<string>; debate_delta?: Record<string, Json> | null; mode: string | null; rounds_completed: number; total_tokens: number; total_cost_usd: number; cost: Record<string, Json> | null; agent_calls: number; duration_seconds: number | null; error?: string | null; redacted?: boolean; person: { task_id: string; asked_at: EpochSeconds; verdict: "approved" | "rejected" | "answered" | "default" | null; answered_by: string | null; answered_at: EpochSeconds | null; rationale?: string; ended_as: string; decided: boolean; agents: { terminal: string; reason?: string; answer?: string | null; value?: Json } } | null };
 
@@ -170,7 +171,7 @@ export type Decision = { request_id: string; task_id: string; status: string; te
  */
 export type Deliberate = { content: string; decision_type?: string; config?: Record<string, Json>; context?: Record<string, Json>; documents?: Array<string>; attachments?: Array<Record<string, Json>>; evidence?: Array<Record<string, Json>>; request_id?: string | null; async?: boolean; mode?: "sync" | "async" | null; priority?: string; required_capabilities?: Array<string>; timeout_seconds?: number | null };
 
-export type Deliberation = { request_id: string; task_id: string; status: string; deliberation_status: string; state: string; terminal: string | null; status_detail: string | null; question_task_id: string | null; question?: string | null; created_at: IsoTime; completed_at: IsoTime | null; result: Decision | null; error?: string | null; contract_digest: string; context_id?: string; redacted?: boolean; metrics?: { duration_seconds: number; rounds_completed: number; total_agent_responses: number; consensus_confidence: number | null; sla_compliance: string } };
+export type Deliberation = { request_id: string; task_id: string; status: string; deliberation_status: string; state: string; terminal: string | null; status_detail: string | null; question_task_id: string | null; question?: string | null; created_at: IsoTime; completed_at: IsoTime | null; changed_at: EpochSeconds; result: Decision | null; error?: string | null; contract_digest: string; context_id?: string; redacted?: boolean; metrics?: { duration_seconds: number; rounds_completed: number; total_agent_responses: number; consensus_confidence: number | null; sla_compliance: string } };
 
 /**
  * `correct` is the right answer in the form of the agents' answers; null means that no answer was right.
@@ -193,7 +194,7 @@ export type DryRun = { name?: string | null; description?: string | null; scope?
 
 /**
  * What happens to a submit that is against a policy. `warn`: it is taken, and a violation is recorded. `soft` and
- * `hard`: it is refused, and a violation is recorded.
+ * `hard`: it is refused, and a violation is recorded; whoever may overrides a `soft` one, with a reason.
  */
 export type Enforcement = "warn" | "soft" | "hard";
 
@@ -298,7 +299,7 @@ export type Job = { id: string; type: string; name?: string; status: "pending" |
 
 export type LeasedQuestion = { attempt: number; open: boolean; question: string; answer_schema: Record<string, Json> | null; answerers: Array<string>; time_limit_seconds: number | null; asked_at: EpochSeconds; asked_by: string; due_at: EpochSeconds | null; verdict: "approved" | "rejected" | "answered" | "default" | null; answer: Json; reason: string | null; answered_at: EpochSeconds | null; answered_by: string | null; default?: Json };
 
-export type LeasedTask = { id: string; task_type: string; payload: Json; required_capabilities: Array<string>; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "waiting_children" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; priority: PriorityNumber; created_at: EpochSeconds; run_at: EpochSeconds; assigned_at: EpochSeconds | null; started_at: EpochSeconds | null; completed_at: EpochSeconds | null; assigned_agent: string | null; timeout_seconds: number; max_retries: number; retries: number; attempt: number; result: Json; error: string | null; metadata: Record<string, Json>; queue: string; target_agent: string | null; target_region: string | null; fallback_regions: Array<string>; assigned_region: string | null; region_routing_mode: string; origin_region: string; replayed_as?: string; tenant?: string; queue_timeout_seconds?: number; total_timeout_seconds?: number; concurrency_key?: string; concurrency_limit?: number; worker_version?: string; sticky_key?: string; excluded_agents?: Array<string>; after?: Array<{ id: string; when_failed: string }>; left_out?: Array<"payload" | "metadata" | "result">; redacted?: boolean; progress?: Progress; checkpoint?: Json; retry?: RetryPolicy; question?: LeasedQuestion; parent_task_id?: string; parked?: Parked; lease_token: string; lease_expires_at: EpochSeconds; redelivered: boolean; children?: Array<ChildOutcome>; traceparent?: string };
+export type LeasedTask = { id: string; task_type: string; payload: Json; required_capabilities: Array<string>; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "waiting_children" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; priority: PriorityNumber; created_at: EpochSeconds; run_at: EpochSeconds; assigned_at: EpochSeconds | null; started_at: EpochSeconds | null; completed_at: EpochSeconds | null; changed_at: EpochSeconds; assigned_agent: string | null; timeout_seconds: number; max_retries: number; retries: number; attempt: number; result: Json; error: string | null; metadata: Record<string, Json>; queue: string; target_agent: string | null; target_region: string | null; fallback_regions: Array<string>; assigned_region: string | null; region_routing_mode: string; origin_region: string; replayed_as?: string; tenant?: string; queue_timeout_seconds?: number; total_timeout_seconds?: number; concurrency_key?: string; concurrency_limit?: number; worker_version?: string; sticky_key?: string; excluded_agents?: Array<string>; after?: Array<{ id: string; when_failed: string }>; left_out?: Array<"payload" | "metadata" | "result">; redacted?: boolean; progress?: Progress; checkpoint?: Json; retry?: RetryPolicy; question?: LeasedQuestion; parent_task_id?: string; parked?: Parked; lease_token: string; lease_expires_at: EpochSeconds; redelivered: boolean; children?: Array<ChildOutcome>; traceparent?: string };
 
 /** A time: ISO 8601 in a time zone, with what that is ahead of UTC then. */
 export type LocalTime = string;
@@ -373,6 +374,9 @@ export type PolicyConflict = { policy_id: string; reason: string };
  * all.
  */
 export type PolicyFields = { name?: string | null; description?: string | null; scope?: Scope | null; all_workspaces?: boolean | null; workspaces?: Array<string> | null; task_types?: Array<string> | null; capabilities?: Array<string> | null; agent_allowlist?: Array<string> | null; agent_blocklist?: Array<string> | null; region_constraint?: RegionConstraint | null; sla?: Sla | null; deny_when?: string | null; enforcement_level?: Enforcement | null; enabled?: boolean | null; priority?: number | null; metadata?: Record<string, Json> | null };
+
+/** Why soft policies that refuse the task are put aside: words for whoever reads the audit. */
+export type PolicyOverride = { reason: string };
 
 /** Of several policies that refuse a submit, the highest is named. */
 export type PolicyPriority = number;
@@ -515,7 +519,7 @@ export type SetQuotas = { agents?: number | null; queued_tasks?: number | null; 
  * What the workspace keeps. Days count from the end, numbers are of the newest by their submit; 0 is no bound. A field that
  * is left out stays as it is.
  */
-export type SetRetention = { task_days?: number | null; task_count?: number | null; deliberation_days?: number | null; deliberation_count?: number | null; workflow_run_days?: number | null; workflow_run_count?: number | null; spending_days?: number | null; violation_days?: number | null };
+export type SetRetention = { task_days?: number | null; task_count?: number | null; deliberation_days?: number | null; deliberation_count?: number | null; workflow_run_days?: number | null; workflow_run_count?: number | null; spending_days?: number | null; violation_days?: number | null; policy_version_days?: number | null };
 
 export type Severity = "info" | "warning" | "error" | "critical";
 
@@ -535,6 +539,12 @@ export type Sla = { max_execution_seconds?: number | null };
 export type SleepWait = { seconds?: number | Record<string, Json> | null; until?: number | string | Record<string, Json> | null };
 
 export type Snapshot = { snapshot_id: string; version: number; created_at: EpochSeconds; agents: Array<string>; outcomes: number; gate: Record<string, Json>; learned: Record<string, Json>; log_odds: Record<string, Json>; accuracy: Record<string, Json>; owner_cap: number | null; calibrated: Array<string>; kinds: Record<string, Json>; alarms: Array<Record<string, Json>>; document?: Record<string, Json> };
+
+/**
+ * By what a list is ordered, the newest first: when its entries were submitted, or when each has ended, else begun, else was
+ * submitted.
+ */
+export type Sort = "created" | "changed";
 
 export type Spending = { day: string; agent_id: string; task_type: string; spent_usd: Usd; reserved_usd: Usd; attempts: number; unknown_costs: number };
 
@@ -565,7 +575,7 @@ export type StepFields = { id: string; task?: StepTask | null; deliberation?: St
  */
 export type StepTask = { task_type: string; required_capabilities?: Array<string>; priority?: string; timeout_seconds?: number | null; max_retries?: number | null; retry?: Retry | null; metadata?: Record<string, Json>; queue?: string; tenant?: string | null; queue_timeout_seconds?: number | null; total_timeout_seconds?: number | null; concurrency_key?: string | null; concurrency_limit?: number; target_agent?: string | null; excluded_agents?: Array<string>; target_region?: string | null; fallback_regions?: Array<string>; region_routing_mode?: "any" | "preferred" | "strict"; worker_version?: string | null; sticky_key?: string | null; input_required?: InputRequired | null; input?: Json };
 
-export type Task = { id: string; task_type: string; payload?: Json; required_capabilities: Array<string>; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "waiting_children" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; priority: PriorityNumber; created_at: EpochSeconds; run_at: EpochSeconds; assigned_at: EpochSeconds | null; started_at: EpochSeconds | null; completed_at: EpochSeconds | null; assigned_agent: string | null; timeout_seconds: number; max_retries: number; retries: number; attempt: number; result?: Json; error?: string | null; metadata?: Record<string, Json>; queue: string; target_agent: string | null; target_region: string | null; fallback_regions: Array<string>; assigned_region: string | null; region_routing_mode: string; origin_region: string; replayed_as?: string; tenant?: string; queue_timeout_seconds?: number; total_timeout_seconds?: number; concurrency_key?: string; concurrency_limit?: number; worker_version?: string; sticky_key?: string; excluded_agents?: Array<string>; after?: Array<{ id: string; when_failed: string }>; left_out?: Array<"payload" | "metadata" | "result">; redacted?: boolean; progress?: Progress; checkpoint?: Json; retry?: RetryPolicy; question?: Question; parent_task_id?: string; parked?: Parked };
+export type Task = { id: string; task_type: string; payload?: Json; required_capabilities: Array<string>; status: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout"; status_detail: "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "waiting_children" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout"; priority: PriorityNumber; created_at: EpochSeconds; run_at: EpochSeconds; assigned_at: EpochSeconds | null; started_at: EpochSeconds | null; completed_at: EpochSeconds | null; changed_at: EpochSeconds; assigned_agent: string | null; timeout_seconds: number; max_retries: number; retries: number; attempt: number; result?: Json; error?: string | null; metadata?: Record<string, Json>; queue: string; target_agent: string | null; target_region: string | null; fallback_regions: Array<string>; assigned_region: string | null; region_routing_mode: string; origin_region: string; replayed_as?: string; tenant?: string; queue_timeout_seconds?: number; total_timeout_seconds?: number; concurrency_key?: string; concurrency_limit?: number; worker_version?: string; sticky_key?: string; excluded_agents?: Array<string>; after?: Array<{ id: string; when_failed: string }>; left_out?: Array<"payload" | "metadata" | "result">; redacted?: boolean; progress?: Progress; checkpoint?: Json; retry?: RetryPolicy; question?: Question; parent_task_id?: string; parked?: Parked };
 
 /** `status_detail` on the wire. */
 export type TaskDetail = "queued" | "delayed" | "retrying" | "blocked" | "input_required" | "waiting_children" | "running" | "cancelling" | "completed" | "failed" | "dead_lettered" | "cancelled" | "timeout";
@@ -587,7 +597,7 @@ export type UpdateViolation = { status: ViolationStatus; resolution_notes?: stri
 /** US dollars. */
 export type Usd = string;
 
-export type Violation = { id: string; policy_id: string; workspace_id: string; policy_version: number; policy_name: string; description: string; task_type: string; submitted_by: string; resolution_notes?: string; violation_type: "agent" | "region" | "sla" | "condition"; enforcement_level: "warn" | "soft" | "hard"; task_id: string | null; agent_id: string | null; region: string | null; resolved_by: string | null; timestamp: IsoTime; status: "open" | "investigating" | "resolved" | "false_positive"; resolved_at: IsoTime | null; metadata?: Record<string, Json> };
+export type Violation = { id: string; policy_id: string; workspace_id: string; policy_version: number; policy_name: string; description: string; task_type: string; submitted_by: string; resolution_notes?: string; violation_type: "agent" | "region" | "sla" | "condition"; enforcement_level: "warn" | "soft" | "hard"; task_id: string | null; agent_id: string | null; region: string | null; resolved_by: string | null; timestamp: IsoTime; status: "open" | "investigating" | "resolved" | "false_positive"; resolved_at: IsoTime | null; overridden: boolean; metadata?: Record<string, Json> };
 
 /** What people made of a violation. */
 export type ViolationStatus = "open" | "investigating" | "resolved" | "false_positive";
@@ -867,10 +877,11 @@ export class Api {
   /**
    * Submits a task; it is durable before this is answered. Send an `Idempotency-Key` to make repeats safe. With `wait` the
    * answer has the `task` too, when it has ended or so many seconds have passed (at most 25), unless it cannot be read; this
-   * takes the permission to read tasks. 400 (`InvalidRequest`) if the fields do not fit together or `after` or
-   * `parent_task_id` names an unknown task, 403 (`PolicyDenied`) with `policy_id` and what is `allowed` if a policy refuses
-   * it, 403 (`BudgetExhausted`) with `budget_id` and `resets_at` if a budget is used up, 429 (`QuotaFull`) with the `quota`
-   * and its `limit` if a quota has no room, 409 (`Conflict`) if the key was used with another body.
+   * takes the permission to read tasks. With `policy_override` soft policies do not refuse it; this takes the permission to
+   * override them. 400 (`InvalidRequest`) if the fields do not fit together or `after` or `parent_task_id` names an unknown
+   * task, 403 (`PolicyDenied`) with `policy_id` and what is `allowed` if a policy refuses it, 403 (`BudgetExhausted`) with
+   * `budget_id` and `resets_at` if a budget is used up, 429 (`QuotaFull`) with the `quota` and its `limit` if a quota
+   * has no room, 409 (`Conflict`) if the key was used with another body.
    */
   createTask(args: { wait?: number; body: CreateTask } & Repeatable): Promise<{ task_id: string; task?: Task }> {
     return this.#caller.call("POST", "/api/control-plane/tasks", ["wait"], args);
@@ -1302,14 +1313,16 @@ export class Api {
   }
 
   /**
-   * Deliberations of the workspace, newest first. `where` as in the list of tasks: metadata, tags and tenant are those of
-   * the context, the type is debate or quick, the agent is one of the panel of a deliberation that has ended. With `where`,
-   * `status` or `cursor`, a page may be short or empty while `next_cursor` says that there may be more, and `total`
-   * counts the page. 400 (`InvalidRequest`) if a condition cannot be meant, or an `offset` comes with one of these; 403
-   * (`Forbidden`) if it asks for metadata, tags or the tenant without `controlplane:payloads.read`.
+   * Deliberations of the workspace, newest first; with `sort=changed` those that ended, else were admitted last.
+   * `where` as in the list of tasks: metadata, tags and tenant are those of the context, the type is debate or quick, the
+   * agent is one of the panel of a deliberation that has ended. With `where`, `status` or `cursor`, a page may be short
+   * or empty while `next_cursor` says that there may be more, and `total` counts the page. 400 (`InvalidRequest`) if a
+   * condition cannot be meant, or an `offset` comes with one of these, or a `status` or
+   * an `offset` with `sort=changed`; 403 (`Forbidden`) if it asks for metadata, tags or the tenant without
+   * `controlplane:payloads.read`.
    */
-  listDeliberations(args: { status?: DeliberationStatus | null; limit?: number; offset?: number; cursor?: string; where?: Array<string> } & CallOptions = {}): Promise<{ deliberations: Array<Deliberation>; total: number; total_exact: boolean; limit: number; offset: number; has_more: boolean; next_cursor: string | null }> {
-    return this.#caller.call("GET", "/api/control-plane/deliberations", ["status", "limit", "offset", "cursor", "where"], args);
+  listDeliberations(args: { status?: DeliberationStatus | null; sort?: Sort; limit?: number; offset?: number; cursor?: string; where?: Array<string> } & CallOptions = {}): Promise<{ deliberations: Array<Deliberation>; total: number; total_exact: boolean; limit: number; offset: number; has_more: boolean; next_cursor: string | null }> {
+    return this.#caller.call("GET", "/api/control-plane/deliberations", ["status", "sort", "limit", "offset", "cursor", "where"], args);
   }
 
   /** The workspace's hooks, by name, without their secrets. */
@@ -1340,9 +1353,9 @@ export class Api {
     return this.#caller.call("GET", "/api/control-plane/policies", [], args);
   }
 
-  /** Every version of a policy, the newest first; also of one that was deleted. 404 (`NotFound`) if there never was one. */
-  listPolicyVersions(args: { policy_id: string } & CallOptions): Promise<{ versions: Array<Policy>; total: number }> {
-    return this.#caller.call("GET", "/api/control-plane/policies/{policy_id}/versions", [], args);
+  /** Versions of a policy that are kept, the newest first; also of one that was deleted. 404 (`NotFound`) if there is none. */
+  listPolicyVersions(args: { policy_id: string; limit?: number; offset?: number } & CallOptions): Promise<{ versions: Array<Policy>; total: number; limit: number; offset: number }> {
+    return this.#caller.call("GET", "/api/control-plane/policies/{policy_id}/versions", ["limit", "offset"], args);
   }
 
   /** Tasks that wait for people, newest first, each with its question. */
@@ -1371,12 +1384,13 @@ export class Api {
   }
 
   /**
-   * Tasks of the workspace, newest first. With `where`, a page may be short or empty while `next_cursor` says that there
-   * may be more, and `total` counts the page. 400 (`InvalidRequest`) if a condition cannot be meant, 403 (`Forbidden`) if it
-   * asks for metadata or tags without `controlplane:payloads.read`.
+   * Tasks of the workspace, newest first; with `sort=changed` those that ended, else began, else were submitted last. With
+   * `where`, a page may be short or empty while `next_cursor` says that there may be more, and `total` counts the page.
+   * 400 (`InvalidRequest`) if a condition cannot be meant, 403 (`Forbidden`) if it asks for metadata or tags without
+   * `controlplane:payloads.read`.
    */
-  listTasks(args: { status?: TaskStatus | null; status_detail?: TaskDetail | null; task_type?: string | null; agent_id?: string | null; queue?: string | null; created_after?: number | null; created_before?: number | null; limit?: number; offset?: number; cursor?: string; where?: Array<string> } & CallOptions = {}): Promise<{ tasks: Array<Task>; total: number; total_exact: boolean; limit: number; offset: number; has_more: boolean; next_cursor: string | null }> {
-    return this.#caller.call("GET", "/api/control-plane/tasks", ["status", "status_detail", "task_type", "agent_id", "queue", "created_after", "created_before", "limit", "offset", "cursor", "where"], args);
+  listTasks(args: { status?: TaskStatus | null; status_detail?: TaskDetail | null; task_type?: string | null; agent_id?: string | null; queue?: string | null; created_after?: number | null; created_before?: number | null; sort?: Sort; limit?: number; offset?: number; cursor?: string; where?: Array<string> } & CallOptions = {}): Promise<{ tasks: Array<Task>; total: number; total_exact: boolean; limit: number; offset: number; has_more: boolean; next_cursor: string | null }> {
+    return this.#caller.call("GET", "/api/control-plane/tasks", ["status", "status_detail", "task_type", "agent_id", "queue", "created_after", "created_before", "sort", "limit", "offset", "cursor", "where"], args);
   }
 
   /** Violations of the workspace's policies, newest first. `total` counts all that match, not those of the page. */
@@ -1745,7 +1759,7 @@ export class Api {
    * deployment's. What it does not keep any more is removed
    * with the next pass, within a quarter of an hour. 400 (`InvalidRequest`) without any field.
    */
-  setRetention(args: { body: SetRetention } & Repeatable): Promise<{ workspace: string; task_days: number; task_count: number; deliberation_days: number; deliberation_count: number; workflow_run_days: number; workflow_run_count: number; spending_days: number; violation_days: number; is_default: boolean; run_requested: boolean; last_run: { ended_at: EpochSeconds; tasks: number; deliberations: number; workflow_runs: number } | null }> {
+  setRetention(args: { body: SetRetention } & Repeatable): Promise<{ workspace: string; task_days: number; task_count: number; deliberation_days: number; deliberation_count: number; workflow_run_days: number; workflow_run_count: number; spending_days: number; violation_days: number; policy_version_days: number; is_default: boolean; run_requested: boolean; last_run: { ended_at: EpochSeconds; tasks: number; deliberations: number; workflow_runs: number } | null }> {
     return this.#caller.call("PUT", "/api/control-plane/retention", [], args);
   }
 
@@ -1776,7 +1790,7 @@ export class Api {
   }
 
   /** What the workspace keeps, and when this region went through it last. `is_default`: it has set nothing itself. */
-  showRetention(args: CallOptions = {}): Promise<{ workspace: string; task_days: number; task_count: number; deliberation_days: number; deliberation_count: number; workflow_run_days: number; workflow_run_count: number; spending_days: number; violation_days: number; is_default: boolean; run_requested: boolean; last_run: { ended_at: EpochSeconds; tasks: number; deliberations: number; workflow_runs: number } | null }> {
+  showRetention(args: CallOptions = {}): Promise<{ workspace: string; task_days: number; task_count: number; deliberation_days: number; deliberation_count: number; workflow_run_days: number; workflow_run_count: number; spending_days: number; violation_days: number; policy_version_days: number; is_default: boolean; run_requested: boolean; last_run: { ended_at: EpochSeconds; tasks: number; deliberations: number; workflow_runs: number } | null }> {
     return this.#caller.call("GET", "/api/control-plane/retention", [], args);
   }
 
@@ -1863,8 +1877,8 @@ export class Api {
    * Tasks that have ended, newest first; `where` as in the list of tasks. 400 (`InvalidRequest`) if `status` is that of an
    * open task.
    */
-  taskHistory(args: { status?: TaskStatus | null; status_detail?: TaskDetail | null; task_type?: string | null; agent_id?: string | null; queue?: string | null; created_after?: number | null; created_before?: number | null; limit?: number; offset?: number; cursor?: string; where?: Array<string> } & CallOptions = {}): Promise<{ history: Array<HistoryEntry>; total: number; total_exact: boolean; limit: number; offset: number; has_more: boolean; next_cursor: string | null }> {
-    return this.#caller.call("GET", "/api/control-plane/tasks/history", ["status", "status_detail", "task_type", "agent_id", "queue", "created_after", "created_before", "limit", "offset", "cursor", "where"], args);
+  taskHistory(args: { status?: TaskStatus | null; status_detail?: TaskDetail | null; task_type?: string | null; agent_id?: string | null; queue?: string | null; created_after?: number | null; created_before?: number | null; sort?: Sort; limit?: number; offset?: number; cursor?: string; where?: Array<string> } & CallOptions = {}): Promise<{ history: Array<HistoryEntry>; total: number; total_exact: boolean; limit: number; offset: number; has_more: boolean; next_cursor: string | null }> {
+    return this.#caller.call("GET", "/api/control-plane/tasks/history", ["status", "status_detail", "task_type", "agent_id", "queue", "created_after", "created_before", "sort", "limit", "offset", "cursor", "where"], args);
   }
 
   /**

@@ -40,6 +40,9 @@ def set_rule(
     workflow_run_count: Annotated[int | None, typer.Option(min=0, help="The same of runs of workflows.")] = None,
     spending_days: Annotated[float | None, amount("What a day has cost goes so many days later; 0: never.")] = None,
     violation_days: Annotated[float | None, amount("Violations of policies go so many days later; 0: never.")] = None,
+    policy_version_days: Annotated[
+        float | None, amount("Versions of policies go so many days after they were replaced or deleted; 0: never.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Change what the workspace keeps. What you do not name stays as it is."""
@@ -52,6 +55,7 @@ def set_rule(
         workflow_run_count=workflow_run_count,
         spending_days=spending_days,
         violation_days=violation_days,
+        policy_version_days=policy_version_days,
     )
     if not body:
         raise typer.BadParameter("Name at least one of the options; --help lists them.")
@@ -167,7 +171,11 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
         age = f"for {days:g} days after their end" if days else "at any age"
         number = f"at most {count}" if count else "any number"
         console.print(f"Keeps {what} {age}, {number} of them.")
-    for name, what in (("spending_days", "what days have cost"), ("violation_days", "violations of policies")):
+    for name, what in (
+        ("spending_days", "what days have cost"),
+        ("violation_days", "violations of policies"),
+        ("policy_version_days", "versions of policies that were replaced or deleted"),
+    ):
         age = f"for {found[name]:g} days" if found[name] else "at any age"
         console.print(f"Keeps {what} {age}.")
     if found["is_default"]:

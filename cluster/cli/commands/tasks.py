@@ -77,6 +77,10 @@ def submit(
     sticky_key: Annotated[
         str | None, typer.Option(help="Prefer the agent that took the last task of this key.")
     ] = None,
+    override: Annotated[
+        str | None,
+        typer.Option(help="Why it is submitted although soft policies refuse it, for who may override them."),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end, and print its result.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: with --wait the whole task.")] = False,
 ) -> None:
@@ -114,6 +118,8 @@ def submit(
         sticky_key=sticky_key,
     )
     body |= json_fields(metadata=("--metadata", metadata))
+    if override is not None:
+        body["policy_override"] = {"reason": override}
     task_id = _submitted(body, parent, lease_token)
     if not wait and as_json:
         print_json({"task_id": task_id})

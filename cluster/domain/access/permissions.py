@@ -60,6 +60,8 @@ class Permission(StrEnum):
     POLICIES_WRITE = "controlplane:policies.write"
     #: Changes policies of all workspaces. It counts only if it is granted in all of them.
     POLICIES_GLOBAL = "controlplane:policies.global"
+    #: Submits what soft policies refuse, with a reason.
+    POLICIES_OVERRIDE = "controlplane:policies.override"
     #: Budgets, and what attempts have cost.
     BUDGETS_READ = "controlplane:budgets.read"
     BUDGETS_WRITE = "controlplane:budgets.write"
@@ -107,7 +109,7 @@ WHILE_SUSPENDED = frozenset(
 _OURS = {
     *(Permission.ACCESS_READ, Permission.ACCESS_WRITE, Permission.SYSTEM_READ),
     *(Permission.CREDENTIALS_READ, Permission.CREDENTIALS_WRITE, Permission.CREDENTIALS_USE),
-    Permission.POLICIES_GLOBAL,
+    *(Permission.POLICIES_GLOBAL, Permission.POLICIES_OVERRIDE),
     Permission.NOTIFICATIONS_WRITE,
     *(Permission.HOOKS_READ, Permission.HOOKS_WRITE),
     *(Permission.BUDGETS_READ, Permission.BUDGETS_WRITE),

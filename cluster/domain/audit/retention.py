@@ -54,7 +54,8 @@ class Bounds:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionRule:
     """What a workspace keeps: what ended less than so many days ago, and no more than the newest so many by their submit. 0 is
-    no bound. ``spending_days``: what days have cost; ``violation_days``: violations of policies."""
+    no bound. ``spending_days``: what days have cost; ``violation_days``: violations of policies;
+    ``policy_version_days``: versions that were replaced or deleted."""
 
     task_days: float
     task_count: int
@@ -64,6 +65,7 @@ class RetentionRule:
     workflow_run_count: int = 0
     spending_days: float = 0.0
     violation_days: float = 0.0
+    policy_version_days: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored and shown."""

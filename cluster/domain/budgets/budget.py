@@ -54,7 +54,7 @@ class Mode(StrEnum):
 
 LOG_TEXTS: LogTexts = {
     "scope": frozenset(BudgetScope),
-    **dict.fromkeys(("subject", "budget_id", "erasure", "task_ids", "days"), IDENTITY),
+    **dict.fromkeys(("subject", "budget_id", "budget_ids", "erasure", "task_ids", "days"), IDENTITY),
     "period": frozenset(Period),
     "mode": frozenset(Mode),
 }

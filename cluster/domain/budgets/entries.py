@@ -12,6 +12,8 @@ from cluster.domain.base.log import SYSTEM, LogRecord, Origin, record_for
 FOLDED: Final = "budget.folded"
 #: A row of this kind lists days of which it is not kept any more what they have cost.
 DAYS_REMOVED: Final = "budget.days_removed"
+#: A row of this kind lists budgets of which it is not kept any more which levels they reached in old periods.
+LEVELS_REMOVED: Final = "budget.levels_removed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,3 +65,9 @@ def forgetting(workspace: str, days: Sequence[str], now: float) -> LogRecord:
     """The row of a commit that deletes what days have cost."""
     origin = Origin(workspace=workspace, principal=SYSTEM)
     return record_for(origin, now, DAYS_REMOVED, workspace, {"days": sorted(days)})
+
+
+def forgetting_levels(workspace: str, budgets: Sequence[str], now: float) -> LogRecord:
+    """The row of a commit that deletes which levels budgets reached in old periods."""
+    origin = Origin(workspace=workspace, principal=SYSTEM)
+    return record_for(origin, now, LEVELS_REMOVED, workspace, {"budget_ids": sorted(budgets)})

@@ -96,6 +96,11 @@ class Deliberation:
     #: When its words were erased, in epoch seconds; None if they were not.
     erased_at: float | None = None
 
+    @property
+    def changed_at(self) -> float:
+        """When it ended, else was admitted, in epoch seconds."""
+        return self.admitted_at if self.completed_at is None else self.completed_at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenDeliberation:

@@ -174,6 +174,7 @@ def record_wire(deliberation: Deliberation) -> dict[str, Any]:
         "question": deliberation.contract.get("question"),
         "created_at": _iso(deliberation.admitted_at),
         "completed_at": _iso(deliberation.completed_at),
+        "changed_at": deliberation.changed_at,
         "result": result_wire(deliberation) if deliberation.terminal is not None else None,
         "error": None,
         "contract_digest": deliberation.contract_digest.hex(),

@@ -112,6 +112,14 @@ class Evaluation:
             return Decision.ALLOW
         return Decision.DENY if self.findings[0].policy.denies else Decision.WARN
 
+    @property
+    def overridable(self) -> frozenset[str]:
+        """The policies that refuse the submit, if all of them are soft; none if a hard one refuses it."""
+        denying = [finding.policy for finding in self.findings if finding.policy.denies]
+        if any(policy.enforcement is Enforcement.HARD for policy in denying):
+            return frozenset()
+        return frozenset(policy.id for policy in denying)
+
 
 def evaluate(policies: Iterable[Policy], submit: Submit) -> Evaluation:
     """What policies say of a submit. All of them are heard, in whatever order they are given."""

@@ -14,13 +14,15 @@ from cluster.domain.access.workspaces import ALL_WORKSPACES
 from cluster.domain.audit.erasure import POLICY_ERASED
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.expressions import Expression, expression
-from cluster.domain.base.log import IDENTITY, LogRecord, LogTexts, Origin, record_for
+from cluster.domain.base.log import IDENTITY, SYSTEM, LogRecord, LogTexts, Origin, record_for
 
 #: Policies of a workspace, and policies of all workspaces.
 MOST_POLICIES: Final = 200
 CREATED: Final = "policy.created"
 UPDATED: Final = "policy.updated"
 DELETED: Final = "policy.deleted"
+#: A row of this kind lists policies some versions of which are not kept any more.
+VERSIONS_REMOVED: Final = "policy.versions_removed"
 #: The rows after which a copy of the policies is read anew.
 CHANGES: Final = (CREATED, UPDATED, DELETED, POLICY_ERASED)
 
@@ -32,7 +34,7 @@ _CODE: Final = "invalid_policy"
 
 class Enforcement(StrEnum):
     """What happens to a submit that is against a policy. ``warn``: it is taken, and a violation is recorded. ``soft`` and
-    ``hard``: it is refused, and a violation is recorded."""
+    ``hard``: it is refused, and a violation is recorded; whoever may overrides a ``soft`` one, with a reason."""
 
     WARN = "warn"
     SOFT = "soft"
@@ -49,7 +51,12 @@ class Scope(StrEnum):
     WORKSPACE = "workspace"
 
 
-LOG_TEXTS: LogTexts = {"policy_id": IDENTITY, "erasure": IDENTITY, "enforcement": frozenset(Enforcement)}
+LOG_TEXTS: LogTexts = {
+    "policy_id": IDENTITY,
+    "policy_ids": IDENTITY,
+    "erasure": IDENTITY,
+    "enforcement": frozenset(Enforcement),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +121,13 @@ class Policy:
         data = {"policy_id": self.id, "version": self.version, "enforcement": self.enforcement.value}
         words = {"name": self.name, "description": self.description}
         return record_for(origin, now, kind, self.id, data, words)
+
+
+def removing_versions(workspace: str, versions: Sequence[tuple[str, int]], now: float) -> LogRecord:
+    """The row of a commit that deletes versions, each (policy, version), for their age."""
+    origin = Origin(workspace=workspace, principal=SYSTEM)
+    data = {"policy_ids": sorted({policy_id for policy_id, _ in versions})}
+    return record_for(origin, now, VERSIONS_REMOVED, workspace, data)
 
 
 #: The fields that are columns of their own.

@@ -13,6 +13,8 @@ from cluster.domain.base.log import IDENTITY, SYSTEM, LogRecord, LogTexts, Origi
 from cluster.domain.policies.policy import Enforcement
 
 RECORDED: Final = "policy.violation"
+#: Of a task that is there since somebody who may has overridden the soft policies that it is against.
+OVERRIDDEN: Final = "policy.violation_overridden"
 CHANGED: Final = "policy.violation_updated"
 #: A row of this kind lists violations that are not kept any more.
 REMOVED: Final = "policy.violations_removed"
@@ -57,7 +59,8 @@ LOG_TEXTS: LogTexts = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
     """``task_id`` is None if the submit was refused, so that there is no task. ``agent_id`` and ``region`` are those that the
-    submit named and the policy forbids. ``principal`` submitted. Times are epoch seconds."""
+    submit named and the policy forbids. ``principal`` submitted. Times are epoch seconds. Of one that was overridden,
+    ``resolution_notes`` begin as the reason that was given."""
 
     id: str
     workspace: str
@@ -78,6 +81,11 @@ class Violation:
     resolved_by: str | None = None
     resolution_notes: str = ""
     revision: int = 1
+
+    @property
+    def is_overridden(self) -> bool:
+        """Whether its policy would have refused the submit, and somebody who may has overridden it."""
+        return self.enforcement is not Enforcement.WARN and self.task_id is not None
 
     def changed(self, status: ViolationStatus, notes: str | None, by: str, now: float) -> Violation:
         """The violation with another status. Who settled it and when stays while it is settled, and goes when it is opened again;
@@ -108,7 +116,10 @@ class Violation:
             "status": self.status.value,
         }
         task = {} if self.task_id is None else {"task_id": self.task_id}
-        return record_for(origin, now, kind, self.id, data | task, {"description": self.description})
+        words = {"description": self.description}
+        if kind == OVERRIDDEN:
+            words["reason"] = self.resolution_notes
+        return record_for(origin, now, kind, self.id, data | task, words)
 
 
 def repeatable_id(*parts: str) -> str:

@@ -371,7 +371,7 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
     ReplicatedTable(
         name="budget_levels",
         key=("budget_id", "period_start", "limit_nanos", "level"),
-        naming=Naming(kinds=("budget.level_reached",), values={"budget_id": "entity"}),
+        naming=Naming(kinds=("budget.level_reached", "budget.levels_removed"), values={"budget_id": "each.budget_ids"}),
         columns=_columns(
             "budget_id text, period_start double precision, limit_nanos bigint, level smallint, workspace text, at double "
             "precision"
@@ -408,7 +408,10 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
     ReplicatedTable(
         name="policy_versions",
         key=("policy_id", "version"),
-        naming=Naming(kinds=("policy.created", "policy.updated", "policy.erased"), values={"policy_id": "entity"}),
+        naming=Naming(
+            kinds=("policy.created", "policy.updated", "policy.erased", "policy.versions_removed"),
+            values={"policy_id": "each.policy_ids"},
+        ),
         columns=_columns(
             "policy_id text, version integer, workspace text, content json, created_at double precision, created_by text, "
             "changed_at double precision, changed_by text"

@@ -367,6 +367,8 @@ class Task:
     purged_at: float | None = None
     #: When its payload, result, error and metadata were erased; None if they were not.
     erased_at: float | None = None
+    #: Since when it asks people; None if it does not.
+    asks_since: float | None = None
     order_key: OrderKey | None = None
     #: What its holders have reported while they worked; None if nothing, and in lists.
     progress: TaskProgress | None = None
@@ -378,6 +380,16 @@ class Task:
     assigned_region: str | None = None
     #: Bodies that the list with this task has no room for. They are empty here, whatever they are.
     left_out: tuple[Body, ...] = ()
+
+    @property
+    def changed_at(self) -> float:
+        """When it ended, else asked people, else began, else was submitted, in epoch seconds: what lists in the order of changes
+        go by."""
+        if self.asks_since is not None:
+            return self.asks_since
+        if self.completed_at is not None:
+            return self.completed_at
+        return self.created_at if self.started_at is None else self.started_at
 
     def as_of(self, now: float) -> Task:
         """The task as a reader sees it at ``now``: queued, if its delay is over. No event is stored for the end of a delay."""

@@ -107,6 +107,18 @@ select distinct day from budget_days where workspace = $1 and day < $2 order by 
 -- One commit that deletes what some days have cost.
 select remove_spending($1, $2, $3, $4)
 
+-- name: level_workspaces
+-- The workspaces with levels that budgets have reached.
+select distinct workspace as id from budget_levels order by id
+
+-- name: old_levels
+-- The budgets of a workspace with levels of periods that began before a time.
+select distinct budget_id from budget_levels where workspace = $1 and period_start < $2 order by budget_id limit $3
+
+-- name: remove_budget_levels
+-- One commit that deletes levels of old periods.
+select remove_budget_levels($1, $2, $3, $4, $5)
+
 -- name: tell_budget_levels
 -- One commit of levels that budgets have reached.
 select tell_budget_levels($1, $2, $3, $4)

@@ -53,6 +53,15 @@ select id, status, created_at, completed_at, removed_at from deliberation_stubs 
 select d.*, d.contract::text as contract_text, d.result::text as result_text
 from deliberations d where workspace = $1 order by admitted_at desc, request_id desc limit $2 offset $3
 
+-- name: changed_deliberations
+-- A page, those that ended or were admitted last first. (Infinity is before all that there are.)
+select d.*, d.contract::text as contract_text, d.result::text as result_text
+from deliberations d
+where workspace = $1
+  and (coalesce(completed_at, admitted_at), request_id collate "C")
+      < (coalesce($2::double precision, 'infinity'), coalesce($3::text, ''))
+order by coalesce(completed_at, admitted_at) desc, request_id collate "C" desc limit $4
+
 -- name: matching_deliberations
 -- The deliberations of a workspace, to be counted.
 select 1 from deliberations where workspace = $1

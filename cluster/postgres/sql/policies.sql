@@ -27,10 +27,45 @@ select p.*, p.content::text as content_text from policies p
 -- Policies by their ids.
 select p.*, p.content::text as content_text from policies p where p.id = any ($1)
 
--- name: policy_versions
--- Every version of a policy, the newest first.
+-- name: policy_version
+-- One version of a policy.
 select v.*, v.policy_id as id, v.content::text as content_text
-from policy_versions v where v.policy_id = $2 and v.workspace in ($1, '*') order by v.version desc
+from policy_versions v where v.policy_id = $2 and v.workspace in ($1, '*') and v.version = $3
+
+-- name: page_policy_versions
+-- Some versions of a policy, the newest first.
+select v.*, v.policy_id as id, v.content::text as content_text
+from policy_versions v where v.policy_id = $2 and v.workspace in ($1, '*') order by v.version desc limit $3 offset $4
+
+-- name: count_policy_versions
+-- How many versions of a policy there are.
+select count(*) from policy_versions v where v.policy_id = $2 and v.workspace in ($1, '*')
+
+-- name: version_workspaces
+-- Every workspace with a version of a policy that does not count any more.
+select distinct v.workspace as id from policy_versions v
+where not exists (select from policies p where p.id = v.policy_id and p.version = v.version) order by id
+
+-- name: old_policy_versions
+-- Some versions of a workspace's policies that were replaced or deleted before a time and that no violation names. When a policy
+-- was deleted is in the log, or longer ago than that reaches.
+select v.policy_id, v.version
+from policy_versions v
+left join policy_versions n on n.policy_id = v.policy_id and n.version = v.version + 1
+left join policies p on p.id = v.policy_id
+where v.workspace = $1 and (p.version is null or p.version > v.version)
+  and coalesce(
+      n.changed_at,
+      (select max(o.at) from log o where o.entity = v.policy_id and o.kind = 'policy.deleted'),
+      v.changed_at) < $2
+  and not exists (
+      select from policy_violations o
+      where o.policy_id = v.policy_id and o.policy_version = v.version and (o.workspace = $1 or $1 = '*'))
+order by v.policy_id, v.version limit $3
+
+-- name: remove_policy_versions
+-- One commit that deletes versions of policies.
+select remove_policy_versions($1, $2, $3, $4, $5)
 
 -- name: record_violations
 -- One commit of violations.

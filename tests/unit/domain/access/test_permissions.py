@@ -56,6 +56,7 @@ NOT_OF_A_ROUTE = {
     *(Permission.PAYLOADS_READ, Permission.CREDENTIALS_USE),
     *(Permission.ACCESS_READ, Permission.ACCESS_WRITE),
     Permission.POLICIES_GLOBAL,  # of the body of a policy
+    Permission.POLICIES_OVERRIDE,  # of the body of a task
 }
 
 

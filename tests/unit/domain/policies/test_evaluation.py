@@ -211,3 +211,24 @@ def test_evaluation_agrees_with_a_slow_reading_of_each_rule() -> None:
         if policy.max_execution_s == 30.0:
             broken.add(ViolationType.SLA)
         assert {finding.type for finding in evaluate([policy], submit).findings} == broken
+
+
+def test_an_override_puts_aside_soft_policies_alone() -> None:
+    soft = a_policy(id="soft", enforcement=Enforcement.SOFT, agent_blocklist=("a1",))
+    far = a_policy(id="far", enforcement=Enforcement.SOFT, agent_blocklist=("a2",))
+    warns = short(id="warns", enforcement=Enforcement.WARN)
+    task = new_task(target_agent="a1", timeout_s=60.0)
+    found = judged([soft, far, warns], task, None, "why")
+    assert found.denied is None
+    assert found.task.rules is not None
+    assert [bound.policy_id for bound in found.task.rules.policies] == ["far"]
+    assert {each.policy_id: (each.status, each.resolution_notes) for each in found.violations} == {
+        "soft": (ViolationStatus.RESOLVED, "why"),
+        "warns": (ViolationStatus.OPEN, ""),
+    }
+    hard = short(id="hard", enforcement=Enforcement.HARD)
+    refused = judged([soft, hard], task, None, "why")
+    assert refused.denied is not None
+    assert refused.denied.details["policy_id"] == "hard"
+    assert {each.status for each in refused.violations} == {ViolationStatus.OPEN}
+    assert {each.task_id for each in refused.violations} == {None}
