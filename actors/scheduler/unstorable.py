@@ -76,5 +76,5 @@ def malformed(task_id: str) -> InvalidRequest:
 
 def _digest(report: ReportRequest) -> bytes:
     """Of what the report says: a repeat has a trace of its own."""
-    said = evolve(report.event, cause="")
-    return hashlib.sha256(repr(said).encode(errors="backslashreplace")).digest()
+    content = evolve(report.event, cause="")
+    return hashlib.sha256(repr(content).encode(errors="backslashreplace")).digest()
