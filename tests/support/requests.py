@@ -6,21 +6,31 @@ from dataclasses import fields
 from typing import Any
 
 from cluster.domain.scheduling.requests import CancelRequest, ReportRequest
-from cluster.domain.tasks.events import CancelAcknowledged, CancelRequested, Complete, Fail, Reporter, ReportEvent
+from cluster.domain.tasks.events import (
+    CancelAcknowledged,
+    CancelRequested,
+    Complete,
+    Fail,
+    Reporter,
+    ReportEvent,
+    Undelivered,
+)
 from tests.support.samples import ASKER
 
 _OF_THE_REQUEST = frozenset(field.name for field in fields(ReportRequest)) - {"event"}
 
 
 def a_report(task_id: str, **says: Any) -> ReportRequest:
-    """A report of an attempt: failed with ``error``, given back with ``released``, ``stopped``, else completed. ``says`` are
-    fields of the request, of its event and of who reports."""
+    """A report of an attempt: failed with ``error``, given back with ``released``, ``stopped``, ``unsent``, else completed.
+    ``says`` are fields of the request, of its event and of who reports."""
     of_request = {name: says.pop(name) for name in _OF_THE_REQUEST & says.keys()}
     by = Reporter(
         principal=says.pop("principal", ASKER.principal), agent_id=says.pop("agent_id"), attempt=says.pop("attempt")
     )
     event: ReportEvent
-    if says.pop("stopped", False):
+    if says.pop("unsent", False):
+        event = Undelivered(by=by)
+    elif says.pop("stopped", False):
         event = CancelAcknowledged(by=by, **says)
     elif says.get("error") is not None or says.get("released"):
         event = Fail(by=by, given_back=says.pop("released", False), error=says.pop("error", None) or "", **says)
