@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from actors.memory_bound import Memory, MemoryBound
+from cluster.domain.actor_memory import Looked, Memory, MemoryWatch, notice, step
 from cluster.domain.base.errors import ControlPlaneError
 from cluster.domain.metrics import Increment, Labels
 from cluster.ports.clock import Clock
@@ -56,7 +56,7 @@ class MemoryKeeper:
         metrics: MetricSink,
         clock: Clock,
     ) -> None:
-        self._bound = MemoryBound(bound)
+        self._watch = MemoryWatch(bound=bound)
         self._processes = processes
         self._open_tasks = open_tasks
         self._metrics = metrics
@@ -72,20 +72,18 @@ class MemoryKeeper:
         now = self._looked_at = self._clock.now()
         answers = await asyncio.gather(*(self._ask(name, now) for name in actors.values()))
         seen = dict(zip(actors.values(), answers, strict=True))
-        restart = self._bound.look(seen, await self._open_tasks(), now)
+        self._watch, restarts = step(self._watch, Looked(seen=seen, open_tasks=await self._open_tasks()), now)
         keys = {name: key for key, name in actors.items()}
-        if restart is not None:
-            memory = seen[restart]
-            _logger.warning("%s uses too much memory (%s), and is restarted", restart, memory)
-            self._bound.restarted(restart, now)
-            await self._processes.restart(restart)
+        for restart in restarts:
+            _logger.warning("%s uses too much memory (%s), and is restarted", restart.name, seen[restart.name])
+            await self._processes.restart(restart.name)
         await self._show({keys[name]: memory for name, memory in seen.items() if memory is not None})
-        if restart is not None:
-            await self._count(keys[restart])
+        for restart in restarts:
+            await self._count(keys[restart.name])
 
     async def _ask(self, name: str, now: float) -> Memory | None:
         try:
-            return Memory(*await self._processes.memory(name, self._bound.notice(name, now)))
+            return Memory(*await self._processes.memory(name, notice(self._watch, name, now)))
         except ControlPlaneError:
             return None
 

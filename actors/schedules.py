@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from actors.messages import CancelRequest
 from actors.under_policies import judged_items
 from actors.while_primary import WhilePrimary
 from cluster.domain.base.compact import evolve
@@ -21,6 +20,8 @@ from cluster.domain.base.log import LogRecord, Origin, caused_by_row, record_for
 from cluster.domain.schedules.machine import Cancel, Due, Effect, Fire, Skip, step
 from cluster.domain.schedules.schedule import PRINCIPAL, RunKind, Schedule, SkipReason
 from cluster.domain.schedules.template import run_deliberation, run_key, run_task, run_workflow
+from cluster.domain.scheduling.requests import CancelRequest
+from cluster.domain.tasks.events import CancelRequested
 from cluster.domain.workflows.stored import StoredWorkflow, started_data
 from cluster.ports.clock import Clock
 from cluster.ports.deliberations import WorkspaceDeliberations
@@ -237,9 +238,8 @@ class ScheduleKeeper:
             await self._workflows().ask(record_for(origin, now, "workflow.run_cancel_requested", run, {"run_id": run}))
             await self._doorbell.notify(WakeTopic.WORKFLOWS)
             return
-        request = CancelRequest(
-            workspace=schedule.workspace, principal=origin.principal, task_id=run, cause=origin.cause
-        )
+        event = CancelRequested(principal=origin.principal, cause=origin.cause)
+        request = CancelRequest(workspace=schedule.workspace, task_id=run, event=event)
         with contextlib.suppress(Conflict, NotFound):  # it has ended meanwhile
             await self._cancel(request)
 

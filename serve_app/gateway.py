@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 from starlette.requests import HTTPConnection
 
-from actors.messages import HeartbeatAnswer, HeartbeatRequest, ReportRequest, undelivered
 from cluster.domain.agents.breaker import Breaker
 from cluster.domain.base.errors import TryLater
 from cluster.domain.base.ids import sortable_id
@@ -24,6 +23,8 @@ from cluster.domain.base.log import LogRecord
 from cluster.domain.deliberation.stored import Admitted, NewDeliberation
 from cluster.domain.policies.violations import Violation
 from cluster.domain.residency import RegionZones
+from cluster.domain.scheduling.answers import HeartbeatAnswer, undelivered
+from cluster.domain.scheduling.requests import HeartbeatRequest, ReportRequest
 from cluster.domain.tasks.chunks import NewChunks, Written
 from cluster.domain.tasks.task import Submitted, Task
 from cluster.learning.weight_learner import Learner, owners_from
@@ -253,7 +254,7 @@ class Gateway:
 
     async def report(self, report: ReportRequest) -> Any:
         """Sends a report to the scheduler and returns its answer. The agent that reports counts as alive meanwhile."""
-        attendance, subject = self.attended, report.agent_id
+        attendance, subject = self.attended, report.event.by.agent_id
         if subject is None:
             attendance, subject = self.reported, report.task_id
         with attendance.of([(report.workspace, subject)]):

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from actors.memory_bound import LOOKS, MIB, NEAR
+from cluster.domain.actor_memory import LOOKS, MIB, NEAR
 from cluster.domain.base.errors import ControlPlaneError
 from cluster.domain.metrics import Increment
 from cluster.ports.clock import Clock

@@ -19,9 +19,9 @@ from fastapi import FastAPI
 
 from actors.composition.resources import ActorResolver, Resources, migrated
 from actors.failing_commits import increments
-from actors.memory_bound import MIB
 from actors.roles import SCHEDULER, TELEMETRY, Role, desired_roles
 from cluster.domain.access.workspaces import Workspace, WorkspaceState
+from cluster.domain.actor_memory import MIB
 from cluster.domain.base.errors import Conflict, TryLater
 from cluster.domain.base.log import SYSTEM, LogRow, Origin
 from cluster.domain.metric_families import METRICS_COMPLETE, STORE_READABLE

@@ -11,6 +11,8 @@ from typing import Any
 
 from cluster.domain.agents.agent import Agent
 from cluster.domain.agents.breaker import Breaker, BreakerState, CallOutcome, admit, agent_breaker, postponed, step
+from cluster.domain.agents.calls import Reply
+from cluster.domain.agents.options import Rate
 from cluster.domain.agents.token_bucket import TokenBucket, refund, take
 from cluster.domain.base.errors import (
     AgentLimited,
@@ -23,7 +25,7 @@ from cluster.domain.base.errors import (
 from cluster.domain.base.log import HOST_PRINCIPAL, LogRecord
 from cluster.domain.tasks.retries import MAX_RETRY_AFTER_S
 from cluster.log.agent_directory import Key
-from cluster.ports.agent_transport import Ask, Reply
+from cluster.ports.agent_transport import Ask
 from cluster.ports.breakers import BreakerStore, StoredBreaker
 from cluster.ports.clock import Clock
 from cluster.process.group_commit import GroupCommit
@@ -63,7 +65,7 @@ class BoundedCalls:
         self._gates: dict[Key, tuple[int, asyncio.Semaphore]] = {}
         #: The token bucket of each agent with a rate, and the option that it was made from: another rate makes another
         #: bucket. Removed when the agent is deregistered.
-        self._buckets: dict[Key, tuple[Any, TokenBucket]] = {}
+        self._buckets: dict[Key, tuple[Rate, TokenBucket]] = {}
         #: The breaker of each agent that was called. `load` reads what was stored, calls change it, and what they learn is
         #: stored. Removed when the agent is deregistered.
         self._breakers: dict[Key, Breaker] = {}
@@ -143,11 +145,11 @@ class BoundedCalls:
         return known[1]
 
     async def _wait_for_rate(self, agent: Agent, timeout_s: float) -> None:
-        key, rate, now = (agent.workspace, agent.agent_id), agent.options.get("rate"), self._clock.now()
+        key, rate, now = (agent.workspace, agent.agent_id), agent.options.rate, self._clock.now()
+        if rate is None:
+            return
         known = self._buckets.get(key)
         bucket = known[1] if known is not None and known[0] == rate else TokenBucket.of(rate, now)
-        if bucket is None:
-            return
         bucket, wait_s = take(bucket, now)
         if wait_s > timeout_s:
             self._buckets[key] = (rate, refund(bucket))

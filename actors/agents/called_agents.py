@@ -10,19 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence, Set
 from typing import Any
 
 from actors.agents.leased_tasks import LeasedTasks
 from actors.agents.pull_calls import ENDED_KINDS
-from actors.agents.task_outcomes import CANCELLED, Outcome, failed, malformed, unsent
-from actors.agents.task_reports import RETRY_S, AskShard, TaskReports
+from actors.agents.task_reports import RETRY_S, AskShard, TaskReports, reporter
 from actors.agents.traced_calls import attempt_span
-from actors.messages import ClaimAnswer, HeartbeatRequest, ReleaseRequest, undelivered
 from cluster.domain.agents import claim_events as events
 from cluster.domain.agents.agent import Agent, TransportKind
 from cluster.domain.agents.breaker import Breaker
-from cluster.domain.agents.claim_planner import ClaimPlan, next_at, step
+from cluster.domain.agents.claim_plan import ClaimPlan
+from cluster.domain.agents.claim_planner import next_at, step
 from cluster.domain.agents.selection import Strategy
 from cluster.domain.base.errors import (
     AgentMalformed,
@@ -33,8 +32,11 @@ from cluster.domain.base.errors import (
     TryLater,
 )
 from cluster.domain.base.log import HOST_PRINCIPAL, LogRow
-from cluster.domain.scheduling.requests import ClaimRequest
+from cluster.domain.scheduling.answers import ClaimAnswer, undelivered
+from cluster.domain.scheduling.requests import ClaimRequest, HeartbeatRequest, ReleaseRequest
+from cluster.domain.tasks.agent_outcomes import Outcome, cancelled, failed, is_final, malformed
 from cluster.domain.tasks.agent_waits import AgentWait
+from cluster.domain.tasks.events import Fail, ReportEvent, Undelivered
 from cluster.domain.tasks.progress import Progress
 from cluster.domain.tasks.task import Task, TaskDetail
 from cluster.log.agent_directory import AgentDirectory, Key
@@ -306,7 +308,7 @@ class PushTasks:
         cause = self._causes.get(task_id, "")
         with traced(cause) if spans.tracer is None else attempt_span(task, cause):
             if task.status_detail is TaskDetail.CANCELLING:
-                await self._report(agent, task, CANCELLED)
+                await self._report(task, cancelled(reporter(agent, task)))
             else:
                 await self._give_it(agent, task)
 
@@ -319,6 +321,7 @@ class PushTasks:
 
     async def _give_it(self, agent: Agent, task: Task) -> None:
         children = await self._leases.waited_for(task)
+        by = reporter(agent, task)
         try:
             outcome = await self._give(agent, task, children)
             if isinstance(outcome, AgentWait):
@@ -330,24 +333,24 @@ class PushTasks:
             await self._return_unsent(agent, task, refused)
             return
         except AgentMalformed as odd:
-            outcome = malformed(odd.message)
+            outcome = malformed(odd.message, by)
         except InvalidRequest as odd:
-            outcome = malformed(f"Agent {agent.agent_id}: {odd.message}")
+            outcome = malformed(f"Agent {agent.agent_id}: {odd.message}", by)
         except PeerError as error:
-            outcome = failed(error)
+            outcome = failed(error, by)
         except Exception as error:
             _logger.error("giving task %s to agent %s failed", task.id, agent.agent_id, exc_info=error)
-            outcome = {"error": "The control plane failed to call the agent."}
-        await self._report(agent, task, outcome)
+            outcome = Fail(by=by, error="The control plane failed to call the agent.")
+        await self._report(task, outcome)
 
     async def _return_unsent(self, agent: Agent, task: Task, refused: AgentNotCalled) -> None:
         """Gives back a task that the agent was not asked to do."""
         self._note(events.TaskUnsent(key=_key(agent), retry_after_s=refused.retry_after_s))
-        await self._report(agent, task, unsent(refused))
+        await self._report(task, Undelivered(by=reporter(agent, task)))
 
-    async def _report(self, agent: Agent, task: Task, outcome: Mapping[str, Any]) -> None:
-        taken = await self._reports.report(agent, task, self._causes.get(task.id, ""), **outcome)
-        if taken and (outcome.get("error") is None or outcome.get("requeue") is False):
+    async def _report(self, task: Task, outcome: ReportEvent) -> None:
+        taken = await self._reports.report(task, self._causes.get(task.id, ""), outcome)
+        if taken and is_final(outcome):
             self._note(events.TaskOver(task_id=task.id))
 
     async def report_progress(self, agent: Agent, task: Task, progress: Progress) -> None:
@@ -373,7 +376,7 @@ class PushTasks:
         if work is not None and agent is not None and task is not None:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
-            await self._report(agent, task, CANCELLED)
+            await self._report(task, cancelled(reporter(agent, task)))
 
 
 def _key(agent: Agent) -> Key:

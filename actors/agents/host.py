@@ -21,9 +21,10 @@ from actors.agents.membership import RENEW_S, STAND_S, LiveHosts, Membership, Ne
 from actors.agents.outputs import TaskOutputs
 from actors.agents.pull_calls import ENDED_KINDS, PullCalls
 from actors.agents.questions import Questions
-from actors.agents.task_outcomes import Outcome, outcome_of
+from actors.agents.task_reports import reporter
 from actors.roles import Role
 from cluster.domain.agents.agent import Agent
+from cluster.domain.agents.calls import Reply
 from cluster.domain.agents.placement import is_owner
 from cluster.domain.agents.selection import Strategy
 from cluster.domain.base.errors import (
@@ -32,11 +33,13 @@ from cluster.domain.base.errors import (
 )
 from cluster.domain.base.json_values import parse_json
 from cluster.domain.base.log import LogRow
+from cluster.domain.tasks.agent_outcomes import Outcome, outcome_of
 from cluster.domain.tasks.chats import Chat, NotAChat, NotAnAnswer, answer_of, chat_of
+from cluster.domain.tasks.events import Reporter
 from cluster.domain.tasks.task import Task
 from cluster.log.agent_directory import AgentDirectory, Key
 from cluster.log.follower import LogFollower
-from cluster.ports.agent_transport import Ask, Reply, judged
+from cluster.ports.agent_transport import Ask, judged
 from cluster.ports.agents import AgentStore
 from cluster.ports.breakers import BreakerStore
 from cluster.ports.chunks import Chunks
@@ -274,13 +277,13 @@ class AgentHost:
             return await self._chat(agent, ask, task)
         report = functools.partial(self._push.report_progress, agent, task)
         reply = await self.bounds.call(agent, replace(ask, task=described(agent, task, children), report=report))
-        return await in_thread_if_large(len(reply.text), _work_outcome, agent.agent_id, reply.text)
+        return await in_thread_if_large(len(reply.text), _work_outcome, reply.text, reporter(agent, task))
 
     async def _chat(self, agent: Agent, ask: Ask, task: Task) -> Outcome:
         try:
             chat = chat_of(task.payload)
         except NotAChat as error:
-            return outcome_of({"error": str(error), "requeue": False})
+            return outcome_of({"error": str(error), "requeue": False}, reporter(agent, task))
         async with self._outputs.of(agent, task) as told:
             reply = await self.bounds.call(
                 agent,
@@ -294,21 +297,21 @@ class AgentHost:
                 ),
             )
         try:
-            return await in_thread_if_large(len(reply.text), _chat_outcome, chat, reply)
+            return await in_thread_if_large(len(reply.text), _chat_outcome, chat, reply, reporter(agent, task))
         except NotAnAnswer as error:
             raise AgentMalformed(f"Agent {agent.agent_id}: {error} {reply.complaint}".rstrip()) from None
 
 
-def _work_outcome(agent_id: str, text: str) -> Outcome:
+def _work_outcome(text: str, by: Reporter) -> Outcome:
     with judged():
-        answer = parse_json(text, f"The answer of agent {agent_id}")
-    return outcome_of(answer)
+        answer = parse_json(text, f"The answer of agent {by.agent_id}")
+    return outcome_of(answer, by)
 
 
-def _chat_outcome(chat: Chat, reply: Reply) -> Outcome:
+def _chat_outcome(chat: Chat, reply: Reply, by: Reporter) -> Outcome:
     usage = {"input_tokens": reply.input_tokens, "output_tokens": reply.output_tokens, "estimated": reply.estimated}
     why = {"finish_reason": reply.finish_reason} if reply.finish_reason else {}
-    return outcome_of({"result": {**answer_of(chat, reply.text), **why, "usage": usage}})
+    return outcome_of({"result": {**answer_of(chat, reply.text), **why, "usage": usage}}, by)
 
 
 def _about(row: LogRow) -> Key:

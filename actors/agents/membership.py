@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from actors.messages import AgentCall, AgentReply
 from actors.roles import AGENT_HOST, Role, agent_digest, dedicated_role
+from cluster.domain.agents.calls import AgentCall, Reply
 from cluster.domain.agents.placement import owner_host, watched_host
 from cluster.domain.base.errors import AgentUnavailable, Misrouted, StoreUnavailable, TryLater
 from cluster.ports.agents import DedicatedAgent
@@ -215,7 +215,7 @@ class HostCalls:
         #: The exchange with each role that was called. `_client` adds one, and removes those of roles that have expired.
         self._clients: dict[Role, ExchangeClient] = {}
 
-    async def call(self, call: AgentCall) -> AgentReply:
+    async def call(self, call: AgentCall) -> Reply:
         """Returns the agent's answer. Raises: `AgentUnavailable` if no host answers in time; any error that the host
         answers."""
         started = self._clock.now()
@@ -229,7 +229,7 @@ class HostCalls:
         except TimeoutError:
             raise AgentUnavailable(f"The host of agent {call.agent_id} did not answer in time.") from None
 
-    async def _through_owner(self, call: AgentCall) -> AgentReply | None:
+    async def _through_owner(self, call: AgentCall) -> Reply | None:
         """None if the owner has changed and has to be looked up again."""
         role = await self._hosts.owner_host(call.workspace, call.agent_id)
         asked = asyncio.ensure_future((await self._client(role)).request(call, long_poll=True))
@@ -238,7 +238,7 @@ class HostCalls:
                 if await self._hosts.expired(role):
                     _logger.info("the host %s of agent %s is gone, asking the next one", role.key, call.agent_id)
                     return None
-            reply: AgentReply = asked.result()
+            reply: Reply = asked.result()
         except Misrouted:
             await self._clock.sleep(VIEW_TTL_S / 2)
             return None

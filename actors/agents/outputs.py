@@ -17,9 +17,6 @@ from cluster.ports.clock import Clock
 from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.group_commit import GroupCommit
 
-#: Of an agent's registration: its server streams.
-STREAM = "stream"
-
 
 class TaskOutputs:
     """The outputs of one host's tasks."""
@@ -34,7 +31,7 @@ class TaskOutputs:
     async def of(self, agent: Agent, task: Task) -> AsyncIterator[Callable[[str], None] | None]:
         """What takes the pieces of an agent's answer to a task; None if the agent does not stream. When the block ends it waits a
         little for the last ones, since the report follows."""
-        if agent.options.get(STREAM) is not True:
+        if not agent.options.stream:
             yield None
             return
         token = LeaseToken(task_id=task.id, attempt=task.attempt, agent_id=agent.agent_id)

@@ -14,8 +14,8 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from actors.messages import AgentCall, AgentReply, CancelRequest
 from cluster.domain.agents.agent import Agent, TransportKind
+from cluster.domain.agents.calls import AgentCall, Reply
 from cluster.domain.base.errors import (
     AgentMalformed,
     AgentRefused,
@@ -26,6 +26,8 @@ from cluster.domain.base.errors import (
 from cluster.domain.base.ids import sortable_id
 from cluster.domain.base.log import HOST_PRINCIPAL, LogRow, Origin
 from cluster.domain.deliberation.numbers import exact_json
+from cluster.domain.scheduling.requests import CancelRequest
+from cluster.domain.tasks.events import CancelRequested
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import PULL_CALL_TYPE, IdempotencyKey, NewTask, Priority, Task, TaskStatus
 from cluster.ports.agent_transport import THE_ANSWER, Ask, contract_reply, judged
@@ -69,7 +71,7 @@ class PullCalls:
                 for woken in self._waiting.get(row.entity, ()):
                     woken.set()
 
-    async def ask(self, agent: Agent, call: AgentCall) -> AgentReply:
+    async def ask(self, agent: Agent, call: AgentCall) -> Reply:
         """Returns the agent's answer. If the call ends without one, or its asker is cancelled, the task is cancelled.
 
         Raises: `AgentTimeout` if the time is over; `AgentUnavailable` if the call's key belongs to another agent or the
@@ -149,7 +151,8 @@ class PullCalls:
             with contextlib.suppress(ControlPlaneError):
                 task_id = await submitted
                 if task_id not in self._waiting:
-                    request = CancelRequest(workspace=workspace, principal=HOST_PRINCIPAL, task_id=task_id, cause=cause)
+                    event = CancelRequested(principal=HOST_PRINCIPAL, cause=cause)
+                    request = CancelRequest(workspace=workspace, task_id=task_id, event=event)
                     await self._shard(request)
 
         task = asyncio.create_task(cancel())
@@ -157,7 +160,7 @@ class PullCalls:
         task.add_done_callback(self._cancels.discard)
 
 
-def _reply(task: Task, call: AgentCall) -> AgentReply:
+def _reply(task: Task, call: AgentCall) -> Reply:
     if task.status is TaskStatus.TIMEOUT:
         raise AgentTimeout(f"Agent {call.agent_id} did not complete its task in time.")
     if task.status is not TaskStatus.COMPLETED:
@@ -177,7 +180,7 @@ def _reply(task: Task, call: AgentCall) -> AgentReply:
     )
     with judged():
         reply = contract_reply(ask, result, len(exact_json(result, THE_ANSWER).encode()))
-    return AgentReply(
+    return Reply(
         text=reply.text,
         tokens=reply.tokens,
         input_tokens=reply.input_tokens,

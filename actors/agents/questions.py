@@ -10,8 +10,8 @@ from typing import Any
 
 from actors.agents.bounded_calls import BoundedCalls, ask_of
 from actors.agents.pull_calls import PullCalls
-from actors.messages import AgentCall, AgentReply
 from cluster.domain.agents.agent import TransportKind
+from cluster.domain.agents.calls import AgentCall, Reply
 from cluster.domain.base.errors import AgentUnavailable, ControlPlaneError, Misrouted
 from cluster.log.agent_directory import AgentDirectory, Key
 from cluster.ports.clock import Clock
@@ -94,7 +94,7 @@ class Questions:
             self.exchange.answer(caller, number, AgentUnavailable("The call was withdrawn."))
 
     async def _answer(self, caller: str, number: int, call: AgentCall) -> None:
-        answer: AgentReply | ControlPlaneError
+        answer: Reply | ControlPlaneError
         with traced(call.cause):
             try:
                 answer = await self.ask(call)
@@ -105,7 +105,7 @@ class Questions:
                 answer = AgentUnavailable(f"Calling agent {call.agent_id} failed in the control plane.")
         self.exchange.answer(caller, number, answer)
 
-    async def ask(self, call: AgentCall) -> AgentReply:
+    async def ask(self, call: AgentCall) -> Reply:
         """One call of the agent. Raises: `PeerError`; `Misrouted` if another actor owns the agent."""
         agent = await self._directory.get(call.workspace, call.agent_id)
         if agent is None:
@@ -119,7 +119,7 @@ class Questions:
         self._asks[key] = self._asks.get(key, 0) + 1
         self._changed(key)
         try:
-            reply = await self._bounds.call(
+            return await self._bounds.call(
                 agent,
                 replace(ask, messages=call.messages, schema=call.schema, max_tokens=call.max_tokens),
                 may_wait=True,
@@ -129,10 +129,3 @@ class Questions:
             if self._asks[key] == 0:
                 del self._asks[key]
             self._changed(key)
-        return AgentReply(
-            text=reply.text,
-            tokens=reply.tokens,
-            input_tokens=reply.input_tokens,
-            output_tokens=reply.output_tokens,
-            estimated=reply.estimated,
-        )

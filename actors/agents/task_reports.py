@@ -6,13 +6,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from actors.messages import AskRequest, ExtendRequest, ParkRequest, ReportRequest
 from cluster.domain.agents.agent import Agent
+from cluster.domain.base.compact import evolve
 from cluster.domain.base.errors import CallerError, Conflict, ControlPlaneError
 from cluster.domain.base.log import HOST_PRINCIPAL
+from cluster.domain.scheduling.requests import AskRequest, ExtendRequest, ParkRequest, ReportRequest
 from cluster.domain.tasks.agent_waits import AgentWait
+from cluster.domain.tasks.events import Asked, ParkAsked, Reporter, ReportEvent
 from cluster.domain.tasks.progress import Progress
-from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import Task
 from cluster.ports.clock import Clock
 
@@ -24,6 +25,11 @@ RETRY_S = 0.5
 AskShard = Callable[..., Awaitable[Any]]
 
 
+def reporter(agent: Agent, task: Task) -> Reporter:
+    """Who reports on an attempt of a called agent: its host."""
+    return Reporter(principal=HOST_PRINCIPAL, agent_id=agent.agent_id, attempt=task.attempt)
+
+
 class TaskReports:
     """Repeating a report is safe, because it names the attempt."""
 
@@ -31,39 +37,11 @@ class TaskReports:
         self._shard = shard
         self._clock = clock
 
-    async def report(
-        self,
-        agent: Agent,
-        task: Task,
-        cause: str,
-        *,
-        result_json: str | None = None,
-        error: str | None = None,
-        requeue: bool = True,
-        error_class: ErrorClass = ErrorClass.RETRYABLE,
-        retry_after_s: float | None = None,
-        error_code: str | None = None,
-        unsent: bool = False,
-    ) -> bool:
-        """Reports the outcome of an attempt (`task_outcomes`); returns whether the shard took it. ``cause`` is what led to the
+    async def report(self, task: Task, cause: str, outcome: ReportEvent) -> bool:
+        """Reports the outcome of an attempt (`agent_outcomes`); returns whether the shard took it. ``cause`` is what led to the
         task's submit."""
-        report = ReportRequest(
-            workspace=agent.workspace,
-            principal=HOST_PRINCIPAL,
-            task_id=task.id,
-            attempt=task.attempt,
-            agent_id=agent.agent_id,
-            result_json=result_json,
-            error=error,
-            requeue=requeue,
-            error_class=error_class,
-            retry_after_s=retry_after_s,
-            error_code=error_code,
-            unsent=unsent,
-            brief=True,
-            checked=True,
-            cause=cause,
-        )
+        event = evolve(outcome, cause=cause)
+        report = ReportRequest(workspace=task.workspace, task_id=task.id, event=event, brief=True, checked=True)
         try:
             await self._until_taken(report)
         except CallerError as refused:
@@ -75,20 +53,14 @@ class TaskReports:
         """Ends an attempt with a question, or until children have ended. Who has lost the lease waits for nothing.
 
         Raises: `InvalidRequest` if the shard cannot store it."""
-        names: dict[str, Any] = {
-            "workspace": agent.workspace,
-            "principal": HOST_PRINCIPAL,
-            "task_id": task.id,
-            "attempt": task.attempt,
-            "agent_id": agent.agent_id,
-            "progress": wait.progress,
-            "cause": cause,
-        }
+        workspace, progress, by = agent.workspace, wait.progress, reporter(agent, task)
         request: AskRequest | ParkRequest
         if wait.question is not None:
-            request = AskRequest(question=wait.question, **names)
+            asked = Asked(by=by, question=wait.question, cause=cause)
+            request = AskRequest(workspace=workspace, task_id=task.id, event=asked, progress=progress)
         else:
-            request = ParkRequest(children=wait.children, **names)
+            parked = ParkAsked(by=by, children=wait.children, cause=cause)
+            request = ParkRequest(workspace=workspace, task_id=task.id, event=parked, progress=progress)
         try:
             await self._until_taken(request)
         except Conflict as refused:

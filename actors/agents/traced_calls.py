@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 from actors.agents.bounded_calls import AskAgent
 from cluster.domain.agents.agent import CHATS, TransportKind
+from cluster.domain.agents.calls import Reply
 from cluster.domain.tasks.task import Task
-from cluster.ports.agent_transport import Ask, Reply
+from cluster.ports.agent_transport import Ask
 from cluster.process import spans
 from cluster.process.traces import traced
 from cluster.telemetry import genai_names as names

@@ -18,9 +18,10 @@ from actors.roles import (
 from cluster.agent_transports.a2a import A2ATransport
 from cluster.agent_transports.python import PythonTransport
 from cluster.domain.agents.agent import TransportKind
+from cluster.domain.agents.calls import Reply
 from cluster.domain.agents.selection import Strategy
 from cluster.domain.base.errors import AgentNotCalled, TryLater
-from cluster.ports.agent_transport import AgentTransport, Ask, Reply
+from cluster.ports.agent_transport import AgentTransport, Ask
 from cluster.process import spans
 from cluster.rpc.exchange import ExchangeClient
 

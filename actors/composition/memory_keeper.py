@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from actors.composition.resources import ActorResolver, Resources
-from actors.memory_bound import MIB
 from actors.memory_keeper import ActorProcesses, MemoryKeeper
 from actors.roles import TELEMETRY, Role
+from cluster.domain.actor_memory import MIB
 from cluster.domain.metrics import Increment, Labels
 
 CALL_S: Final = 5.0

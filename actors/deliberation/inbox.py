@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from cluster.domain.deliberation.machine import Event
+from cluster.domain.deliberation.events import Event
 from cluster.ports.clock import Clock
 
 

@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from actors.messages import CancelRequest
 from cluster.domain.base.errors import ActorUnavailable, Conflict, NotFound, StoreUnavailable
 from cluster.domain.base.log import Origin
 from cluster.domain.deliberation.person import (
@@ -25,6 +24,8 @@ from cluster.domain.deliberation.person import (
 )
 from cluster.domain.deliberation.state import State
 from cluster.domain.deliberation.stored import Deliberation
+from cluster.domain.scheduling.requests import CancelRequest
+from cluster.domain.tasks.events import CancelRequested
 from cluster.domain.tasks.task import IdempotencyKey, Task
 from cluster.ports.clock import Clock
 from cluster.ports.tasks import SubmitItem, TaskStore
@@ -108,7 +109,8 @@ class People:
         task = await self._asked(record, state)
         if task.status.terminal:
             return
-        request = CancelRequest(workspace=record.workspace, principal=PRINCIPAL, task_id=task.id, cause=record.cause)
+        event = CancelRequested(principal=PRINCIPAL, cause=record.cause)
+        request = CancelRequest(workspace=record.workspace, task_id=task.id, event=event)
         with suppress(Conflict, NotFound):
             await self._shard(request)
         if not (await self._asked(record, state)).status.terminal:

@@ -17,27 +17,17 @@ from actors.agents.traced_calls import deliberation_span
 from actors.deliberation.inbox import Inbox
 from actors.deliberation.panel import PanelChooser
 from actors.deliberation.people import AskShard, People
-from actors.messages import AgentCall, AgentReply
+from actors.deliberation.run import LOOK_AGAIN_S, Lost, Run, Waits
 from cluster.domain.access.workspaces import StateChange, WorkspaceState
+from cluster.domain.agents.calls import AgentCall, Reply
 from cluster.domain.base.errors import ControlPlaneError, PeerError, TryLater
 from cluster.domain.base.log import LogRow, Origin, record_for
-from cluster.domain.deliberation import machine
-from cluster.domain.deliberation.calls import Call, call_of, outstanding
+from cluster.domain.deliberation.calls import Call
 from cluster.domain.deliberation.contract import Contract
-from cluster.domain.deliberation.machine import (
-    PHASE_SHARE,
-    Answered,
-    Broken,
-    CancelAsked,
-    Event,
-    Faulted,
-    Taken,
-    Tick,
-)
-from cluster.domain.deliberation.person import agents_time
-from cluster.domain.deliberation.state import Phase, State, TurnKey, fold
-from cluster.domain.deliberation.stored import Deliberation, JournalAppend, JournalEvent, TakenDeliberation
-from cluster.domain.deliberation.wire import ended_row, log_rows
+from cluster.domain.deliberation.events import Answered, CancelAsked, Event, Faulted, Taken
+from cluster.domain.deliberation.fold import fold
+from cluster.domain.deliberation.state import State
+from cluster.domain.deliberation.stored import Deliberation, JournalAppend, TakenDeliberation
 from cluster.domain.tasks.task import TaskStatus
 from cluster.domain.workflows.stored import is_of_run
 from cluster.log.follower import LogFollower
@@ -59,8 +49,6 @@ _logger = logging.getLogger(__name__)
 #: Deliberations that run at a time. The others wait, each as a task that holds nothing yet. One that waits for a person does not
 #: run: it is taken again when it is answered.
 AT_ONCE = 4096
-#: Until a deliberation is tried again after a store failed, and until an incomplete panel is chosen again.
-LOOK_AGAIN_S = 1.0
 #: Between two reads of the log, so that admissions of a busy moment are taken together.
 APART_S = 0.01
 #: What a worker reads of the log. Its own rows, some thirty times as many, would be read for nothing.
@@ -69,15 +57,7 @@ _FOLLOWS = ("deliberation.admitted", "deliberation.cancel_requested", "access.wo
 CALL_GRACE_S = 0.5
 
 #: Hands a call to the host that owns the agent. Raises: ``PeerError`` if the agent fails, ``TryLater`` if it cannot be asked now.
-CallAgent = Callable[[AgentCall], Awaitable[AgentReply]]
-
-
-class _Lost(Exception):
-    """Another worker has taken this deliberation."""
-
-
-class _Waits(Exception):
-    """It waits for a person, and so for longer than a run is kept in memory."""
+CallAgent = Callable[[AgentCall], Awaitable[Reply]]
 
 
 class DeliberationWorker:
@@ -232,7 +212,7 @@ class DeliberationWorker:
                 inbox = self._inboxes[request_id]
                 async with self.people.awaited(self._records[request_id], inbox.wake):
                     await inbox.woken()
-            except _Lost:
+            except Lost:
                 return
             except TryLater as error:
                 _logger.warning("deliberation %s will be tried again: %s", request_id, error)
@@ -242,7 +222,7 @@ class DeliberationWorker:
                 self._records.pop(request_id, None)
 
     async def _take_and_run(self, request_id: str) -> bool:
-        """Returns whether it waits for a person. Raises: `TryLater`, ``_Lost``."""
+        """Returns whether it waits for a person. Raises: `TryLater`, ``Lost``."""
         inbox = Inbox(self.clock)
         self._inboxes[request_id] = inbox
         taken = await self._takes.put(request_id)
@@ -261,13 +241,13 @@ class DeliberationWorker:
             inbox.put(CancelAsked())
         elif self._state_of(record.workspace) is WorkspaceState.DELETED:
             await self._cancel(record, self._closed[record.workspace])
-        run = _Run(self, record, state, inbox)
+        run = Run(self, record, state, inbox)
         with traced(record.cause) if spans.tracer is None else deliberation_span(request_id, record.cause):
             _logger.info("deliberation %s is run %s", request_id, "again" if state.events else "from its beginning")
             try:
                 await run.to_the_end()
                 _logger.info("deliberation %s has ended", request_id)
-            except _Waits:
+            except Waits:
                 _logger.info("deliberation %s waits for a person", request_id)
                 return True
             finally:
@@ -287,9 +267,9 @@ class DeliberationWorker:
         return given
 
     async def write(self, append: JournalAppend) -> None:
-        """Journals events and returns when they are durable. Raises: ``_Lost`` if another worker took the deliberation."""
+        """Journals events and returns when they are durable. Raises: ``Lost`` if another worker took the deliberation."""
         if not await self._commit_queue.put(append):
-            raise _Lost
+            raise Lost
 
     async def ask(self, record: Deliberation, call: Call, deadline: float) -> Event:
         """Calls an agent, as soon as the workspace is not suspended, and returns what came of it. A failure is an event too, so
@@ -327,128 +307,3 @@ class DeliberationWorker:
             estimated=reply.estimated,
             seconds=self.clock.now() - started,
         )
-
-
-class _Run:
-    """One deliberation in this worker, from when it was taken until it ends, is lost to another worker, or fails."""
-
-    def __init__(self, worker: DeliberationWorker, record: Deliberation, state: State, inbox: Inbox) -> None:
-        # Gives it the clock, panels, calls to agents, and the commit queue.
-        self._worker = worker
-        # The record as it was taken: ids, cause, and the fence under which this run writes. Its state and result are of
-        # that moment and are not read.
-        self._record = record
-        # The fold of what is journalled. It is replaced only after the new events are durable, so a failed write leaves
-        # it as the journal says.
-        self._state = state
-        # Where calls put their answers, and the worker its events.
-        self._inbox = inbox
-        # Calls in flight, by turn and attempt. ``_call`` starts what the state lists as outstanding, and cancels and
-        # removes what the state no longer waits for. A call that has answered stays until its answer is journalled.
-        self._calls: dict[tuple[TurnKey, int], asyncio.Task[None]] = {}
-
-    async def to_the_end(self) -> None:
-        """Takes events until the deliberation has ended. An unexpected error, our own kinds included, ends it as failed,
-        because a retry would meet it again. Raises: ``TryLater`` if a store fails, ``_Lost`` if another worker took the
-        deliberation, ``_Waits`` if it waits for a person."""
-        try:
-            while self._state.phase is not Phase.ENDED:
-                await self._take_events(await self._next())
-        except (TryLater, _Lost, _Waits, asyncio.CancelledError):
-            raise
-        except Exception as error:
-            _logger.exception("deliberation %s is broken", self._record.request_id)
-            await self._take_events([Broken(detail=f"internal error: {type(error).__name__}")])
-
-    async def close(self) -> None:
-        self._inbox.close()
-        await ended(*self._calls.values())
-
-    async def _next(self) -> list[Event]:
-        """All events since the last call; waits for the first, which may be an answer, a cancellation, a panel or time."""
-        state = self._state
-        if self._inbox.empty() and state.phase is Phase.SCHEDULED:
-            return await self._panel()
-        if self._inbox.empty() and state.phase is Phase.INPUT_REQUIRED:
-            answered = await self._worker.answered(self._record, state)
-            if answered is None:
-                raise _Waits
-            return [answered]
-        alarm = machine.next_alarm(state)
-        if self._inbox.empty():
-            await self._inbox.wait(alarm)
-        return self._inbox.take_all() or [Tick()]
-
-    async def _panel(self) -> list[Event]:
-        """A panel, once it is complete or its share of the time is over. Until then other events, or a tick, after which a
-        panel is chosen again."""
-        state, clock = self._state, self._worker.clock
-        contract = state.contract
-        chosen = await self._worker.panels.choose(self._record.workspace, contract)
-        enough = min(len(contract.agents) or contract.min_votes, contract.max_agents)
-        complete = len(chosen.members) >= enough and (chosen.judge is not None or contract.mode != "judge")
-        give_up = state.admitted_at + contract.timeout_s * PHASE_SHARE[Phase.SCHEDULED]
-        if complete or clock.now() >= give_up:
-            return [chosen]
-        alarm = min(machine.next_alarm(state), give_up, clock.now() + LOOK_AGAIN_S)
-        await self._inbox.wait(alarm)
-        return self._inbox.take_all() or [Tick()]
-
-    async def _take_events(self, events: Sequence[Event]) -> None:
-        """Journals what follows from the events, then makes the calls that it announces."""
-        now = self._worker.clock.now()
-        records, state = machine.step(self._state, events, now)
-        if self._state.phase is Phase.INPUT_REQUIRED and state.terminal is not None and state.answered is None:
-            # Before the end is journalled: whoever takes over after a kill in between finds what has asked for this end.
-            await self._worker.people.withdraw(self._record, self._state)
-        if records:
-            await self._worker.write(self._append(records, state, now))
-        self._state = state
-        self._call()
-
-    def _append(self, records: Sequence[machine.Record], state: State, now: float) -> JournalAppend:
-        events, log = [], []
-        for index, (kind, data) in enumerate(records):
-            events.append(JournalEvent(n=self._state.events + 1 + index, at=now, kind=kind, data=data))
-            row = (
-                ended_row(
-                    data,
-                    now - self._record.admitted_at,
-                    state.contract.timeout_s,
-                    agents_time(data["outcome"], self._record.admitted_at, now),
-                )
-                if kind == "ended"
-                else log_rows(kind, data, state)
-            )
-            if row is not None:
-                log.append((index, *row))
-        ended = state.terminal is not None
-        return JournalAppend(
-            request_id=self._record.request_id,
-            workspace=self._record.workspace,
-            fence=self._record.fence,
-            events=tuple(events),
-            log=tuple(log),
-            state=state.terminal.value if state.terminal is not None else state.phase.value,
-            terminal=state.terminal.value if state.terminal is not None else None,
-            result=records[-1][1]["outcome"] if ended else None,
-            completed_at=now if ended else None,
-            cause=self._record.cause,
-        )
-
-    def _call(self) -> None:
-        """Starts every outstanding call that is not in flight here, and cancels calls that the state no longer waits for."""
-        turns = self._state.turns
-        for name, task in list(self._calls.items()):
-            key, attempt = name
-            if not turns[key].running or turns[key].attempt != attempt:
-                task.cancel()
-                del self._calls[name]
-        for key in outstanding(self._state):
-            name = (key, turns[key].attempt)
-            if name not in self._calls:
-                call = call_of(self._state, key)
-                self._calls[name] = asyncio.create_task(self._ask(call))
-
-    async def _ask(self, call: Call) -> None:
-        self._inbox.put(await self._worker.ask(self._record, call, self._state.deadline))

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from actors.messages import ClaimAnswer, ReleaseRequest, undelivered
 from actors.scheduler.newest_claims import NewestClaims, superseded
 from actors.scheduler.state import Asker, ShardState
-from cluster.domain.scheduling.requests import ClaimRequest
+from cluster.domain.scheduling.answers import ClaimAnswer, undelivered
+from cluster.domain.scheduling.requests import ClaimRequest, ReleaseRequest
 from cluster.ports.clock import Clock
 from cluster.rpc.exchange import ExchangeServer
 

@@ -10,12 +10,12 @@ import functools
 import logging
 from collections.abc import Callable, Sequence
 
-from actors.messages import ReportRequest
 from actors.scheduler.causes import with_causes
 from actors.scheduler.generations import REBUILD_RETRY_S, shard_away
 from actors.scheduler.state import ShardState, Write
 from actors.scheduler.unstorable import UnstorableReports, commit_up_to_culprit
 from cluster.domain.base.errors import ActorUnavailable, Unstorable
+from cluster.domain.scheduling.requests import ReportRequest
 from cluster.domain.tasks.task import PERSON_TYPE, PULL_CALL_TYPE, TaskDecision, TaskStatus
 from cluster.domain.workflows.stored import ends_task_of_run
 from cluster.ports.tasks import TaskStore

@@ -11,44 +11,34 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from actors.messages import (
-    AnswerRequest,
-    AskRequest,
-    CancelRequest,
-    ClaimAnswer,
-    Done,
-    ExplainRequest,
-    ExtendRequest,
-    HeartbeatAnswer,
-    HeartbeatRequest,
-    ParkRequest,
-    PrioritizeRequest,
-    Recorded,
-    ReleaseRequest,
-    ReportRequest,
-    SchedulerRequest,
-)
 from actors.scheduler.state import Asker, ShardState
 from actors.scheduler.unstorable import malformed
 from cluster.domain.base.errors import Conflict, InvalidRequest
 from cluster.domain.base.json_values import check_json, check_text, read_json
+from cluster.domain.scheduling.answers import ClaimAnswer, Done, HeartbeatAnswer, Recorded
 from cluster.domain.scheduling.core import Missing
 from cluster.domain.scheduling.explain import TaskView
-from cluster.domain.scheduling.requests import ClaimRequest
+from cluster.domain.scheduling.requests import (
+    AnswerRequest,
+    AskRequest,
+    CancelRequest,
+    ClaimRequest,
+    ExplainRequest,
+    ExtendRequest,
+    HeartbeatRequest,
+    ParkRequest,
+    PrioritizeRequest,
+    ReleaseRequest,
+    ReportRequest,
+    SchedulerRequest,
+)
 from cluster.domain.tasks.columns import check_claimant
 from cluster.domain.tasks.effects import Transition
 from cluster.domain.tasks.events import (
-    Answered,
-    Asked,
-    CancelAcknowledged,
-    CancelRequested,
     Complete,
     Event,
     Fail,
-    ParkAsked,
     Prioritized,
-    Reporter,
-    Undelivered,
 )
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.progress import ProgressReport
@@ -178,15 +168,30 @@ def _view_ended(request: ExplainRequest, task: Task, now: float, policy: RetryPo
 # --- what is asked of the task machine --------------------------------------------------------------------------------
 
 Considered = tuple[TaskHead, Transition]
+BringsEvent = ReportRequest | CancelRequest | AskRequest | ParkRequest | AnswerRequest
+
+
+def _check_result(request: ReportRequest, event: Complete) -> None:
+    if event.result_json is not None:
+        (check_text if request.checked else read_json)(event.result_json, "result")
+
+
+def _check_failure(request: ReportRequest, event: Fail) -> None:
+    check_json(event.retry_after_s, "retry_after_seconds")
+
+
+#: What is checked of a report, by its event.
+_CHECKS: Final[Mapping[type[Event], Callable[[ReportRequest, Any], None]]] = MappingProxyType(
+    {Complete: _check_result, Fail: _check_failure}
+)
 
 
 def _consider_report(state: ShardState, request: ReportRequest, occasion: Occasion) -> Considered:
     """Checks of a report what the columns of its decision do not show, and what that decision is made of. Results are long and
     many, so one that our own code has written (``checked``) is not parsed again."""
-    check_json(request.retry_after_s, "retry_after_seconds")
-    if request.result_json is not None:
-        (check_text if request.checked else read_json)(request.result_json, "result")
-    return state.core.consider(request.task_id, request.workspace, _report_event(request), occasion.now)
+    if (check := _CHECKS.get(type(request.event))) is not None:
+        check(request, request.event)
+    return _consider(state, request, occasion)
 
 
 def _consider_priority(state: ShardState, request: PrioritizeRequest, occasion: Occasion) -> Considered:
@@ -196,54 +201,8 @@ def _consider_priority(state: ShardState, request: PrioritizeRequest, occasion: 
     )
 
 
-def _report_event(request: ReportRequest) -> Event:
-    by = Reporter(principal=request.principal, agent_id=request.agent_id, attempt=request.attempt)
-    if request.unsent:
-        return Undelivered(by=by, cause=request.cause)
-    if request.stopped:
-        return CancelAcknowledged(by=by, cause=request.cause)
-    if request.error is None and not request.released:
-        return Complete(by=by, result_json=request.result_json, cause=request.cause)
-    return Fail(
-        by=by,
-        error=request.error or "",
-        given_back=request.released,
-        error_class=request.error_class,
-        requeue=request.requeue,
-        retry_after_s=request.retry_after_s,
-        error_code=request.error_code,
-        cause=request.cause,
-    )
-
-
-def _cancel_event(request: CancelRequest) -> Event:
-    return CancelRequested(principal=request.principal, cause=request.cause)
-
-
-def _priority_event(request: PrioritizeRequest) -> Event:
-    """Without a position, which only a waiting task has: for the answer about one that has ended."""
-    return Prioritized(principal=request.principal, cause=request.cause)
-
-
-def _ask_event(request: AskRequest) -> Event:
-    by = Reporter(principal=request.principal, agent_id=request.agent_id, attempt=request.attempt)
-    return Asked(by=by, question=request.question, cause=request.cause)
-
-
-def _park_event(request: ParkRequest) -> Event:
-    by = Reporter(principal=request.principal, agent_id=request.agent_id, attempt=request.attempt)
-    return ParkAsked(by=by, children=request.children, cause=request.cause)
-
-
-def _answer_event(request: AnswerRequest) -> Event:
-    return Answered(attempt=request.attempt, answer=request.answer, cause=request.cause)
-
-
-def _consider(event_of: Callable[[Any], Event]) -> Callable[[ShardState, Any, Occasion], Considered]:
-    """``prepare`` for a request that brings this event."""
-    return lambda state, request, occasion: state.core.consider(
-        request.task_id, request.workspace, event_of(request), occasion.now
-    )
+def _consider(state: ShardState, request: BringsEvent, occasion: Occasion) -> Considered:
+    return state.core.consider(request.task_id, request.workspace, request.event, occasion.now)
 
 
 def _wait(
@@ -256,7 +215,7 @@ def _wait(
     report = ProgressReport(
         workspace=request.workspace,
         task_id=request.task_id,
-        attempt=request.attempt,
+        attempt=considered[0].attempt,
         at=occasion.now,
         progress=request.progress,
     )
@@ -285,12 +244,17 @@ def _report_ended(
     request: ReportRequest, task: Task, now: float, policy: RetryPolicy
 ) -> Done | Recorded | InvalidRequest:
     """A repeated report is answered as before, any other is refused."""
-    return _reported(request, step(task.head(), _report_event(request), now, policy).head)
+    return _reported(request, step(task.head(), request.event, now, policy).head)
 
 
-def _ended_by(event_of: Callable[[Any], Event]) -> Callable[[Any, Task, float, RetryPolicy], Done]:
-    """``ended`` for a request that brings this event: the machine's answer, which is a refusal unless it repeats."""
-    return lambda request, task, now, policy: Done(head=step(task.head(), event_of(request), now, policy).head)
+def _ended(request: BringsEvent, task: Task, now: float, policy: RetryPolicy) -> Done:
+    """The machine's answer, which is a refusal unless the request repeats."""
+    return Done(head=step(task.head(), request.event, now, policy).head)
+
+
+def _priority_ended(request: PrioritizeRequest, task: Task, now: float, policy: RetryPolicy) -> Done:
+    event = Prioritized(principal=request.principal, cause=request.cause)  # only a waiting task has a position
+    return Done(head=step(task.head(), event, now, policy).head)
 
 
 HANDLERS: Final[Mapping[type[SchedulerRequest], Handler]] = MappingProxyType(
@@ -301,10 +265,10 @@ HANDLERS: Final[Mapping[type[SchedulerRequest], Handler]] = MappingProxyType(
         ReleaseRequest: Handler(change=_release),
         ExplainRequest: Handler(prepare=_view, change=_viewed, ended=_view_ended),
         ReportRequest: Handler(prepare=_consider_report, change=_report, ended=_report_ended, reports=True),
-        CancelRequest: Handler(prepare=_consider(_cancel_event), change=_change_task, ended=_ended_by(_cancel_event)),
-        AskRequest: Handler(prepare=_consider(_ask_event), change=_wait, ended=_ended_by(_ask_event)),
-        ParkRequest: Handler(prepare=_consider(_park_event), change=_wait, ended=_ended_by(_park_event)),
-        AnswerRequest: Handler(prepare=_consider(_answer_event), change=_change_task, ended=_ended_by(_answer_event)),
-        PrioritizeRequest: Handler(prepare=_consider_priority, change=_change_task, ended=_ended_by(_priority_event)),
+        CancelRequest: Handler(prepare=_consider, change=_change_task, ended=_ended),
+        AskRequest: Handler(prepare=_consider, change=_wait, ended=_ended),
+        ParkRequest: Handler(prepare=_consider, change=_wait, ended=_ended),
+        AnswerRequest: Handler(prepare=_consider, change=_change_task, ended=_ended),
+        PrioritizeRequest: Handler(prepare=_consider_priority, change=_change_task, ended=_priority_ended),
     }
 )

@@ -15,7 +15,6 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
-from actors.messages import ReleaseRequest, SchedulerRequest
 from actors.scheduler.alarm import Alarm
 from actors.scheduler.answers import Answers
 from actors.scheduler.budget_levels import tell_levels
@@ -28,6 +27,7 @@ from actors.scheduler.state import Answer, Asker, ShardState, Write
 from cluster.domain.base.errors import ControlPlaneError, Fenced, InternalError, TryLater, is_bug
 from cluster.domain.base.log import LogRow
 from cluster.domain.scheduling.core import Missing, SchedulerCore
+from cluster.domain.scheduling.requests import ReleaseRequest, SchedulerRequest
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.log.follower import LogFollower
 from cluster.ports.access import WorkspaceStates

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.messages import ClaimAnswer, Lease, ReleaseRequest, ReportRequest
+from cluster.domain.scheduling.answers import ClaimAnswer, Grant, Lease
 from cluster.domain.scheduling.core import SchedulerCore
 from cluster.domain.scheduling.progress_buffer import ProgressBuffer
-from cluster.domain.scheduling.requests import Grant
+from cluster.domain.scheduling.requests import ReleaseRequest, ReportRequest
 from cluster.domain.tasks.progress import ProgressReport
 from cluster.domain.tasks.task import LeaseToken, TaskDecision, TaskHead, TaskStatus
 from cluster.log.follower import LogFollower

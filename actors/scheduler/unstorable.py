@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 
-from actors.messages import ReportRequest
+from cluster.domain.base.compact import evolve
 from cluster.domain.base.errors import InvalidRequest, Unstorable
+from cluster.domain.scheduling.requests import ReportRequest
+from cluster.domain.tasks.events import Fail
 from cluster.domain.tasks.task import TaskDecision
 
 MALFORMED = "malformed"
@@ -61,15 +62,11 @@ class UnstorableReports:
         known = self._refused.get(report.task_id)
         if known is None or known != _digest(report):
             return report
-        return replace(
-            report,
-            result_json=None,
-            error="The report of this attempt holds data that cannot be stored.",
-            stopped=False,
-            released=False,
-            retry_after_s=None,
-            unstorable=True,
-        )
+        event = report.event
+        failed = event if isinstance(event, Fail) else Fail(by=event.by, error="", cause=event.cause)
+        error = "The report of this attempt holds data that cannot be stored."
+        failed = evolve(failed, error=error, given_back=False, retry_after_s=None)
+        return evolve(report, event=failed, unstorable=True)
 
 
 def malformed(task_id: str) -> InvalidRequest:
@@ -78,14 +75,6 @@ def malformed(task_id: str) -> InvalidRequest:
 
 
 def _digest(report: ReportRequest) -> bytes:
-    texts = (
-        report.attempt,
-        report.agent_id,
-        report.result_json,
-        report.error,
-        report.error_code,
-        report.retry_after_s,
-        report.stopped,
-        report.released,
-    )
-    return hashlib.sha256(repr(texts).encode(errors="backslashreplace")).digest()
+    """Of what the report says: a repeat has a trace of its own."""
+    content = evolve(report.event, cause="")
+    return hashlib.sha256(repr(content).encode(errors="backslashreplace")).digest()

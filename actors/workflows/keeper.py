@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from actors.messages import CancelRequest
 from actors.workflows.commits import Commit, Stop, run_record
 from actors.workflows.effects import Documents, StepEffects
 from actors.workflows.values import Values
@@ -27,6 +26,8 @@ from cluster.domain.base.errors import (
     TryLater,
 )
 from cluster.domain.base.log import Origin, record_for
+from cluster.domain.scheduling.requests import CancelRequest
+from cluster.domain.tasks.events import CancelRequested
 from cluster.domain.workflows.document import PRINCIPAL, FailureCode
 from cluster.domain.workflows.machine import (
     ALONE,
@@ -244,7 +245,8 @@ class WorkflowKeeper:
             record = record_for(origin, self._clock.now(), "deliberation.cancel_requested", stop.id)
             await self._deliberations().cancel(origin.workspace, stop.id, record)
             return
-        request = CancelRequest(workspace=origin.workspace, principal=PRINCIPAL, task_id=stop.id, cause=origin.cause)
+        event = CancelRequested(principal=PRINCIPAL, cause=origin.cause)
+        request = CancelRequest(workspace=origin.workspace, task_id=stop.id, event=event)
         with contextlib.suppress(Conflict, NotFound):
             await self._cancel(request)
 

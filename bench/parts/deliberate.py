@@ -16,15 +16,15 @@ from collections import Counter
 from typing import Any
 
 from actors.deliberation.worker import DeliberationWorker
-from actors.messages import AgentCall, AgentReply
 from bench.parts.loop import Handlers, run
 from cluster.domain.agents.agent import NewAgent, TransportKind
+from cluster.domain.agents.calls import AgentCall, Reply
 from cluster.domain.base.errors import AgentTimeout, AgentUnavailable
 from cluster.domain.base.ids import sortable_id
 from cluster.domain.base.log import Origin, record_for
 from cluster.domain.deliberation.answers import AnswerKind, AnswerType
 from cluster.domain.deliberation.contract import Contract
-from cluster.domain.deliberation.state import apply, initial
+from cluster.domain.deliberation.fold import apply, initial
 from cluster.domain.deliberation.stored import NewDeliberation
 from cluster.learning.weight_learner import Learner, owners_from
 from cluster.ports.agents import RegisterItem
@@ -112,7 +112,7 @@ class Engine:
         )
         await self.worker.start()
 
-    async def call(self, call: AgentCall) -> AgentReply:
+    async def call(self, call: AgentCall) -> Reply:
         self.calls += 1
         fault = _fault(call) if self.faulty else ""
         if fault == "hang":
@@ -123,9 +123,9 @@ class Engine:
         if fault == "error":
             raise AgentUnavailable("503")
         if fault == "nonsense":
-            return AgentReply(text="I would rather not say.", tokens=50, input_tokens=40, output_tokens=10)
+            return Reply(text="I would rather not say.", tokens=50, input_tokens=40, output_tokens=10)
         text = _CRITIQUE if call.key.split("/")[1] == "CRITIQUE" else _ANSWER
-        return AgentReply(text=text, tokens=50, input_tokens=40, output_tokens=10)
+        return Reply(text=text, tokens=50, input_tokens=40, output_tokens=10)
 
     async def expect(self, delay_s: float, faulty: bool = False) -> dict[str, Any]:
         """Sets how agents behave, and counts calls and CPU from here on."""

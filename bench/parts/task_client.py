@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from actors.messages import ClaimAnswer, HeartbeatAnswer, HeartbeatRequest, Lease, ReportRequest
 from cluster.domain.base.errors import Conflict
 from cluster.domain.base.ids import sortable_id
 from cluster.domain.base.json_values import (
@@ -23,8 +22,10 @@ from cluster.domain.base.json_values import (
     read_json,
 )
 from cluster.domain.base.log import Origin
-from cluster.domain.scheduling.requests import ClaimRequest
+from cluster.domain.scheduling.answers import ClaimAnswer, HeartbeatAnswer, Lease
+from cluster.domain.scheduling.requests import ClaimRequest, HeartbeatRequest, ReportRequest
 from cluster.domain.tasks.chats import check_asked_schema
+from cluster.domain.tasks.events import Complete, Fail, Reporter
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Submitted
 from cluster.ports.clock import Clock
@@ -159,20 +160,14 @@ class TaskClient:
 
         Raises: `Conflict` and `NotFound` as ``report`` does."""
         token = LeaseToken.decode(lease.token)
+        by, cause = Reporter.of(self.origin.principal, token), self.origin.cause
+        event = (
+            Complete(by=by, result_json=result_json, cause=cause)
+            if error is None
+            else Fail(by=by, error=error, error_class=error_class, cause=cause)
+        )
         await self.scheduler.request(
-            ReportRequest(
-                workspace=self.origin.workspace,
-                principal=self.origin.principal,
-                task_id=token.task_id,
-                attempt=token.attempt,
-                agent_id=token.agent_id,
-                result_json=result_json,
-                error=error,
-                error_class=error_class,
-                brief=True,
-                checked=True,
-                cause=self.origin.cause,
-            )
+            ReportRequest(workspace=self.origin.workspace, task_id=token.task_id, event=event, brief=True, checked=True)
         )
 
     async def heartbeat(self, agent_id: str) -> HeartbeatAnswer:

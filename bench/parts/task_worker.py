@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from actors.messages import Lease
 from bench.parts.task_client import TaskBody, TaskClient
 from cluster.domain.base.errors import Conflict, ControlPlaneError, InvalidRequest, NotFound, TryLater
 from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_size, shown_error, write_any_json
+from cluster.domain.scheduling.answers import Lease
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.process.large import in_thread_if_large, rough_size
 

@@ -21,6 +21,7 @@ import httpx
 from aragora_worker.reasons import reason
 from cluster.agent_transports.failures import refused_by_status, reported, told, words_of
 from cluster.agent_transports.wire_formats import CARD_PATH, url_of
+from cluster.domain.agents.calls import Reply
 from cluster.domain.agents.credential_use import CredentialUse
 from cluster.domain.base.errors import (
     AgentFailed,
@@ -32,7 +33,7 @@ from cluster.domain.base.errors import (
 )
 from cluster.domain.base.json_values import write_json
 from cluster.domain.base.urls import safe_url
-from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, check_whole, counted, judged
+from cluster.ports.agent_transport import THE_ANSWER, Ask, check_whole, counted, judged
 from cluster.process.large import MAX_INLINE_BYTES, in_thread_if_large
 
 T = TypeVar("T")

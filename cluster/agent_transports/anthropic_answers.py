@@ -13,10 +13,11 @@ from typing import Any
 from cluster.agent_transports.answer_parts import content_text, no_answer, no_error, object_of
 from cluster.agent_transports.failures import error_in
 from cluster.agent_transports.server_events import DONE
+from cluster.domain.agents.calls import Reply
 from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentUnavailable
 from cluster.domain.base.json_values import joined
 from cluster.domain.deliberation.numbers import exact_json
-from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, check_whole, counted, finish_of, is_cut, number
+from cluster.ports.agent_transport import THE_ANSWER, Ask, check_whole, counted, finish_of, is_cut, number
 
 _NO_MESSAGE = "The answer is not an Anthropic message."
 _REFUSAL = "refusal"

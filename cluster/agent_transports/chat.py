@@ -35,6 +35,7 @@ from cluster.agent_transports.hiding import HiddenPieces, hidden, hidden_bytes
 from cluster.agent_transports.pieces import Pieces
 from cluster.agent_transports.server_events import is_stream, sse_events
 from cluster.agent_transports.wire_formats import FORMATS, WireFormat
+from cluster.domain.agents.calls import Reply
 from cluster.domain.agents.credential_use import CredentialUse, Sending
 from cluster.domain.base.errors import AgentFailed, AgentRefused, AgentTimeout, AgentUnavailable, PeerError
 from cluster.domain.base.json_values import parse_json
@@ -43,7 +44,7 @@ from cluster.domain.deliberation.numbers import exact_float
 from cluster.http.addresses import PinnedBackend, PinnedTransport, Resolve, resolve
 from cluster.http.connections import ConnectionPool
 from cluster.http.sending import BROKEN, CONNECT_TIMEOUT_S, MAX_URLS, TIMED_OUT, HttpAnswer, send
-from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, judged
+from cluster.ports.agent_transport import THE_ANSWER, Ask, judged
 from cluster.process import spans
 from cluster.process.large import in_thread_if_large
 

@@ -11,11 +11,12 @@ from typing import Any
 from aragora_worker.asking import Asks
 from aragora_worker.children import Parks
 from cluster.agent_transports.python_agent import InClusterAgent, Question, TaskWorker, WorkTask
+from cluster.domain.agents.calls import Reply
 from cluster.domain.base.errors import AgentMalformed, AgentTimeout, AgentUnavailable, EndpointForbidden
 from cluster.domain.base.json_values import check_size, shown_error, write_any_json
 from cluster.domain.tasks.agent_waits import CONTRACT
 from cluster.domain.tasks.progress import Progress
-from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, counted, judged, number
+from cluster.ports.agent_transport import THE_ANSWER, Ask, counted, judged, number
 from cluster.process.large import in_thread_if_large, rough_size
 
 _logger = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ MAX_ERROR_SHOWN = 400
 
 
 class PythonTransport:
-    """``given`` are agents by id; ``may_import(path)`` says whether an agent's ``options["import_path"]`` may be imported."""
+    """``given`` are agents by id; ``may_import(path)`` says whether an agent's import path may be imported."""
 
     def __init__(
         self, given: Mapping[str, InClusterAgent] | None = None, may_import: Callable[[str], bool] = lambda path: False
@@ -55,13 +56,13 @@ class PythonTransport:
             raise AgentUnavailable(f"Agent {ask.agent_id} raised {shown_error(error, MAX_ERROR_SHOWN)}") from error
 
     def _agent(self, ask: Ask) -> Any:
-        path = str(ask.options.get("import_path", ""))
+        path = ask.options.import_path
         key = (path, ask.agent_id)
         if key not in self._agents:
-            self._agents[key] = self._imported(path, ask.options.get("arguments", {}))
+            self._agents[key] = self._imported(path, ask.options.arguments)
         return self._agents[key]
 
-    def _imported(self, path: str, arguments: Any) -> Any:
+    def _imported(self, path: str, arguments: Mapping[str, Any]) -> Any:
         if not self._may_import(path):
             raise EndpointForbidden(f"{path} may not run in the cluster; name its module in ARAGORA_AGENT_MODULES.")
         module, _, name = path.partition(":")

@@ -6,7 +6,7 @@
 
 Register it with ``{"agent_id": "echo", "import_path": "my_agents:Echo", "max_concurrency": 8}``; the module (or one
 above it) must be named in ARAGORA_AGENT_MODULES and be installed where the control plane runs. The class is
-instantiated once per process with ``options["arguments"]`` as keyword arguments. ``answer`` is cancelled when the
+instantiated once per process with ``options.arguments`` as keyword arguments. ``answer`` is cancelled when the
 question's time is over; whatever it raises makes the agent abstain. A class that also has ``work`` takes ordinary
 tasks: it gets the task and answers its result, and may ``await task.progress(...)`` meanwhile, ask people or wait for children.
 Instances live in the agent hosts' processes, so ``answer`` and ``work`` must not block.

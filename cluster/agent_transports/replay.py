@@ -13,9 +13,10 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+from cluster.domain.agents.calls import Reply
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import AgentUnavailable
-from cluster.ports.agent_transport import AgentTransport, Ask, Reply
+from cluster.ports.agent_transport import AgentTransport, Ask
 
 
 def digest(ask: Ask) -> str:

@@ -16,13 +16,13 @@ from cluster.agent_transports.anthropic_answers import anthropic_piece, anthropi
 from cluster.agent_transports.failures import MAX_WORDS, error_in, words_of
 from cluster.agent_transports.server_events import DONE, MAX_EVENTS, THE_STREAM
 from cluster.domain.agents.agent import TransportKind
+from cluster.domain.agents.calls import Reply
 from cluster.domain.base.errors import AgentMalformed, AgentUnavailable
 from cluster.domain.base.json_values import joined, shown_text, write_json
 from cluster.domain.tasks.agent_waits import CONTRACT
 from cluster.ports.agent_transport import (
     THE_ANSWER,
     Ask,
-    Reply,
     check_whole,
     contract_reply,
     counted,
@@ -60,7 +60,7 @@ def openai_request(ask: Ask, remaining_s: float, without: Collection[str]) -> Re
     if ask.schema:
         answer = {"name": ANSWER_TOOL, "strict": True, "schema": dict(ask.schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": answer}
-    if ask.options.get("stream") is True and "stream" not in without:
+    if ask.options.stream and "stream" not in without:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     body["max_completion_tokens" if "max_tokens" in without else "max_tokens"] = ask.max_tokens
     kept = {name: value for name, value in body.items() if name not in without}
@@ -233,7 +233,7 @@ def anthropic_request(ask: Ask, remaining_s: float, without: Collection[str]) ->
         body["tools"] = [{"name": ANSWER_TOOL, "description": "Gives the answer.", "input_schema": dict(ask.schema)}]
         if "tool_choice" not in without:
             body["tool_choice"] = {"type": "tool", "name": ANSWER_TOOL}
-    if ask.options.get("stream") is True and "stream" not in without:
+    if ask.options.stream and "stream" not in without:
         body["stream"] = True
     return url_of(ask.endpoint, MESSAGES_PATH), body, {"anthropic-version": "2023-06-01"}
 

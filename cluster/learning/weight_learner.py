@@ -41,8 +41,7 @@ def owners_from(agents: WorkspaceAgents) -> Owners:
 
     async def owners(workspace: str, names: Sequence[str]) -> Mapping[str, str]:
         known = await agents.get_many([(workspace, name) for name in names])
-        stated = {name: agent.options.get("owner") for (_, name), agent in known.items()}
-        return {name: owner for name, owner in stated.items() if isinstance(owner, str) and owner}
+        return {name: agent.options.owner for (_, name), agent in known.items() if agent.options.owner}
 
     return owners
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cluster.domain.agents.agent import TransportKind
+from cluster.domain.agents.calls import Reply
 from cluster.domain.agents.credential_use import CredentialUse
+from cluster.domain.agents.options import NO_OPTIONS, AgentOptions
 from cluster.domain.base.errors import AgentMalformed, InvalidRequest
 from cluster.domain.base.json_in_text import has_answer
 from cluster.domain.base.json_values import check_text, shown_text, write_json
@@ -32,7 +34,7 @@ class Ask:
     """One question to one agent. ``timeout_s`` includes all its ``tries``; ``key`` is the same whenever the call is repeated.
 
     An ordinary task of an agent that does not chat is in ``task``, and ``messages`` is empty. ``options`` are those with
-    which the agent registered (``stream``, ``import_path``). ``tries``: how often an agent that is unavailable may be asked;
+    which the agent registered. ``tries``: how often an agent that is unavailable may be asked;
     an attempt of a task is one unless the task asks for more, since it has retries of its own. ``allow_incomplete``: an empty
     answer, or one that was cut off, is an answer. ``revision`` changes with the agent's record, so at the latest when it
     registers again.
@@ -48,7 +50,7 @@ class Ask:
     key: str
     agent_id: str = ""
     task: Mapping[str, Any] | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: AgentOptions = NO_OPTIONS
     tries: int = 1
     allow_incomplete: bool = False
     revision: float = 0.0
@@ -58,21 +60,6 @@ class Ask:
     report: Callable[[Progress], Awaitable[None]] | None = None
     #: Gets pieces of the answer's text as they come, if the server streams them.
     told: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """An answer. ``tokens`` are input and output together, as the server counted them or ``estimated`` from the texts.
-    ``finish_reason`` is why a model stopped, in its server's words; empty if the server does not say. ``complaint`` is a
-    sentence with the words by which the server refused the question as it was first asked; empty if it did not."""
-
-    text: str
-    tokens: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    estimated: bool = False
-    finish_reason: str = ""
-    complaint: str = ""
 
 
 class AgentTransport(Protocol):

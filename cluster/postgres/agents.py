@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster.domain.agents.agent import Agent, Dedicated, Health, Intent, IntentBy, Liveness, TransportKind
 from cluster.domain.agents.credential_use import use_of
+from cluster.domain.agents.options import AgentOptions
 from cluster.domain.base.log import LogRecord
 from cluster.domain.quotas.quotas import OverQuota, QuotaKind
 from cluster.domain.tasks.task import IdempotencyKey
@@ -74,7 +75,7 @@ class PostgresAgents:
             [agent.transport.value for agent in agents],
             [agent.endpoint for agent in agents],
             [agent.max_concurrency for agent in agents],
-            [_json(agent.options) for agent in agents],
+            [_json(agent.options.given) for agent in agents],
             [agent.dedicated and _json(asdict(agent.dedicated)) for agent in agents],
             [agent.credential and _json(agent.credential.stored()) for agent in agents],
             [key and key.route for key in keys],
@@ -204,7 +205,7 @@ def _agent(row: Any) -> Agent:
         transport=TransportKind(row["transport"]),
         endpoint=row["endpoint"],
         max_concurrency=row["max_concurrency"],
-        options=_object(row["options_text"]),
+        options=AgentOptions.read(_object(row["options_text"])),
         intent=Intent(row["intent"]),
         liveness=Liveness(row["liveness"]),
         health=Health(row["health"]),

@@ -9,11 +9,11 @@ from cluster.domain.consensus.effort import EFFORTS
 from cluster.domain.consensus.rule import ALIASES
 from cluster.domain.deliberation.answers import ANSWER_KINDS
 from cluster.domain.deliberation.asking import ASK_WHEN
-from cluster.domain.deliberation.contract import DEBATE_ON
+from cluster.domain.deliberation.config import DEBATE_ON
 from cluster.domain.deliberation.decision import STOP_REASONS
-from cluster.domain.deliberation.machine import PHASE_SHARE
 from cluster.domain.deliberation.sla import THRESHOLDS
 from cluster.domain.deliberation.state import TRANSITIONS
+from cluster.domain.deliberation.timing import PHASE_SHARE
 from cluster.domain.deliberation.wire import record_status, status
 from scripts.docs.deliberation_words import MODES, TERMINALS
 

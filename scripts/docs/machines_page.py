@@ -9,7 +9,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import get_args
 
-from cluster.domain.agents import breaker, claim_events, claim_planner
+from cluster.domain import actor_memory
+from cluster.domain.agents import breaker, claim_events, claim_plan, claim_planner
+from cluster.domain.deliberation import events as deliberation_events
 from cluster.domain.deliberation import machine as deliberation
 from cluster.domain.deliberation.state import Phase
 from cluster.domain.notifications import attempts
@@ -54,7 +56,7 @@ MACHINES = (
         decides="what becomes of a deliberation",
         verb=deliberation.step,
         states=Phase,
-        events=get_args(deliberation.Event),
+        events=get_args(deliberation_events.Event),
         table="cluster/domain/deliberation/state.py",
         test="tests/unit/domain/deliberation/test_machine_interleavings.py",
         shell="actors/deliberation/worker.py",
@@ -62,7 +64,7 @@ MACHINES = (
     Machine(
         decides="for which called agents claims wait, and whose tasks are begun",
         verb=claim_planner.step,
-        states=claim_planner.Phase,
+        states=claim_plan.Phase,
         events=get_args(claim_events.Event),
         table="cluster/domain/agents/claim_planner.py",
         test="tests/unit/domain/agents/test_claim_planner.py",
@@ -76,6 +78,15 @@ MACHINES = (
         table="cluster/domain/agents/breaker.py",
         test="tests/unit/domain/agents/test_breaker.py",
         shell="actors/agents/bounded_calls.py",
+    ),
+    Machine(
+        decides="which actor is restarted for its memory",
+        verb=actor_memory.step,
+        states=actor_memory.MemoryPhase,
+        events=(actor_memory.Looked,),
+        table="cluster/domain/actor_memory.py",
+        test="tests/unit/domain/test_actor_memory.py",
+        shell="actors/memory_keeper.py",
     ),
     Machine(
         decides="which runs of a schedule start",

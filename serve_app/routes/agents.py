@@ -13,6 +13,7 @@ from actors.composition.resources import allowed_networks
 from cluster.domain.access.permissions import Permission
 from cluster.domain.agents.agent import Agent, AgentStatus, Dedicated, Intent, IntentBy, NewAgent, TransportKind
 from cluster.domain.agents.credential_use import CredentialUse
+from cluster.domain.agents.options import AgentOptions
 from cluster.domain.base.errors import Conflict, EndpointForbidden, InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json
@@ -130,7 +131,7 @@ def _new_agent(
         transport=transport,
         endpoint=body.endpoint,
         max_concurrency=body.max_concurrency,
-        options=options,
+        options=AgentOptions.checked(options),
         dedicated=_dedicated(body, transport),
         credential=credential,
     )

@@ -8,7 +8,6 @@ from typing import Any
 
 from fastapi import Request
 
-from actors.messages import ParkRequest
 from aragora_worker.base.money import nanos_of
 from cluster.domain.access.permissions import Permission
 from cluster.domain.audit.erasure import SUBJECT_FIELD
@@ -16,8 +15,10 @@ from cluster.domain.base.compact import evolve
 from cluster.domain.base.errors import Conflict, InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import Origin
+from cluster.domain.scheduling.requests import ParkRequest
 from cluster.domain.tasks.agent_waits import child_outcome
 from cluster.domain.tasks.children import check_children, depth_below
+from cluster.domain.tasks.events import ParkAsked, Reporter
 from cluster.domain.tasks.progress import checked_progress
 from cluster.domain.tasks.task import LeaseToken, NewTask, Task
 from cluster.ports.tasks import missing_task
@@ -86,14 +87,10 @@ async def parked_in(request: Request, asker: Origin, task_id: str, report: Park 
     check_children(task_id, body.children, rules)
     parking = ParkRequest(
         workspace=asker.workspace,
-        principal=asker.principal,
         task_id=task_id,
-        attempt=token.attempt,
-        agent_id=token.agent_id,
-        children=tuple(body.children),
+        event=ParkAsked(by=Reporter.of(asker.principal, token), children=tuple(body.children), cause=asker.cause),
         progress=checked_progress(checkpoint=body.checkpoint),
         cost_nanos=None if report.cost_usd is None else nanos_of(report.cost_usd, "cost_usd"),
-        cause=asker.cause,
     )
     with gate.attended.of([(asker.workspace, token.agent_id)]):
         await gate.scheduler.request(parking)

@@ -9,14 +9,14 @@ from typing import Any
 
 from fastapi import Request
 
-from actors.messages import ClaimAnswer, ExtendRequest, Lease
 from cluster.domain.access.permissions import Permission
 from cluster.domain.agents.agent import Agent
 from cluster.domain.base.compact import evolve
 from cluster.domain.base.errors import ActorUnavailable, Conflict, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import Origin
-from cluster.domain.scheduling.requests import ClaimRequest
+from cluster.domain.scheduling.answers import ClaimAnswer, Lease
+from cluster.domain.scheduling.requests import ClaimRequest, ExtendRequest
 from cluster.domain.tasks.progress import checked_progress
 from cluster.domain.tasks.task import LeaseToken, Task, TaskStatus
 from cluster.process import spans

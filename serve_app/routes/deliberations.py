@@ -13,7 +13,7 @@ from cluster.domain.base.conditions import Search
 from cluster.domain.base.errors import Conflict, InvalidRequest
 from cluster.domain.base.json_values import check_json
 from cluster.domain.base.log import Origin, record_for
-from cluster.domain.deliberation.contract import MATERIAL, make_contract
+from cluster.domain.deliberation.config import MATERIAL, make_contract
 from cluster.domain.deliberation.request_ids import request_id_in
 from cluster.domain.deliberation.stored import Deliberation, NewDeliberation
 from cluster.domain.deliberation.wire import STATES_OF, record_wire, result_wire, status_wire, transcript_wire

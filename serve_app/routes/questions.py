@@ -6,13 +6,14 @@ from typing import Any
 
 from fastapi import Request
 
-from actors.messages import AnswerRequest, AskRequest
 from aragora_worker.base.money import nanos_of
 from cluster.domain.access.permissions import Permission
 from cluster.domain.access.principal import Principal
 from cluster.domain.base.errors import Conflict, Forbidden
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import Origin
+from cluster.domain.scheduling.requests import AnswerRequest, AskRequest
+from cluster.domain.tasks.events import Answered, Asked, Reporter
 from cluster.domain.tasks.progress import checked_progress
 from cluster.domain.tasks.question_checks import checked_answer, may_answer
 from cluster.domain.tasks.questions import Answer, TaskQuestion
@@ -72,14 +73,10 @@ async def asked_in(request: Request, asker: Origin, task_id: str, report: Ask | 
     gate = gateway(request)
     question = AskRequest(
         workspace=asker.workspace,
-        principal=asker.principal,
         task_id=task_id,
-        attempt=token.attempt,
-        agent_id=token.agent_id,
-        question=body.to_domain(),
+        event=Asked(by=Reporter.of(asker.principal, token), question=body.to_domain(), cause=asker.cause),
         progress=checked_progress(checkpoint=body.checkpoint),
         cost_nanos=None if report.cost_usd is None else nanos_of(report.cost_usd, "cost_usd"),
-        cause=asker.cause,
     )
     with gate.attended.of([(asker.workspace, token.agent_id)]):
         await gate.scheduler.request(question)
@@ -126,9 +123,8 @@ async def _given(gate: Gateway, asker: Origin, caller: Principal, task_id: str, 
 
 async def _answered(gate: Gateway, asker: Origin, task: Task, asked: TaskQuestion, given: Answer) -> TaskQuestion:
     """The question with its answer, this one or another that came first. Raises: `Conflict` if it is not open any more."""
-    request = AnswerRequest(
-        workspace=asker.workspace, task_id=task.id, attempt=asked.attempt, answer=given, cause=asker.cause
-    )
+    event = Answered(attempt=asked.attempt, answer=given, cause=asker.cause)
+    request = AnswerRequest(workspace=asker.workspace, task_id=task.id, event=event)
     refused: Conflict | None = None
     try:
         await gate.scheduler.request(request)

@@ -7,11 +7,11 @@ from typing import Any
 
 from fastapi import Request
 
-from actors.messages import PrioritizeRequest
 from cluster.domain.access.permissions import Permission
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import LogRecord, Origin, record_for
 from cluster.domain.scheduling.limits import Control, check_control
+from cluster.domain.scheduling.requests import PrioritizeRequest
 from cluster.domain.tasks.task import Body, Priority, TaskStatus
 from cluster.ports.wake_ups import WakeTopic
 from serve_app.auth.admission import Asker, requires

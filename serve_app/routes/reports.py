@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import Any
 
 from fastapi import Request
 
-from actors.messages import ReportRequest
 from aragora_worker.base.money import nanos_of
 from cluster.domain.access.permissions import Permission
 from cluster.domain.base.compact import evolve
@@ -18,6 +16,9 @@ from cluster.domain.base.json_values import shown_text
 from cluster.domain.base.log import Origin
 from cluster.domain.base.names import is_visible
 from cluster.domain.deliberation.numbers import exact_json
+from cluster.domain.scheduling.requests import ReportRequest
+from cluster.domain.tasks import events
+from cluster.domain.tasks.events import Reporter, ReportEvent
 from cluster.domain.tasks.task import LeaseToken
 from cluster.process import spans
 from cluster.process.large import in_thread_if_large, rough_size
@@ -81,16 +82,22 @@ async def _report_one(request: Request, asker: Origin, body: Report) -> None:
 
 def _report_request(asker: Origin, body: Report) -> ReportRequest:
     if body.stopped:
-        return _report_of(asker, body.task_id, body, stopped=True)
+        return _stopped(asker, body.task_id, body)
     if body.released and body.result is not None:
         raise InvalidRequest("Report a result, or give the task back with released; not both.", "invalid_request")
     unsaid = body.error is not None and not is_visible(body.error)  # some clients send "error": "" with every result
     if body.released or (body.error is not None and not (unsaid and body.result is not None)):
-        return _failure(asker, body.task_id, body)
-    return _report_of(asker, body.task_id, body, result=body.result)
+        return _failed(asker, body.task_id, body)
+    return _completed(asker, body.task_id, body)
 
 
-def _failure(asker: Origin, task_id: str, body: Report | Fail) -> ReportRequest:
+def _completed(asker: Origin, task_id: str, body: Report | Complete) -> ReportRequest:
+    result_json = None if body.result is None else exact_json(body.result, "result")
+    by = _reporter(asker, task_id, body)
+    return _request(asker, task_id, body, events.Complete(by=by, result_json=result_json, cause=asker.cause))
+
+
+def _failed(asker: Origin, task_id: str, body: Report | Fail) -> ReportRequest:
     """The request of a report that an attempt has failed, or is given back.
 
     Raises: `InvalidRequest` if the report says both that the task should be given to others and that it should not."""
@@ -98,61 +105,64 @@ def _failure(asker: Origin, task_id: str, body: Report | Fail) -> ReportRequest:
         raise InvalidRequest(
             "A task that is given back (released) is queued again; leave requeue out.", "invalid_request"
         )
+    by = _reporter(asker, task_id, body)
     if body.released:
-        return _report_of(asker, task_id, body, error=body.error or "", released=True)
-    return _report_of(
-        asker,
-        task_id,
-        body,
+        event = events.Fail(by=by, error=body.error or "", given_back=True, cause=asker.cause)
+        return _request(asker, task_id, body, event)
+    event = events.Fail(
+        by=by,
         error=body.error if body.error is not None and is_visible(body.error) else "Unknown error",
         requeue=body.requeue,
         error_class=body.error_class,
         retry_after_s=body.retry_after_seconds,
         error_code=body.error_code,
+        cause=asker.cause,
     )
+    return _request(asker, task_id, body, event)
 
 
-def _report_of(
-    asker: Origin,
-    task_id: str,
-    body: Report | Complete | Fail | CancelAcknowledgement,
-    *,
-    result: Any = None,
-    **fields: Any,
-) -> ReportRequest:
+def _stopped(asker: Origin, task_id: str, body: Report | CancelAcknowledgement) -> ReportRequest:
+    by = _reporter(asker, task_id, body)
+    return _request(asker, task_id, body, events.CancelAcknowledged(by=by, cause=asker.cause))
+
+
+_Body = Report | Complete | Fail | CancelAcknowledgement
+
+
+def _reporter(asker: Origin, task_id: str, body: _Body) -> Reporter:
     check_id(task_id, "task_id")
-    attempt, agent_id = None, body.agent_id
-    if body.lease_token is not None:
-        token = LeaseToken.decode(body.lease_token)
-        if token.task_id != task_id:
-            raise Conflict("lease_token belongs to another task.", "lease_lost")
-        if agent_id is not None and agent_id != token.agent_id:
-            raise Conflict("lease_token belongs to another agent.", "lease_lost")
-        attempt, agent_id = token.attempt, token.agent_id
+    if body.lease_token is None:
+        return Reporter(principal=asker.principal, agent_id=body.agent_id)
+    token = LeaseToken.decode(body.lease_token)
+    if token.task_id != task_id:
+        raise Conflict("lease_token belongs to another task.", "lease_lost")
+    if body.agent_id is not None and body.agent_id != token.agent_id:
+        raise Conflict("lease_token belongs to another agent.", "lease_lost")
+    return Reporter.of(asker.principal, token)
+
+
+def _request(asker: Origin, task_id: str, body: _Body, event: ReportEvent) -> ReportRequest:
     return ReportRequest(
         workspace=asker.workspace,
-        principal=asker.principal,
         task_id=task_id,
-        attempt=attempt,
-        agent_id=agent_id,
-        result_json=None if result is None else exact_json(result, "result"),
+        event=event,
         checked=True,
         cost_nanos=None if body.cost_usd is None else nanos_of(body.cost_usd, "cost_usd"),
-        cause=asker.cause,
-        **fields,
     )
 
 
 async def _report(request: Request, report: ReportRequest) -> None:
-    gate = gateway(request)
-    report = evolve(report, agent_id=acting_agent(request, report.agent_id))
+    gate, by = gateway(request), report.event.by
+    agent_id = acting_agent(request, by.agent_id)
+    if agent_id != by.agent_id:
+        report = evolve(report, event=evolve(report.event, by=evolve(by, agent_id=agent_id)))
     if spans.tracer is None:
         await gate.report(report)
     else:
         with spans.within(await reporting(gate.submit_causes, report.task_id)):
             await gate.report(report)
-    if report.agent_id is not None:
-        gate.record_activity(report.workspace, report.agent_id)
+    if agent_id is not None:
+        gate.record_activity(report.workspace, agent_id)
 
 
 @router.post("/tasks/{task_id}/complete")
@@ -164,8 +174,7 @@ async def complete_task(
     """Completes a task. With the ``lease_token`` of the claim, only the holder of that attempt can; for any other attempt the
     answer is 409 (`Conflict`, ``lease_lost``)."""
     body = body or Complete()
-    report = partial(_report_of, asker, task_id, body, result=body.result)
-    await _report(request, await in_thread_if_large(rough_size(body.result), report))
+    await _report(request, await in_thread_if_large(rough_size(body.result), _completed, asker, task_id, body))
     return {"completed": True}
 
 
@@ -178,7 +187,7 @@ async def fail_task(
     ``error_class`` is ``not_retryable``. With ``released`` the attempt is given back unfinished: the task is queued again and
     no retry is spent. 409 (`Conflict`, ``lease_lost``) if the caller does not hold the lease."""
     body = body or Fail()
-    await _report(request, _failure(asker, task_id, body))
+    await _report(request, _failed(asker, task_id, body))
     return {"released": True} if body.released else {"failed": True}
 
 
@@ -189,5 +198,5 @@ async def stopped_task(
 ) -> dict[str, Any]:
     """Reports that the agent has stopped a task that is being cancelled. The lease ends at once, not after the grace.
     409 (`Conflict`, ``lease_lost``) if the caller does not hold it."""
-    await _report(request, _report_of(asker, task_id, body or CancelAcknowledgement(), stopped=True))
+    await _report(request, _stopped(asker, task_id, body or CancelAcknowledgement()))
     return {"stopped": True}

@@ -12,13 +12,14 @@ from typing import Any
 
 from fastapi import Request
 
-from actors.messages import CancelRequest
 from cluster.domain.access.permissions import Permission
 from cluster.domain.base.errors import Conflict, ControlPlaneError, InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json
 from cluster.domain.base.log import Origin
+from cluster.domain.scheduling.requests import CancelRequest
 from cluster.domain.tasks.chats import check_asked_schema
+from cluster.domain.tasks.events import CancelRequested
 from cluster.domain.tasks.question_checks import INVALID_QUESTION
 from cluster.domain.tasks.questions import Question
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, checked
@@ -238,9 +239,8 @@ async def cancel_task(request: Request, task_id: str, asker: Asker, key: Idempot
     gate = gateway(request)
     cancel = CancelRequest(
         workspace=asker.workspace,
-        principal=asker.principal,
         task_id=check_id(task_id, "task_id"),
-        cause=asker.cause,
+        event=CancelRequested(principal=asker.principal, cause=asker.cause),
     )
     await gate.scheduler.request(cancel)
     return {"cancelled": True}

@@ -10,13 +10,13 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Query, Request
 
-from actors.messages import ExplainRequest
 from cluster.domain.access.permissions import Permission
 from cluster.domain.base.conditions import Search
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import Origin
 from cluster.domain.scheduling.explain import explain
+from cluster.domain.scheduling.requests import ExplainRequest
 from cluster.domain.scheduling.sub_queues import LEVELS
 from cluster.domain.tasks.task import Body, Priority, Task, TaskDetail, TaskStatus
 from cluster.ports.tasks import TaskQuery, missing_task

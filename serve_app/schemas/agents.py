@@ -208,7 +208,7 @@ def _chars(value: Any, most: int) -> int:
 def agent_wire(agent: Agent, last_heartbeat: float | None, *, has_actor: bool = False) -> dict[str, Any]:
     """An agent as the API shows it. ``has_actor``: whether the actor of a dedicated agent runs."""
     seen = last_activity(agent, last_heartbeat)
-    running = agent.running_task_ids
+    running, options = agent.running_task_ids, agent.options.given
     return {
         "agent_id": agent.agent_id,
         "capabilities": list(agent.capabilities),
@@ -237,9 +237,9 @@ def agent_wire(agent: Agent, last_heartbeat: float | None, *, has_actor: bool = 
         "intent_by": agent.held_by.value if agent.held_by is not None else None,
         "liveness": agent.liveness.value,
         "health": agent.health.value,
-        "price": agent.options.get("price"),
-        "owner": agent.options.get("owner"),
-        "rate": agent.options.get("rate"),
-        "options": {k: v for k, v in agent.options.items() if k not in ("price", "owner", "rate")},
+        "price": options.get("price"),
+        "owner": options.get("owner"),
+        "rate": options.get("rate"),
+        "options": {k: v for k, v in options.items() if k not in ("price", "owner", "rate")},
         **_dedicated_wire(agent, has_actor),
     }

@@ -10,12 +10,13 @@ import pytest
 
 import actors.deliberation.worker as workers
 from actors.deliberation import people
-from actors.messages import AnswerRequest
 from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.base.errors import Conflict, StoreUnavailable
 from cluster.domain.base.log import record_for
 from cluster.domain.deliberation.person import PRINCIPAL, question_task_id
 from cluster.domain.deliberation.stored import Deliberation, JournalAppend
+from cluster.domain.scheduling.requests import AnswerRequest
+from cluster.domain.tasks.events import Answered
 from cluster.domain.tasks.questions import Answer, Verdict
 from cluster.domain.tasks.task import PERSON_TYPE, Task, TaskDetail, TaskStatus
 from cluster.ports.tasks import TaskQuery
@@ -56,7 +57,9 @@ async def _waits(shop: Workshop, request_id: str) -> Task:
 
 
 async def _answer(cluster: Cluster, request_id: str, answer: Answer = SAYS_B) -> None:
-    request = AnswerRequest(workspace="w", task_id=question_task_id(request_id), attempt=0, answer=answer)
+    request = AnswerRequest(
+        workspace="w", task_id=question_task_id(request_id), event=Answered(attempt=0, answer=answer)
+    )
     await cluster.driven(cluster.client.request(request))
 
 

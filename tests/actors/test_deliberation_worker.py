@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from actors.messages import AgentCall
 from cluster.domain.access.workspaces import WorkspaceState
+from cluster.domain.agents.calls import AgentCall
 from cluster.domain.base.errors import AgentUnavailable, ImpossibleTransition, InvalidRequest, StoreUnavailable
 from cluster.domain.deliberation.stored import JournalAppend
 from cluster.ports.wake_ups import WakeTopic

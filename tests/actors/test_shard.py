@@ -8,16 +8,11 @@ from typing import Any
 
 import pytest
 
-from actors.messages import (
-    ClaimAnswer,
-    ExtendRequest,
-    HeartbeatRequest,
-    PrioritizeRequest,
-    undelivered,
-)
 from cluster.domain.base.errors import ActorUnavailable, Conflict, NotFound
 from cluster.domain.base.ids import claim_id_of
 from cluster.domain.base.log import record_for
+from cluster.domain.scheduling.answers import ClaimAnswer, undelivered
+from cluster.domain.scheduling.requests import ExtendRequest, HeartbeatRequest, PrioritizeRequest
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import IdempotencyKey, TaskStatus
 from cluster.ports.tasks import SubmitItem

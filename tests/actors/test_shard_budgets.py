@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from actors.messages import ExplainRequest
 from cluster.domain.budgets.accounts import Account
 from cluster.domain.budgets.budget import CREATED, DELETED, UPDATED, Budget, BudgetScope, Mode, window_of
 from cluster.domain.scheduling.explain import TaskView
+from cluster.domain.scheduling.requests import ExplainRequest
 from cluster.ports.wake_ups import WakeTopic
 from tests.support.budgets import a_budget
 from tests.support.probes import eventually

@@ -8,14 +8,22 @@ from typing import Any
 
 import pytest
 
-from actors.messages import CancelRequest, Done, ExplainRequest, HeartbeatRequest, PrioritizeRequest, SchedulerRequest
 from cluster.domain.base.errors import ActorUnavailable, InternalError, NotFound
+from cluster.domain.scheduling.answers import Done
 from cluster.domain.scheduling.core import SchedulerCore
-from cluster.domain.scheduling.requests import ClaimRequest
+from cluster.domain.scheduling.requests import (
+    CancelRequest,
+    ClaimRequest,
+    ExplainRequest,
+    HeartbeatRequest,
+    PrioritizeRequest,
+    SchedulerRequest,
+)
 from cluster.domain.tasks.task import TaskStatus
 from cluster.ports.tasks import SubmitItem
 from cluster.rpc.exchange import ExchangeCall
 from tests.support.probes import eventually
+from tests.support.requests import a_cancel
 from tests.support.samples import ASKER, new_task
 from tests.support.shards import Cluster
 
@@ -47,7 +55,7 @@ async def _together(cluster: Cluster, *requests: SchedulerRequest) -> list[Any]:
 
 
 def _cancel(task_id: str) -> CancelRequest:
-    return CancelRequest(workspace="w", principal=ASKER.principal, task_id=task_id)
+    return a_cancel(task_id)
 
 
 def _prioritize(task_id: str, priority: int) -> PrioritizeRequest:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from actors.messages import ExplainRequest, Lease, ParkRequest
 from cluster.domain.base.errors import Conflict
+from cluster.domain.scheduling.answers import Lease
 from cluster.domain.scheduling.explain import explain
+from cluster.domain.scheduling.requests import ExplainRequest, ParkRequest
+from cluster.domain.tasks.events import ParkAsked, Reporter
 from cluster.domain.tasks.progress import Progress
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import LeaseToken, Task, TaskDetail, TaskStatus
@@ -39,11 +41,8 @@ async def _parked(cluster: Cluster, lease: Lease, *children: str, **fields: Any)
     await cluster.client.request(
         ParkRequest(
             workspace="w",
-            principal=ASKER.principal,
             task_id=token.task_id,
-            attempt=token.attempt,
-            agent_id=token.agent_id,
-            children=children,
+            event=ParkAsked(by=Reporter.of(ASKER.principal, token), children=children),
             **fields,
         )
     )

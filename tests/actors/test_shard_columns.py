@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from actors.messages import CancelRequest, ClaimAnswer, PrioritizeRequest, ReportRequest
 from cluster.domain.base.compact import evolve
 from cluster.domain.base.errors import ControlPlaneError, InvalidRequest, is_bug
 from cluster.domain.base.log import LogRecord
-from cluster.domain.scheduling.requests import ClaimRequest
+from cluster.domain.scheduling.answers import ClaimAnswer
+from cluster.domain.scheduling.requests import CancelRequest, ClaimRequest, PrioritizeRequest, ReportRequest
 from cluster.domain.tasks.columns import check_columns, row_text
 from cluster.domain.tasks.events import Claim
 from cluster.domain.tasks.machine import step
@@ -31,6 +31,7 @@ from serve_app.schemas.fields import iso_time
 from tests.actors.test_shard_odd_reports import _generation, _together
 from tests.support.odd import odd_json, odd_texts, odd_values, plain_texts
 from tests.support.probes import eventually
+from tests.support.requests import a_cancel, a_report
 from tests.support.samples import ASKER, NOW
 from tests.support.shards import Cluster
 from tests.support.stores import StoreUrls, fresh_name
@@ -215,7 +216,8 @@ async def _asked(cluster: Cluster, number: int, kind: type[Any], changes: dict[s
         del values["task_id"]
         values |= {"agent_id": f"a{number}", "capabilities": frozenset([capability]), "max_concurrency": 1}
         values |= {"max_tasks": 1, "claim_id": f"odd-{number}", "client_claim_id": True}
-    return task_id, kind(**(values | changes))
+    make = {ReportRequest: a_report, CancelRequest: a_cancel}.get(kind, kind)
+    return task_id, make(**(values | changes))
 
 
 @settings(_settings, max_examples=15)
@@ -237,7 +239,7 @@ def test_an_odd_request_is_refused_with_nothing_changed_or_committed(
         before = [core.head(task_id) for task_id, _ in asked]
         stored = [await _task(cluster, task_id) for task_id, _ in asked]
         generation, rows = await _generation(cluster), await cluster.stores.log.head()
-        cancel = CancelRequest(workspace="w", principal=ASKER.principal, task_id=innocent)
+        cancel = a_cancel(innocent)
         *answers, _ = await _together(cluster, [*(request for _, request in asked), cancel])
         assert await cluster.status(innocent) is TaskStatus.CANCELLED, "nobody else is touched"
         assert await _generation(cluster) == generation, "no state was read again"

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from actors.messages import HeartbeatRequest, Lease
 from cluster.domain.base.errors import Conflict
 from cluster.domain.base.log import LogRow
+from cluster.domain.scheduling.answers import Lease
+from cluster.domain.scheduling.requests import HeartbeatRequest
 from cluster.domain.tasks.machine import TRANSITIONS, TransitionRule
 from cluster.domain.tasks.phases import TaskPhase
 from cluster.domain.tasks.rules import Edge, TaskRules, WhenFailed

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from actors.messages import Lease, undelivered
 from cluster.domain.base.errors import ActorUnavailable
+from cluster.domain.scheduling.answers import Lease, undelivered
 from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.task import TaskStatus
 from cluster.postgres.migrate import migrate

@@ -11,7 +11,6 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from actors.messages import CancelRequest, ReportRequest
 from actors.scheduler.shard import SchedulerShard
 from cluster.domain.base.log import record_for
 from cluster.domain.scheduling.core import SchedulerCore
@@ -24,6 +23,7 @@ from cluster.postgres.migrate import migrate
 from cluster.postgres.stores import Stores, open_stores
 from cluster.process.clock import ManualClock
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply
+from tests.support.requests import a_cancel, a_report
 from tests.support.samples import ASKER, NOW
 from tests.support.stores import StoreUrls, fresh_name
 from tests.unit.domain.scheduling.test_core_rules import CAPABILITIES, TTL_S, SchedulerLife
@@ -171,18 +171,11 @@ class RealShard:
 
     def report(self, task_id: str, now: float, error: str | None = None) -> None:
         head = self.store[task_id]
-        report = ReportRequest(
-            workspace="w",
-            principal="p",
-            task_id=task_id,
-            attempt=head.attempt,
-            agent_id=head.assigned_agent,
-            error=error,
-        )
+        report = a_report(task_id, principal="p", attempt=head.attempt, agent_id=head.assigned_agent, error=error)
         self.run(self._ask(report, now))
 
     def cancel(self, task_id: str, now: float) -> None:
-        self.run(self._ask(CancelRequest(workspace="w", principal="p", task_id=task_id), now))
+        self.run(self._ask(a_cancel(task_id, principal="p"), now))
 
     def tick(self, now: float) -> None:
         async def work() -> None:

@@ -12,16 +12,17 @@ from typing import Any
 
 import pytest
 
-from actors.messages import HeartbeatRequest, ReportRequest
 from bench.parts.task_worker import ClusterWorker, Work
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import MAX_BYTES, check_text, write_json
+from cluster.domain.scheduling.requests import HeartbeatRequest, ReportRequest
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import LeaseToken, Task, TaskStatus
 from cluster.rpc.exchange import ExchangeCall
 from tests.bench.test_task_client import Inside, inside
 from tests.support.odd import no_json, odd_json, odd_texts, odd_values, samples
 from tests.support.probes import eventually
+from tests.support.requests import a_report
 from tests.support.samples import ASKER
 from tests.support.shards import Cluster
 
@@ -61,15 +62,7 @@ async def _together(cluster: Cluster, requests: list[Any]) -> list[Any]:
 
 def _report(lease: Any, **changes: Any) -> ReportRequest:
     token = LeaseToken.decode(lease.token)
-    values = {
-        "workspace": "w",
-        "principal": ASKER.principal,
-        "task_id": token.task_id,
-        "attempt": token.attempt,
-        "agent_id": token.agent_id,
-        "brief": True,
-    }
-    return ReportRequest(**(values | changes))
+    return a_report(token.task_id, **({"attempt": token.attempt, "agent_id": token.agent_id, "brief": True} | changes))
 
 
 async def _task(cluster: Cluster, task_id: str) -> Task:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from actors.messages import Done, ExtendRequest, Lease
 from cluster.domain.base.errors import Conflict
+from cluster.domain.scheduling.answers import Done, Lease
+from cluster.domain.scheduling.requests import ExtendRequest
 from cluster.domain.tasks.progress import Progress, TaskProgress
 from cluster.domain.tasks.task import LeaseToken
 from tests.support.probes import eventually

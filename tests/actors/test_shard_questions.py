@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from actors.messages import AnswerRequest, AskRequest, Lease
 from cluster.domain.base.errors import Conflict
+from cluster.domain.scheduling.answers import Lease
+from cluster.domain.scheduling.requests import AnswerRequest, AskRequest
+from cluster.domain.tasks.events import Answered, Asked, Reporter
 from cluster.domain.tasks.progress import Progress
 from cluster.domain.tasks.questions import Answer, Question, Verdict
 from cluster.domain.tasks.rules import TaskRules
@@ -34,18 +36,17 @@ async def _asked(cluster: Cluster, lease: Lease, question: Question, **fields: A
     await cluster.client.request(
         AskRequest(
             workspace="w",
-            principal=ASKER.principal,
             task_id=token.task_id,
-            attempt=token.attempt,
-            agent_id=token.agent_id,
-            question=question,
+            event=Asked(by=Reporter.of(ASKER.principal, token), question=question),
             **fields,
         )
     )
 
 
 async def _answered(cluster: Cluster, task_id: str, attempt: int, answer: Answer = YES) -> None:
-    await cluster.client.request(AnswerRequest(workspace="w", task_id=task_id, attempt=attempt, answer=answer))
+    await cluster.client.request(
+        AnswerRequest(workspace="w", task_id=task_id, event=Answered(attempt=attempt, answer=answer))
+    )
 
 
 async def _is(cluster: Cluster, task_id: str, detail: TaskDetail) -> bool:

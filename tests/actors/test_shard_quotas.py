@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from actors.messages import ExplainRequest
 from cluster.domain.quotas.quotas import QuotaKind
 from cluster.domain.scheduling.explain import TaskView
+from cluster.domain.scheduling.requests import ExplainRequest
 from cluster.domain.tasks.task import TaskStatus
 from cluster.ports.wake_ups import WakeTopic
 from tests.support.probes import eventually

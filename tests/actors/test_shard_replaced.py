@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from actors.messages import ExtendRequest, Lease
 from actors.scheduler.shard import SchedulerShard
 from cluster.domain.base.errors import ActorUnavailable, Conflict
+from cluster.domain.scheduling.answers import Lease
+from cluster.domain.scheduling.requests import ExtendRequest
 from cluster.domain.tasks.task import LeaseToken, TaskStatus
 from tests.support.probes import eventually
 from tests.support.shards import Cluster

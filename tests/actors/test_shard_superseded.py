@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from actors.messages import ClaimAnswer, undelivered
 from cluster.domain.base.errors import ActorUnavailable, Conflict
+from cluster.domain.scheduling.answers import ClaimAnswer, undelivered
 from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.task import TaskStatus
 from cluster.postgres.migrate import migrate

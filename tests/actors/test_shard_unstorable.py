@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from actors.messages import Done, Recorded, ReportRequest
 from cluster.domain.base.errors import ActorUnavailable, InvalidRequest
+from cluster.domain.scheduling.answers import Done, Recorded
+from cluster.domain.scheduling.requests import ReportRequest
 from cluster.domain.tasks.task import LeaseToken, TaskStatus
 from tests.actors.test_shard_odd_reports import _generation, _together
-from tests.support.samples import ASKER
+from tests.support.requests import a_report
 from tests.support.shards import Cluster
 
 #: `checked` says that our own code wrote it, so no gate before the store looks into it.
@@ -27,14 +28,8 @@ async def _held(cluster: Cluster, count: int) -> list[LeaseToken]:
 
 
 def _report(token: LeaseToken, result_json: str) -> ReportRequest:
-    return ReportRequest(
-        workspace="w",
-        principal=ASKER.principal,
-        task_id=token.task_id,
-        attempt=token.attempt,
-        agent_id=token.agent_id,
-        result_json=result_json,
-        checked=True,
+    return a_report(
+        token.task_id, attempt=token.attempt, agent_id=token.agent_id, result_json=result_json, checked=True
     )
 
 

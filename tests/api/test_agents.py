@@ -83,7 +83,7 @@ async def test_price_owner_and_limits_come_back_and_are_checked(api: Api) -> Non
     }
     agent = await api.post("/agents", body)
     assert {name: agent[name] for name in body} == body
-    assert (await api.stores.agents.get("default", "a1")).options["owner"] == "team-1"  # type: ignore[union-attr]
+    assert (await api.stores.agents.get("default", "a1")).options.owner == "team-1"  # type: ignore[union-attr]
     for wrong in (
         {"price": {"input_per_mtok": -1, "output_per_mtok": 0}},
         {"rate": {"per_minute": 0}},
@@ -91,6 +91,9 @@ async def test_price_owner_and_limits_come_back_and_are_checked(api: Api) -> Non
         {"endpoint": "file:///etc/passwd"},
         {"import_path": "os:system"},
         {"import_path": "os.system"},
+        {"options": {"price": {"output_per_mtok": "3"}}},
+        {"options": {"rate": {"per_minute": 60, "burst": "5"}}},
+        {"options": {"stream": "yes"}},
     ):
         response = await api.call("POST", "/agents", {"agent_id": "a2", **wrong})
         assert response.status_code == 400, response.text

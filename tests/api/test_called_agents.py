@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from actors.agents.questions import HOUSEKEEPING_S
-from actors.messages import AgentCall, AgentReply
 from actors.roles import AGENT_HOST, SCHEDULER
 from cluster.agent_transports import chat
+from cluster.domain.agents.calls import AgentCall, Reply
 from cluster.domain.base.errors import AgentNotCalled, AgentTimeout, AgentUnavailable
 from cluster.domain.tasks.task import LeaseToken
 from cluster.process.clock import ManualClock, SystemClock
@@ -29,7 +29,7 @@ async def test_usage_of_a_called_agent_is_reported(api: Api) -> None:
     endpoint = Endpoint({"text": "yes", "input_tokens": 3, "output_tokens": 4})
     async with serving(endpoint) as url:
         await api.post("/agents", {"agent_id": "a1", "endpoint": url})
-        assert await ask_agent(api, a_call("a1")) == AgentReply(text="yes", tokens=7, input_tokens=3, output_tokens=4)
+        assert await ask_agent(api, a_call("a1")) == Reply(text="yes", tokens=7, input_tokens=3, output_tokens=4)
 
 
 async def test_failed_calls_open_a_breaker_that_holds_over_restarts(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from actors.roles import AGENT_HOST, SCHEDULER
 from cluster.domain.agents.breaker import RESET_S, THRESHOLD, TRIALS, BreakerState
+from cluster.domain.agents.calls import Reply
 from cluster.domain.base.errors import (
     AgentFailed,
     AgentLimited,
@@ -23,7 +24,7 @@ from cluster.domain.base.errors import (
     AgentUnavailable,
     PeerError,
 )
-from cluster.ports.agent_transport import Ask, Reply
+from cluster.ports.agent_transport import Ask
 from cluster.process.clock import ManualClock
 from tests.support.agents import a_call
 from tests.support.api import Api

@@ -12,10 +12,10 @@ import pytest
 
 from actors.agents.membership import HostCalls, LiveHosts
 from actors.agents.pull_calls import PullCalls
-from actors.messages import AgentCall
 from actors.roles import AGENT_HOST, DEDICATED_AGENT, Role, dedicated_role
 from actors.supervisor import Supervisor
 from cluster.agent_transports.python_agent import Answer, Question
+from cluster.domain.agents.calls import AgentCall
 from cluster.domain.base.errors import ActorUnavailable, AgentTimeout, AgentUnavailable
 from cluster.rpc.exchange import ExchangeClient
 from tests.support.agents import a_call

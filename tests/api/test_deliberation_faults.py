@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cluster.domain.deliberation.contract import Contract
-from cluster.domain.deliberation.state import apply, initial
+from cluster.domain.deliberation.fold import apply, initial
 from tests.support.answering import Agents, phase_of, registrations, reply
 from tests.support.api import Api
 from tests.support.probes import eventually

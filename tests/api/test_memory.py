@@ -10,12 +10,12 @@ import pytest
 
 from actors import failing_commits
 from actors.composition.memory_keeper import memory_keeper
-from actors.memory_bound import APART_S, LOOKS
 from actors.memory_keeper import LOOK_S
 from actors.process_report import MEMORY
 from actors.roles import desired_roles
 from actors.supervisor import Supervisor
 from cluster.cli.commands.doctor import examine
+from cluster.domain.actor_memory import APART_S, LOOKS
 from cluster.domain.base.errors import ActorUnavailable
 from cluster.process.clock import ManualClock
 from cluster.process.memory import resident_bytes

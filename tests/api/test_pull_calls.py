@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from actors.messages import AgentReply
 from actors.roles import AGENT_HOST
+from cluster.domain.agents.calls import Reply
 from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentTimeout
 from tests.support.agents import a_call
 from tests.support.api import CP, Api, in_thread
@@ -36,7 +36,7 @@ async def test_the_released_client_completes_the_turn_of_an_agent_without_endpoi
     assert (task["target_agent"], task["timeout_seconds"], task["max_retries"]) == ("a1", 20.0, 0)
     result = {"text": '{"choice": "a"}', "input_tokens": 5, "output_tokens": 7}
     await api.post(f"/tasks/{task['id']}/complete", {"result": result, "agent_id": "a1"})
-    reply = AgentReply(text='{"choice": "a"}', tokens=12, input_tokens=5, output_tokens=7)
+    reply = Reply(text='{"choice": "a"}', tokens=12, input_tokens=5, output_tokens=7)
     assert await asked == reply
     assert await ask_agent(api, a_call("a1")) == reply, "the same key finds the same turn"
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from actors.memory_bound import LOOKS, MIB
 from cluster.cli.commands.doctor import examine
+from cluster.domain.actor_memory import LOOKS, MIB
 from cluster.postgres.stores import Stores
 from cluster.process.clock import ManualClock
 from cluster.process.memory import resident_bytes

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from actors.messages import CancelRequest
 from actors.scheduler.shard import SchedulerShard
 from bench.parts.task_client import TaskClient
 from bench.parts.task_worker import ClusterWorker, Work
@@ -21,6 +20,7 @@ from cluster.redis.pool import connect
 from cluster.redis.wake_ups import RedisDoorbell
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from tests.support.probes import eventually
+from tests.support.requests import a_cancel
 from tests.support.samples import ASKER
 from tests.support.stores import StoreUrls, fresh_name
 from tests.support.threads import running_in
@@ -201,7 +201,7 @@ async def test_cancelling_stops_the_handler(inside: Inside) -> None:
         return await inside.status(task_id) is TaskStatus.RUNNING
 
     await eventually(is_running)
-    await client.scheduler.request(CancelRequest(workspace=ASKER.workspace, principal=ASKER.principal, task_id=task_id))
+    await client.scheduler.request(a_cancel(task_id, workspace=ASKER.workspace))
     await asyncio.wait_for(stopped.wait(), 20)
     await _all_done(inside, [task_id])
     assert await inside.status(task_id) is TaskStatus.CANCELLED

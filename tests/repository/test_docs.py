@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 from cluster.cli import exit_codes
 from cluster.domain.consensus.rule import Mode
-from cluster.domain.deliberation.contract import CONFIG_NAMES
+from cluster.domain.deliberation.config import CONFIG_NAMES
 from cluster.domain.deliberation.state import Terminal
 from cluster.setting_fields import LATER
 from cluster.settings import Settings, role_of, variable_name

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from actors.messages import AgentCall
+from cluster.domain.agents.calls import AgentCall
 
 
 @contextmanager

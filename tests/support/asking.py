@@ -6,6 +6,7 @@ from typing import Any
 
 from cluster.agent_transports.chat import Ask, HttpTransports
 from cluster.domain.agents.agent import TransportKind
+from cluster.domain.agents.options import AgentOptions
 
 LOOPBACK = ("127.0.0.0/8",)
 
@@ -15,6 +16,7 @@ def transports(allowed: tuple[str, ...] = (), **options: Any) -> HttpTransports:
 
 
 def question(endpoint: str, **changes: Any) -> Ask:
+    """``options`` as they are registered."""
     values: dict[str, Any] = {
         "transport": TransportKind.HTTP,
         "endpoint": endpoint,
@@ -25,4 +27,6 @@ def question(endpoint: str, **changes: Any) -> Ask:
         "timeout_s": 5.0,
         "key": "k1",
     }
+    if "options" in changes:
+        changes["options"] = AgentOptions.read(changes["options"])
     return Ask(**(values | changes))

@@ -8,13 +8,13 @@ from typing import Any
 
 import httpx
 
-from actors.messages import AgentCall, AgentReply
 from actors.roles import AGENT_HOST
+from cluster.domain.agents.calls import AgentCall, Reply
 from tests.support.api import Api
 from tests.support.probes import eventually
 
 
-def ask_agent(api: Api, call: AgentCall) -> asyncio.Task[AgentReply]:
+def ask_agent(api: Api, call: AgentCall) -> asyncio.Task[Reply]:
     host = api.processes[f"{AGENT_HOST}-0"]
     return host.run(host.actor.questions.ask(call))
 

@@ -14,7 +14,7 @@ from cluster.domain.audit import erasure, log_retention, retention
 from cluster.domain.base.log import IDENTITY, LogTexts
 from cluster.domain.budgets import budget
 from cluster.domain.consensus import learning
-from cluster.domain.deliberation import wire
+from cluster.domain.deliberation import log_entries
 from cluster.domain.hooks import hook
 from cluster.domain.notifications import channel
 from cluster.domain.policies import policy, violations
@@ -32,7 +32,7 @@ LOG_TEXTS: Mapping[str, LogTexts] = {
     "agent": agent.LOG_TEXTS,
     "breaker": breaker.LOG_TEXTS,
     "control": limits.LOG_TEXTS,
-    "deliberation": {**wire.LOG_TEXTS, "erasure": IDENTITY},
+    "deliberation": {**log_entries.LOG_TEXTS, "erasure": IDENTITY},
     "outcome": {**learning.LOG_TEXTS, "erasure": IDENTITY},
     "weights": learning.LOG_TEXTS,
     "access": access_rows.LOG_TEXTS,

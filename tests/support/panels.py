@@ -8,14 +8,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cluster.domain.agents.options import Price
 from cluster.domain.deliberation.ballots import aggregation
 from cluster.domain.deliberation.calls import Call, call_of, outstanding
-from cluster.domain.deliberation.contract import Contract, make_contract
-from cluster.domain.deliberation.ledger import Price
-from cluster.domain.deliberation.machine import Answered, Event, Faulted, PanelChosen, Taken, Tick, next_alarm, step
-from cluster.domain.deliberation.state import Member, Phase, State, fold, initial
+from cluster.domain.deliberation.config import make_contract
+from cluster.domain.deliberation.contract import Contract
+from cluster.domain.deliberation.derived import Derived
+from cluster.domain.deliberation.events import Answered, Event, Faulted, PanelChosen, Taken, Tick
+from cluster.domain.deliberation.fold import fold, initial
+from cluster.domain.deliberation.log_entries import LogEntry, ended_row, log_rows
+from cluster.domain.deliberation.machine import step
+from cluster.domain.deliberation.state import Member, Phase, State
 from cluster.domain.deliberation.stored import JournalEvent
-from cluster.domain.deliberation.wire import LogEntry, ended_row, log_rows
+from cluster.domain.deliberation.timing import next_alarm
 from tests.support.log_texts import words_in
 from tests.support.samples import NOW
 
@@ -97,7 +102,7 @@ class World:
         state = self.state
         again = fold(state.request_id, state.contract, state.admitted_at, self.journal)
         assert again == state, "the journal does not hold the state"
-        fresh = replace(state, memo={})
+        fresh = replace(state, derived=Derived())
         for round_ in range(state.round + 1) if state.panel else ():
             assert aggregation(fresh, round_) == aggregation(state, round_), "what is remembered is out of date"
         assert [call_of(fresh, key) for key in outstanding(fresh)] == self.calls()

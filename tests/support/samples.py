@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 from cluster.domain.agents.agent import Agent, Health, Intent, Liveness, NewAgent, TransportKind
+from cluster.domain.agents.options import AgentOptions
 from cluster.domain.base.log import LogRecord, Origin, record_for
 from cluster.domain.tasks.task import NewTask
 from cluster.ports.agents import RegisterItem
@@ -26,6 +27,8 @@ def new_task(**changes: Any) -> NewTask:
 
 
 def registration(agent_id: str, *, at: float = NOW, origin: Origin = ASKER, **changes: Any) -> RegisterItem:
+    """``options`` as they are registered."""
+    changes["options"] = AgentOptions.read(changes.get("options", {}))
     agent = NewAgent(agent_id=agent_id, origin=origin, registered_at=at, **changes)
     return RegisterItem(agent=agent, record=record_for(origin, at, "agent.registered", agent_id))
 
@@ -35,7 +38,7 @@ def system_event(entity: str) -> LogRecord:
 
 
 def an_agent(agent_id: str = "a1", **changes: Any) -> Agent:
-    """Active, alive and idle."""
+    """Active, alive and idle; ``options`` as they are registered."""
     values: dict[str, Any] = {
         "agent_id": agent_id,
         "workspace": "w",
@@ -57,4 +60,5 @@ def an_agent(agent_id: str = "a1", **changes: Any) -> Agent:
         "registered_at": NOW,
         "updated_at": NOW,
     }
-    return Agent(**(values | changes))
+    values |= changes
+    return Agent(**(values | {"options": AgentOptions.read(values["options"])}))

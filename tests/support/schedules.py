@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.messages import CancelRequest
 from actors.schedules import ScheduleKeeper
 from cluster.domain.base.log import Origin, record_for
 from cluster.domain.schedules.schedule import Plan, Schedule
 from cluster.domain.schedules.timing import interval
+from cluster.domain.scheduling.requests import CancelRequest
 from cluster.domain.tasks.task import NewTask
 from cluster.domain.tasks.template import task_template
 from cluster.postgres.stores import Stores

@@ -7,10 +7,10 @@ import itertools
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-from actors.messages import CancelRequest, Lease, ReportRequest
 from actors.scheduler.shard import SchedulerShard
 from cluster.domain.base.errors import ActorUnavailable
 from cluster.domain.base.log import record_for
+from cluster.domain.scheduling.answers import Lease
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.task import LeaseToken, TaskStatus
@@ -21,6 +21,7 @@ from cluster.process.clock import ManualClock
 from cluster.redis.wake_ups import RedisDoorbell
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from tests.support.probes import eventually
+from tests.support.requests import a_cancel, a_report
 from tests.support.samples import ASKER, NOW, new_task
 
 T = TypeVar("T")
@@ -157,17 +158,11 @@ class Cluster:
 
     async def report(self, lease: Lease, *, token: bool = True, **changes: Any) -> Any:
         decoded = LeaseToken.decode(lease.token)
-        values = {
-            "workspace": "w",
-            "principal": ASKER.principal,
-            "task_id": decoded.task_id,
-            "attempt": decoded.attempt if token else None,
-            "agent_id": decoded.agent_id if token else None,
-        }
-        return await self.client.request(ReportRequest(**(values | changes)))
+        values = {"attempt": decoded.attempt if token else None, "agent_id": decoded.agent_id if token else None}
+        return await self.client.request(a_report(decoded.task_id, **(values | changes)))
 
     async def cancel(self, task_id: str) -> Any:
-        return await self.client.request(CancelRequest(workspace="w", principal=ASKER.principal, task_id=task_id))
+        return await self.client.request(a_cancel(task_id))
 
     async def status(self, task_id: str) -> TaskStatus:
         task = await self.stores.tasks.get("w", task_id)

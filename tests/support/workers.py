@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from actors.deliberation.worker import DeliberationWorker
-from actors.messages import AgentCall, AgentReply
-from cluster.domain.deliberation.contract import make_contract
+from cluster.domain.agents.calls import AgentCall, Reply
+from cluster.domain.deliberation.config import make_contract
 from cluster.domain.deliberation.stored import Deliberation, NewDeliberation
 from cluster.learning.weight_learner import Learner, owners_from
 from cluster.ports.wake_ups import WakeTopic
@@ -58,11 +58,11 @@ class Workshop:
         self.agents.update(agents)
         await self.stores.agents.register([registration(name, capabilities=("debate",)) for name in agents])
 
-    async def call_agent(self, call: AgentCall) -> AgentReply:
+    async def call_agent(self, call: AgentCall) -> Reply:
         self.calls.append(call.key)
         text = await self.agents[call.agent_id](call)
         half = self.tokens // 2
-        return AgentReply(text=text, tokens=self.tokens, input_tokens=half, output_tokens=self.tokens - half)
+        return Reply(text=text, tokens=self.tokens, input_tokens=half, output_tokens=self.tokens - half)
 
     def worker(self, store: Any = None) -> DeliberationWorker:
         """Another one, that has not been started."""

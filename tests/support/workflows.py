@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from actors.messages import CancelRequest
 from actors.workflows.keeper import WorkflowKeeper
 from cluster.domain.base.errors import Conflict
 from cluster.domain.base.log import Origin, record_for
+from cluster.domain.deliberation.log_entries import ended_row
 from cluster.domain.deliberation.stored import JournalAppend, JournalEvent
-from cluster.domain.deliberation.wire import ended_row
+from cluster.domain.scheduling.requests import CancelRequest
 from cluster.domain.tasks.events import CancelRequested, Claim, Complete, Fail, Reporter
 from cluster.domain.tasks.events import Event as TaskEvent
 from cluster.domain.tasks.machine import step

@@ -11,6 +11,7 @@ import pytest
 
 from cluster.agent_transports.a2a import A2ATransport
 from cluster.domain.agents.agent import TransportKind
+from cluster.domain.agents.calls import Reply
 from cluster.domain.base.errors import (
     AgentFailed,
     AgentLimited,
@@ -18,7 +19,6 @@ from cluster.domain.base.errors import (
     AgentUnavailable,
     EndpointForbidden,
 )
-from cluster.ports.agent_transport import Reply
 from tests.support.asking import LOOPBACK, question, transports
 from tests.support.endpoints import a2a_server, serving
 from tests.support.threads import running_in

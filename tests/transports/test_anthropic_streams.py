@@ -13,8 +13,9 @@ import pytest
 from cluster.agent_transports.server_events import sse_events
 from cluster.agent_transports.wire_formats import FORMATS
 from cluster.domain.agents.agent import TransportKind
+from cluster.domain.agents.calls import Reply
 from cluster.domain.base.errors import AgentFailed, AgentMalformed, AgentRefused, AgentUnavailable
-from cluster.ports.agent_transport import Reply, judged
+from cluster.ports.agent_transport import judged
 from tests.support.asking import LOOPBACK, question, transports
 from tests.support.endpoints import serving
 

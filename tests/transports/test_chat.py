@@ -16,6 +16,7 @@ import pytest
 
 from cluster.agent_transports.chat import Provider
 from cluster.domain.agents.agent import TransportKind
+from cluster.domain.agents.calls import Reply
 from cluster.domain.base.errors import (
     AgentFailed,
     AgentMalformed,
@@ -24,7 +25,6 @@ from cluster.domain.base.errors import (
     AgentUnavailable,
 )
 from cluster.http.addresses import MAX_ANSWER_BYTES
-from cluster.ports.agent_transport import Reply
 from cluster.process.large import MAX_INLINE_BYTES, in_thread_if_large
 from tests.support.asking import LOOPBACK, question, transports
 from tests.support.endpoints import completion, serving

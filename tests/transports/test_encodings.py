@@ -13,9 +13,9 @@ from starlette.responses import Response
 
 from cluster.agent_transports.a2a import A2ATransport
 from cluster.domain.agents.agent import TransportKind
+from cluster.domain.agents.calls import Reply
 from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentUnavailable
 from cluster.http.addresses import MAX_ANSWER_BYTES
-from cluster.ports.agent_transport import Reply
 from tests.support.asking import LOOPBACK, question, transports
 from tests.support.endpoints import serving
 

@@ -19,10 +19,11 @@ from cluster.agent_transports.failures import retry_after
 from cluster.agent_transports.python import PythonTransport
 from cluster.agent_transports.python_agent import Answer, Question
 from cluster.domain.agents.agent import TransportKind
+from cluster.domain.agents.calls import Reply
 from cluster.domain.base.errors import AgentFailed, AgentMalformed, AgentRefused, AgentUnavailable, PeerError
 from cluster.domain.base.json_values import MAX_BYTES, MAX_DIGITS, check_text, read_json
 from cluster.domain.deliberation.ledger import MAX_TOKENS
-from cluster.ports.agent_transport import Ask, Reply
+from cluster.ports.agent_transport import Ask
 from tests.support.asking import LOOPBACK, question, transports
 from tests.support.endpoints import a2a_server, serving
 from tests.support.odd import no_json, odd_json, odd_texts, odd_values, plain_texts, plain_values

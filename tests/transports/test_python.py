@@ -15,6 +15,7 @@ import pytest
 from cluster.agent_transports.python import PythonTransport
 from cluster.agent_transports.python_agent import Answer, Question, WorkTask
 from cluster.domain.agents.agent import TransportKind
+from cluster.domain.agents.calls import Reply
 from cluster.domain.base.errors import (
     AgentTimeout,
     AgentUnavailable,
@@ -22,7 +23,7 @@ from cluster.domain.base.errors import (
     InvalidRequest,
 )
 from cluster.domain.tasks.progress import Progress
-from cluster.ports.agent_transport import Ask, Reply
+from cluster.ports.agent_transport import Ask
 from tests.support.asking import question
 from tests.support.threads import running_in
 

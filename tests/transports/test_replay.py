@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from cluster.agent_transports.replay import Recorder, ReplayTransport
+from cluster.domain.agents.calls import Reply
 from cluster.domain.base.errors import (
     AgentUnavailable,
 )
-from cluster.ports.agent_transport import Ask, Reply
+from cluster.ports.agent_transport import Ask
 from tests.support.asking import question
 
 

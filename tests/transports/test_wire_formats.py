@@ -22,8 +22,9 @@ from cluster.agent_transports.wire_formats import (
     url_of,
 )
 from cluster.domain.agents.agent import TransportKind
+from cluster.domain.agents.calls import Reply
 from cluster.domain.base.errors import AgentFailed, AgentMalformed, AgentRefused, AgentUnavailable, PeerError
-from cluster.ports.agent_transport import Ask, Reply, judged
+from cluster.ports.agent_transport import Ask, judged
 from tests.support.asking import LOOPBACK, question, transports
 from tests.support.endpoints import a2a_server, serving
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from aragora_worker.base.bounds import MAX_CONCURRENCY
 from cluster.domain.agents.credential_use import CredentialUse
+from cluster.domain.agents.options import NO_OPTIONS, AgentOptions
 from cluster.domain.base.log import IDENTITY, LogTexts, Origin
-from cluster.domain.base.versions import is_version
 
 #: A worker keeps to it too.
 __all__ = ["MAX_CONCURRENCY"]
@@ -163,9 +163,8 @@ class NewAgent:
     """A validated registration. Registering again replaces these fields. It keeps the counters and an intent that an operator
     set, and ends an intent that the agent set itself.
 
-    ``options`` holds settings that only some rooms read: ``price``, ``owner``, ``rate``, ``stream``, ``import_path``,
-    ``arguments``, ``version``. ``credential``: what is sent with calls of its endpoint. ``dedicated`` is
-    None if an agent host owns the agent, together with thousands of others.
+    ``credential``: what is sent with calls of its endpoint. ``dedicated`` is None if an agent host owns the agent, together with
+    thousands of others.
     """
 
     agent_id: str
@@ -181,7 +180,7 @@ class NewAgent:
     transport: TransportKind = TransportKind.PULL
     endpoint: str | None = field(default=None, repr=False)
     max_concurrency: int = 1
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: AgentOptions = NO_OPTIONS
     dedicated: Dedicated | None = None
     credential: CredentialUse | None = None
 
@@ -215,7 +214,7 @@ class Agent:
     transport: TransportKind
     endpoint: str | None = field(repr=False)
     max_concurrency: int
-    options: Mapping[str, Any]
+    options: AgentOptions
     intent: Intent
     liveness: Liveness
     health: Health
@@ -252,8 +251,7 @@ class Agent:
     @property
     def version(self) -> str | None:
         """The version of its worker, as it registered it; None if it registered none."""
-        version = self.options.get("version")
-        return version if isinstance(version, str) and is_version(version) else None
+        return self.options.version
 
     @property
     def explicit_only(self) -> bool:

@@ -17,12 +17,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Any, Final
 
 from cluster.domain.agents.agent import Agent
-from cluster.domain.agents.breaker import Breaker, Room, room
 from cluster.domain.agents.claim_events import (
     AgentDeregistered,
     AgentsSeen,
@@ -45,8 +43,19 @@ from cluster.domain.agents.claim_events import (
     WithdrawClaim,
     WorkEnded,
 )
+from cluster.domain.agents.claim_plan import (
+    MAX_REST_S,
+    ClaimPlan,
+    Group,
+    Phase,
+    candidate,
+    group_of,
+    key_of,
+    load_of,
+    room_of,
+)
 from cluster.domain.agents.liveness import Key
-from cluster.domain.agents.selection import Candidate, Ranking, Strategy
+from cluster.domain.agents.selection import Ranking
 
 #: How many claims of agents with equal capabilities wait at the shard at a time.
 WAITING_PER_GROUP: Final = 2
@@ -54,102 +63,8 @@ WAITING_PER_GROUP: Final = 2
 LOOK_AGAIN_S: Final = 15.0
 #: How long an agent gets no task after it was not asked to do one, if nothing says when it may be asked.
 REST_S: Final = 0.5
-#: The longest time that an agent gets no task because its own rate, of its registration, leaves no room for one.
-MAX_REST_S: Final = 60.0
 #: One draw gives each choice of an event another number in [0, 1): multiples of the golden ratio, modulo 1, keep apart.
 _GOLDEN: Final = 0.6180339887498949
-
-Group = tuple[str, frozenset[str], frozenset[str], bool]
-"""(workspace, capabilities, regions, chats): agents that compete for the same tasks"""
-
-
-@dataclass(slots=True, kw_only=True)
-class ClaimPlan:
-    """What the planner knows. ``step`` changes it in place, because a copy would cost as much as all agents. Dicts whose values
-    are None are sets that keep an order, so that the same events have the same effects."""
-
-    #: This process, as its claims' ids begin. A lease whose claim id begins otherwise was claimed by another process.
-    owner: str
-    strategy: Strategy
-    #: Numbers claims and choices: no two claims of this process have the same id, and a later choice has more.
-    number: int = 0
-    #: The agents that this host owns and that take tasks.
-    takers: dict[Key, Agent] = field(default_factory=dict)
-    #: Takers whose leases and named tasks have not been read yet.
-    unread: set[Key] = field(default_factory=set)
-    #: Group → its takers in the order in which they are chosen. Each taker is in the ranking of its group and in no other. No
-    #: ranking is empty.
-    rankings: dict[Group, Ranking] = field(default_factory=dict)
-    #: Agent → the group under which a claim for it waits at the shard: at most one claim per agent, until `ClaimEnded`.
-    waiting: dict[Key, Group] = field(default_factory=dict)
-    #: The same claims: group → agent ids. No group is empty.
-    claims: dict[Group, dict[str, None]] = field(default_factory=dict)
-    #: Agent → task id → when the work on it began, from `TaskLeased` to `WorkEnded`, also if another host owns the agent by
-    #: then. An agent without work has no entry.
-    working: dict[Key, dict[str, float]] = field(default_factory=dict)
-    #: Agent → the number of its last choice, for strategies that take who was chosen longest ago; until it is deregistered.
-    chosen: dict[Key, int] = field(default_factory=dict)
-    #: Agent → its breaker, as of the last `BoundsChanged`, and how many of its slots questions have. 0 is left out.
-    breakers: dict[Key, Breaker] = field(default_factory=dict)
-    asked: dict[Key, int] = field(default_factory=dict)
-    #: Agent → before when it gets no task, though its breaker may admit calls: one was given back, and another would be too.
-    rests: dict[Key, float] = field(default_factory=dict)
-    #: A heap of (time, agent): when an agent's room changes by time alone. A time that counts no more only ranks its agent once
-    #: too often.
-    wakes: list[tuple[float, Key]] = field(default_factory=list)
-    #: Agent → open tasks that name it, and task → agent. A task is forgotten when it ends, or when the agent is no taker any
-    #: more.
-    named: dict[Key, set[str]] = field(default_factory=dict)
-    names: dict[str, Key] = field(default_factory=dict)
-    #: Groups that may have fewer waiting claims than they could. `ClaimsDue` takes all.
-    short: dict[Group, None] = field(default_factory=dict)
-    #: Agents that may claim a task that names them, because the agent or such a task has come, or a claim or a task of the
-    #: agent has ended. `ClaimsDue` takes all.
-    free: dict[Key, None] = field(default_factory=dict)
-    #: Tasks that ended since `ReadLeases`: what is being read may still show them as open. None: nothing is being read.
-    ended: set[str] | None = None
-    #: When leases are read again, even if nothing changes.
-    look_at: float = 0.0
-
-    @property
-    def due(self) -> bool:
-        """Whether `ClaimsDue` may make a claim."""
-        return bool(self.free or self.short)
-
-    @property
-    def tasks(self) -> int:
-        """How many tasks are being worked on."""
-        return sum(len(tasks) for tasks in self.working.values())
-
-
-class Phase(StrEnum):
-    """What an agent is to the planner."""
-
-    #: Takes no tasks here.
-    AWAY = "away"
-    #: Takes none any more, and its claim has not ended yet.
-    LEAVING = "leaving"
-    #: Has no slot free, or may not be called.
-    FULL = "full"
-    #: Could have a task more.
-    FREE = "free"
-    #: A claim waits for it.
-    CLAIMING = "claiming"
-
-
-def phase(plan: ClaimPlan, key: Key, now: float) -> Phase:
-    """What the agent is to the planner now. It may become free or full by time alone."""
-    agent = plan.takers.get(key)
-    if key in plan.waiting:
-        return Phase.LEAVING if agent is None else Phase.CLAIMING
-    if agent is None:
-        return Phase.AWAY
-    return Phase.FREE if _load(plan, agent, now) < agent.max_concurrency else Phase.FULL
-
-
-def group_of(agent: Agent) -> Group:
-    """The agents with which this one competes."""
-    return agent.workspace, frozenset(agent.capabilities), agent.regions, agent.explicit_only
 
 
 def next_at(plan: ClaimPlan) -> float:
@@ -229,7 +144,7 @@ def _weigh_again(plan: ClaimPlan, key: Key, now: float) -> list[Effect]:
         return []
     _rank(plan, key, now)
     plan.free[key] = None
-    withdrawn = key in plan.waiting and _load(plan, agent, now) >= agent.max_concurrency
+    withdrawn = key in plan.waiting and load_of(plan, agent, now) >= agent.max_concurrency
     return [WithdrawClaim(key=key)] if withdrawn else []
 
 
@@ -243,42 +158,9 @@ def _rank(plan: ClaimPlan, key: Key, now: float) -> None:
         plan.rankings[group] = Ranking(plan.strategy)
     plan.rankings[group].put(candidate(plan, agent, now))
     plan.short[group] = None
-    times = [at for at in (plan.rests.get(key), _room(plan, key, now).until) if at is not None and at > now]
+    times = [at for at in (plan.rests.get(key), room_of(plan, key, now).until) if at is not None and at > now]
     if times:
         heapq.heappush(plan.wakes, (min(times), key))
-
-
-def candidate(plan: ClaimPlan, agent: Agent, now: float) -> Candidate:
-    """The agent as the selection strategy sees it."""
-    key = _key(agent)
-    ended = agent.tasks_completed + agent.tasks_failed
-    price = agent.options.get("price")
-    return Candidate(
-        agent_id=agent.agent_id,
-        load=_load(plan, agent, now),
-        slots=agent.max_concurrency,
-        latency_ms=agent.avg_latency_ms or None,
-        success=agent.tasks_completed / ended if ended else None,
-        cost=price.get("output_per_mtok") if isinstance(price, dict) else None,
-        region=agent.region_id,
-        chosen=plan.chosen.get(key, 0),
-    )
-
-
-def _load(plan: ClaimPlan, agent: Agent, now: float) -> int:
-    """How many of the agent's slots are taken: all of them if it may not be called."""
-    key = _key(agent)
-    if plan.rests.get(key, now) > now:
-        return agent.max_concurrency
-    working, room_now = plan.working.get(key, {}), _room(plan, key, now)
-    taken = len(working) + plan.asked.get(key, 0)
-    left = room_now.left(sum(begun >= room_now.since for begun in working.values()))
-    return taken if left is None else max(taken, agent.max_concurrency - left)
-
-
-def _room(plan: ClaimPlan, key: Key, now: float) -> Room:
-    breaker = plan.breakers.get(key)
-    return Room() if breaker is None else room(breaker, now)
 
 
 # --- tasks that name their agents --------------------------------------------------------------------------------
@@ -399,8 +281,8 @@ def _is_named(plan: ClaimPlan, key: Key) -> bool:
 
 def _claim(plan: ClaimPlan, agent: Agent, now: float) -> list[Effect]:
     """Makes a claim for the agent, unless one waits already or the agent has no free slot."""
-    key, group = _key(agent), group_of(agent)
-    if key in plan.waiting or _load(plan, agent, now) >= agent.max_concurrency:
+    key, group = key_of(agent), group_of(agent)
+    if key in plan.waiting or load_of(plan, agent, now) >= agent.max_concurrency:
         return []
     plan.waiting[key] = group
     plan.claims.setdefault(group, {})[agent.agent_id] = None
@@ -430,7 +312,7 @@ def _task_leased(plan: ClaimPlan, event: TaskLeased, now: float) -> list[Effect]
 
 
 def _begin(plan: ClaimPlan, agent: Agent, task_id: str, now: float) -> list[Effect]:
-    key = _key(agent)
+    key = key_of(agent)
     if task_id in plan.working.get(key, {}):
         return []
     plan.number += 1
@@ -442,7 +324,7 @@ def _begin(plan: ClaimPlan, agent: Agent, task_id: str, now: float) -> list[Effe
 
 def _task_unsent(plan: ClaimPlan, event: TaskUnsent, now: float) -> list[Effect]:
     """If the agent's room does not say why, the agent rests, so that it does not take the same task again at once."""
-    if _room(plan, event.key, now).left(0) != 0:
+    if room_of(plan, event.key, now).left(0) != 0:
         wait_s = REST_S if event.retry_after_s is None else min(event.retry_after_s, MAX_REST_S)
         plan.rests[event.key] = now + wait_s
     return _weigh_again(plan, event.key, now)
@@ -457,10 +339,6 @@ def _work_ended(plan: ClaimPlan, event: WorkEnded, now: float) -> list[Effect]:
     _rank(plan, key, now)
     plan.free[key] = None
     return []
-
-
-def _key(agent: Agent) -> Key:
-    return agent.workspace, agent.agent_id
 
 
 # --- the table ---------------------------------------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+
+from cluster.domain.agents.options import Rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,12 +17,9 @@ class TokenBucket:
     at: float
 
     @classmethod
-    def of(cls, rate: Any, now: float) -> TokenBucket | None:
-        """A full bucket for the ``rate`` of a registration; None if that has none."""
-        if not isinstance(rate, Mapping) or not isinstance(rate.get("per_minute"), int | float):
-            return None
-        burst = max(1, int(rate.get("burst", 1)))
-        return cls(per_s=rate["per_minute"] / 60, burst=burst, tokens=float(burst), at=now)
+    def of(cls, rate: Rate, now: float) -> TokenBucket:
+        """A full bucket for the rate of a registration."""
+        return cls(per_s=rate.per_minute / 60, burst=rate.burst, tokens=float(rate.burst), at=now)
 
 
 def take(bucket: TokenBucket, now: float) -> tuple[TokenBucket, float]:

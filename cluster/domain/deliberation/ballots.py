@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 from cluster.domain.consensus.aggregate import Aggregation
 from cluster.domain.consensus.ballots import Ballot, BallotKind, Confidence, Electorate, abstain, choice
@@ -13,8 +12,6 @@ from cluster.domain.consensus.rule import Mode
 from cluster.domain.deliberation.answers import NO_REASON, SEVERITIES, Answer, AnswerKind, group_numbers
 from cluster.domain.deliberation.prompts import shuffled
 from cluster.domain.deliberation.state import Phase, State, Turn
-
-T = TypeVar("T")
 
 #: Modes that read more than a first choice, and the kind of ballot that they ask for.
 BALLOT_OF = {
@@ -77,22 +74,8 @@ def answer_of(state: State, agent: str, round_: int) -> Answer | None:
     return None
 
 
-def remembered(state: State, name: tuple[Any, ...], make: Callable[[], T]) -> T:
-    """The value that ``make`` computes, kept in the state's memo under ``name``. ``name[1]`` is the last step on whose
-    answers the value depends (``state.step_of``)."""
-    kept = state.memo.get(name[1])
-    if kept is None:
-        kept = state.memo[name[1]] = {}
-    value: T
-    try:
-        value = kept[name]
-    except KeyError:
-        value = kept[name] = make()
-    return value
-
-
 def answers(state: State, round_: int) -> Mapping[str, Answer]:
-    return remembered(state, ("answers", 2 * round_), lambda: _answers(state, round_))
+    return state.derived.value(2 * round_, "answers", lambda: _answers(state, round_))
 
 
 def _answers(state: State, round_: int) -> dict[str, Answer]:
@@ -102,7 +85,7 @@ def _answers(state: State, round_: int) -> dict[str, Answer]:
 def options(state: State, round_: int) -> Mapping[str, str]:
     """Agent → the option that its answer counts for: numbers within the tolerance are one option, equal texts one
     candidate."""
-    return remembered(state, ("options", 2 * round_), lambda: _options(state, round_))
+    return state.derived.value(2 * round_, "options", lambda: _options(state, round_))
 
 
 def _options(state: State, round_: int) -> dict[str, str]:
@@ -123,7 +106,7 @@ def normal(text: str) -> str:
 
 def candidates(state: State, round_: int) -> Mapping[str, str]:
     """Label → text, in an order that says nothing about who gave it."""
-    return remembered(state, ("candidates", 2 * round_), lambda: _candidates(state, round_))
+    return state.derived.value(2 * round_, "candidates", lambda: _candidates(state, round_))
 
 
 def _candidates(state: State, round_: int) -> dict[str, str]:
@@ -152,7 +135,7 @@ def text_of(state: State, option: str | None, round_: int) -> str | None:
 def peers(state: State, agent: str, round_: int) -> Sequence[Peer]:
     """The participants whose answers an agent is shown in a round: anonymous and shuffled, at most ``contract.peers``, those
     with different answers only, and each option once before any option twice."""
-    return remembered(state, ("peers", 2 * (round_ - 1), agent, round_), lambda: _peers(state, agent, round_))
+    return state.derived.value(2 * (round_ - 1), ("peers", agent, round_), lambda: _peers(state, agent, round_))
 
 
 def _peers(state: State, agent: str, round_: int) -> list[Peer]:
@@ -187,7 +170,7 @@ def critiques_of(state: State, agent: str, round_: int) -> list[Critique]:
 
 def accepted(state: State, round_: int) -> Mapping[str, int]:
     """Option → how many critics were shown a rationale for it and found no defect."""
-    return remembered(state, ("accepted", 2 * round_), lambda: _accepted(state, round_))
+    return state.derived.value(2 * round_, "accepted", lambda: _accepted(state, round_))
 
 
 def _accepted(state: State, round_: int) -> dict[str, int]:

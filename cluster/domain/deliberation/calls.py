@@ -10,7 +10,8 @@ from cluster.domain.base.compact import compact
 from cluster.domain.consensus.ballots import BallotKind
 from cluster.domain.deliberation import ballots, prompts
 from cluster.domain.deliberation.answers import AnswerKind, AnswerType, Shape, answer_schema
-from cluster.domain.deliberation.ledger import Amount, estimated_tokens
+from cluster.domain.deliberation.derived import BEFORE_ANSWERS
+from cluster.domain.deliberation.ledger import Amount, estimated_tokens, priced
 from cluster.domain.deliberation.state import Phase, State, Turn, TurnKey
 
 
@@ -61,7 +62,7 @@ def reservation(state: State, key: TurnKey, repairing: Turn | None = None) -> Am
     if repairing is not None:
         again = prompts.repair(words.messages, repairing.text, repairing.problem, _shape_text(words.shape))
         tokens += estimated_tokens(*(message["content"] for message in again[len(words.messages) :]))
-    return state.member(key[2]).price.amount(tokens, state.contract.max_tokens)
+    return priced(state.member(key[2]).price, tokens, state.contract.max_tokens)
 
 
 def prompt_estimate(state: State, key: TurnKey) -> int:
@@ -89,12 +90,12 @@ def _words(state: State, key: TurnKey) -> _Words:
     depends = _DEPENDS_ON[key[0]](key[1])
     # A prompt that depends on no answer is the same for all agents with the same persona.
     whose = (key[0], state.member(key[2]).persona) if depends < 0 else key
-    return ballots.remembered(state, ("words", depends, whose), lambda: _build(state, key))
+    return state.derived.value(depends, ("words", whose), lambda: _build(state, key))
 
 
-#: The last step whose answers the prompt of a round shows (``state.step_of``): -1 for none. A judge sees all of them.
+#: The last step whose answers the prompt of a round shows (``state.step_of``). A judge sees all of them.
 _DEPENDS_ON: Mapping[Phase, Callable[[int], int]] = {
-    Phase.PROPOSE: lambda _: -1,
+    Phase.PROPOSE: lambda _: BEFORE_ANSWERS,
     Phase.CRITIQUE: lambda round_: 2 * (round_ - 1),
     Phase.REVISE: lambda round_: 2 * round_ - 1,
     Phase.VOTE: lambda round_: 2 * round_,
@@ -122,7 +123,7 @@ def _question(state: State) -> str:
     def make() -> str:
         return prompts.question_text(contract.question, contract.context, contract.material)
 
-    return ballots.remembered(state, ("question", -1), make)
+    return state.derived.value(BEFORE_ANSWERS, "question", make)
 
 
 def _schema(state: State, shape: Shape) -> tuple[Mapping[str, Any], int]:
@@ -132,7 +133,9 @@ def _schema(state: State, shape: Shape) -> tuple[Mapping[str, Any], int]:
         schema = answer_schema(shape)
         return schema, estimated_tokens(prompts.encode(schema))
 
-    return ballots.remembered(state, ("schema", -1, shape.labels, shape.ballot, shape.reasons, shape.targets), make)
+    return state.derived.value(
+        BEFORE_ANSWERS, ("schema", shape.labels, shape.ballot, shape.reasons, shape.targets), make
+    )
 
 
 Built = tuple[Shape, str, dict[str, str]]
@@ -209,7 +212,7 @@ def _peers_text(state: State, round_: int, agent: str) -> str:
             ]
         )
 
-    return ballots.remembered(state, ("peers_text", 2 * (round_ - 1), agent, round_), make)
+    return state.derived.value(2 * (round_ - 1), ("peers_text", agent, round_), make)
 
 
 def _own(state: State, round_: int, agent: str) -> str:
@@ -221,7 +224,7 @@ def _own(state: State, round_: int, agent: str) -> str:
             return "(none yet)"
         return prompts.encode({"answer": answer.choice, "rationale": answer.rationale})
 
-    return ballots.remembered(state, ("own", 2 * (round_ - 1), agent, round_), make)
+    return state.derived.value(2 * (round_ - 1), ("own", agent, round_), make)
 
 
 def _short(text: str, rationale: str) -> str:

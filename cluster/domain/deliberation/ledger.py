@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.domain.agents.options import Price
 from cluster.domain.base.compact import compact, evolve
 from cluster.domain.base.errors import InvalidRequest
 
@@ -56,31 +57,10 @@ class Amount:
 NOTHING = Amount()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
-    """US dollars per million tokens."""
-
-    input_per_mtok: float = 0.0
-    output_per_mtok: float = 0.0
-
-    def amount(self, input_tokens: int, output_tokens: int) -> Amount:
-        nanos = (input_tokens * self.input_per_mtok + output_tokens * self.output_per_mtok) * (NANOS // 1_000_000)
-        return Amount(input_tokens + output_tokens, round(nanos))
-
-    def to_json(self) -> dict[str, float]:
-        return {"input_per_mtok": self.input_per_mtok, "output_per_mtok": self.output_per_mtok}
-
-
-def parse_price(value: Any) -> Price:
-    """Reads an agent's ``options["price"]``; a number that is missing or no price counts as 0."""
-    if not isinstance(value, Mapping):
-        return Price()
-    numbers = {
-        name: float(value[name])
-        for name in ("input_per_mtok", "output_per_mtok")
-        if isinstance(value.get(name), int | float) and 0 <= value[name] <= 1e6
-    }
-    return Price(**numbers)
+def priced(price: Price, input_tokens: int, output_tokens: int) -> Amount:
+    """What tokens cost at a price."""
+    nanos = (input_tokens * price.input_per_mtok + output_tokens * price.output_per_mtok) * (NANOS // 1_000_000)
+    return Amount(input_tokens + output_tokens, round(nanos))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from cluster.domain.budgets.budget import Budget
 from cluster.domain.budgets.entries import Reservation
 from cluster.domain.quotas.quotas import CHANGES as QUOTAS
 from cluster.domain.quotas.quotas import Quotas
+from cluster.domain.scheduling.answers import AnsweredClaim
 from cluster.domain.scheduling.deadlines import Deadlines
 from cluster.domain.scheduling.dispatch import Dispatch
 from cluster.domain.scheduling.eligibility import Profile
@@ -33,7 +34,7 @@ from cluster.domain.scheduling.lease_table import LeaseTable
 from cluster.domain.scheduling.limits import Control
 from cluster.domain.scheduling.open_tasks import OpenTasks
 from cluster.domain.scheduling.ready_queue import ReadyQueue
-from cluster.domain.scheduling.requests import AgentKey, AnsweredClaim
+from cluster.domain.scheduling.requests import AgentKey
 from cluster.domain.scheduling.sticky_keys import StickyKeys
 from cluster.domain.scheduling.tables import Tables
 from cluster.domain.tasks.effects import Transition
@@ -345,7 +346,7 @@ class SchedulerCore:
     # --- workspaces ---------------------------------------------------------------------------------------------
 
     def _note_state(self, workspace: str, change: StateChange) -> None:
-        self._queue.set_state(workspace, change.state)
+        self._queue.gates.set_state(workspace, change.state)
         if change.state is WorkspaceState.DELETED:
             self._workspace_ends.delete(workspace, change.principal, change.cause)
 

@@ -11,11 +11,12 @@ from cluster.domain.base.errors import NotFound
 from cluster.domain.base.ids import process_of
 from cluster.domain.budgets.budget import Budget, BudgetScope
 from cluster.domain.quotas.quotas import Quotas
+from cluster.domain.scheduling.answers import Grant
 from cluster.domain.scheduling.eligibility import Profile
 from cluster.domain.scheduling.last_claims import leaves_out
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.scheduling.open_tasks import OpenTasks
-from cluster.domain.scheduling.requests import AgentKey, ClaimRequest, Grant
+from cluster.domain.scheduling.requests import AgentKey, ClaimRequest
 from cluster.domain.scheduling.tables import Tables
 from cluster.domain.scheduling.timers import QueuesOpen
 from cluster.domain.scheduling.waiting_claims import Waiting
@@ -124,7 +125,7 @@ class Dispatch:
         """Arms a timer for the next token of a rate in the workspace, or the next period of a budget that is used up, unless one
         is armed that is due no later."""
         queue, planned = self._queue, self._opens_at.get(workspace)
-        at = queue.next_token(workspace, now) if queue.limits.has_rates else None
+        at = queue.gates.next_token(workspace, now) if queue.limits.has_rates else None
         period = queue.accounts.opens_at(workspace, now)
         if period is not None and (at is None or period < at):
             at = period
@@ -148,7 +149,7 @@ class Dispatch:
         own_sub_queue = control.kind is ControlKind.TASK_TYPE and not self._queue.limits.has_type(
             control.workspace, control.name
         )
-        if not self._queue.control(control, now):
+        if not self._queue.gates.put_control(control, now):
             return
         if own_sub_queue:
             self._move(control.workspace, (control.name,))
@@ -156,7 +157,7 @@ class Dispatch:
 
     def budget(self, budget: Budget, now: float) -> None:
         """Puts a budget in force. The waiting tasks of its task type move to sub-queues of their own."""
-        if not self._queue.budget(budget, now):
+        if not self._queue.gates.put_budget(budget, now):
             return
         if budget.scope is BudgetScope.TASK_TYPE and budget.version == 1:
             self._move(budget.workspace, (budget.subject,))
@@ -164,12 +165,12 @@ class Dispatch:
 
     def quotas(self, quotas: Quotas) -> None:
         """Puts a workspace's quotas in force."""
-        if self._queue.quotas(quotas):
+        if self._queue.gates.put_quotas(quotas):
             self.wake(quotas.workspace)
 
     def remove_budget(self, workspace: str, budget_id: str) -> None:
         """Takes a budget out of force."""
-        if self._queue.remove_budget(workspace, budget_id):
+        if self._queue.gates.remove_budget(workspace, budget_id):
             self.wake(workspace)
 
     def _give_own(self, workspace: str, task_types: frozenset[str]) -> None:

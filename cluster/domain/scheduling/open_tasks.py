@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from cluster.domain.base.compact import evolve as replace
 from cluster.domain.base.log import SYSTEM
+from cluster.domain.scheduling.answers import AnsweredClaim, Grant
 from cluster.domain.scheduling.lease_table import key_of
-from cluster.domain.scheduling.requests import AgentKey, AnsweredClaim, Grant
+from cluster.domain.scheduling.requests import AgentKey
 from cluster.domain.scheduling.spending import with_entry
 from cluster.domain.scheduling.sticky_keys import StickyOver, waits_until
 from cluster.domain.scheduling.tables import Tables

@@ -26,13 +26,9 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from cluster.domain.access.workspaces import WorkspaceState
-from cluster.domain.budgets.accounts import Accounts
-from cluster.domain.budgets.budget import Budget
-from cluster.domain.quotas.quotas import Quotas
 from cluster.domain.scheduling.eligibility import Profile, demand_key
-from cluster.domain.scheduling.limits import Control, ControlKind, Limits
-from cluster.domain.scheduling.running_quotas import RunningQuotas
+from cluster.domain.scheduling.gates import Gates
+from cluster.domain.scheduling.limits import Limits
 from cluster.domain.scheduling.sub_queues import LEVELS, MAX_PROFILES, HeapItem, SubQueue, SubQueues
 from cluster.domain.tasks import order_key
 from cluster.domain.tasks.task import TaskHead
@@ -94,21 +90,16 @@ class ReadyQueue:
         limits: Limits | None = None,
         most_profiles: int = MAX_PROFILES,
     ) -> None:
-        # Controls, tokens and slots. The core takes and frees the slots with its leases; ``_charge`` spends the tokens.
-        self.limits = limits or Limits()
-        # Budgets, and what running attempts have reserved. The core reserves and settles with its decisions.
-        self.accounts = Accounts()
-        # How many tasks of each workspace run, and may. The core counts with its leases.
-        self.running = RunningQuotas()
         # Seconds of waiting that are worth one level of priority.
         self._ageing_s = ageing_s
-        # Share → weight, for shares whose tenant has no control. Fixed.
-        self._weights = dict(weights or {})
         # Task id → entry of every task that waits here, those set aside included. ``push`` adds, ``discard`` removes. It alone
         # says whether a task waits: an item of a heap that is not its task's entry means nothing.
         self._entries: dict[str, QueueEntry] = {}
         # All sub-queues, and the index by which claims find them.
         self._sub_queues = SubQueues(most_profiles)
+        # What keeps whole sub-queues back, and its parts, which claims read.
+        self.gates = Gates(self._sub_queues, limits or Limits(), dict(weights or {}))
+        self.limits, self.accounts, self.running = self.gates.limits, self.gates.accounts, self.gates.running
         # (workspace, task type) → how many tasks of the type wait in shared sub-queues. ``push`` and ``discard`` count; no zeros.
         # It says whether there is anything to move when a type gets sub-queues of its own.
         self._shared_types: dict[tuple[str, str], int] = {}
@@ -204,7 +195,7 @@ class ReadyQueue:
         The task types that the profile names must have sub-queues of their own (``give_own``)."""
         best: tuple[tuple[int, float, HeapItem], SubQueue, int] | None = None
         for sub_queue in self._sub_queues.candidates(profile, agent_id):
-            if sub_queue.gated and not self._is_open(sub_queue, agent_id, now):
+            if sub_queue.gated and not self.gates.is_open(sub_queue, agent_id, now):
                 continue
             for level, fifo in enumerate(sub_queue.levels):
                 task_id = self._first(sub_queue, fifo)
@@ -235,47 +226,7 @@ class ReadyQueue:
                 count -= sub_queue.waiting - sub_queue.keyed
         return count <= 0
 
-    # --- limits ---------------------------------------------------------------------------------------------------
-
-    def control(self, control: Control, now: float) -> bool:
-        """Puts a control in force; False if this one or a newer one is in force. After the first control of a task type the
-        caller must push the type's waiting tasks again, so that they move to sub-queues of their own."""
-        if not self.limits.put(control, now):
-            return False
-        self._set_gates(control.workspace)
-        return True
-
-    def budget(self, budget: Budget, now: float) -> bool:
-        """Puts a budget in force; False if this version or a newer one is. After a new one of a task type the caller must push
-        the type's waiting tasks again, as after a control."""
-        changed = self.accounts.put(budget, now)
-        if changed:
-            self._set_gates(budget.workspace)
-        return changed
-
-    def remove_budget(self, workspace: str, budget_id: str) -> bool:
-        """Forgets a budget; False if it is not known."""
-        known = self.accounts.remove(budget_id)
-        if known:
-            self._set_gates(workspace)
-        return known
-
-    def quotas(self, quotas: Quotas) -> bool:
-        """Puts quotas in force; False if this version or a newer one is."""
-        changed = self.running.put(quotas)
-        if changed:
-            self._set_gates(quotas.workspace)
-        return changed
-
-    def set_state(self, workspace: str, state: WorkspaceState) -> None:
-        """Notes what a workspace admits now: nothing starts in one that is suspended or deleted."""
-        self.limits.set_state(workspace, state)
-        self._set_gates(workspace)
-
-    def _set_gates(self, workspace: str) -> None:
-        for sub_queue in self._sub_queues:
-            if sub_queue.demand.workspace == workspace:
-                self._set_gate(sub_queue)
+    # --- concurrency keys -----------------------------------------------------------------------------------------
 
     def slot_free(self, workspace: str, key: str) -> None:
         """Readmits one task per sub-queue, level and limit that was set aside for this key: which of them is next depends on who
@@ -305,45 +256,6 @@ class ReadyQueue:
     def sub_queues_of(self, workspace: str) -> list[SubQueue]:
         """Sub-queues of a workspace in which something waits. Looks through all sub-queues."""
         return self._sub_queues.of_workspace(workspace)
-
-    def next_token(self, workspace: str, now: float) -> float | None:
-        """When the next queue of the workspace that has a rate and is not paused may start a task; None if there is none."""
-        times = [
-            bucket.ready_at(now)
-            for sub_queue in self.sub_queues_of(workspace)
-            if not sub_queue.paused and (bucket := self.limits.bucket(workspace, sub_queue.demand.queue)) is not None
-        ]
-        return min(times, default=None)
-
-    def _set_gate(self, sub_queue: SubQueue) -> None:
-        """Copies the controls in force into the sub-queue, so that a claim need not look them up."""
-        paused = self.limits.paused
-        sub_queue.paused = (
-            self.limits.is_closed(sub_queue.demand.workspace)
-            or paused(sub_queue.demand.workspace, ControlKind.QUEUE, sub_queue.demand.queue)
-            or paused(sub_queue.demand.workspace, ControlKind.TENANT, sub_queue.tenant)
-            or (
-                sub_queue.demand.task_type is not None
-                and paused(sub_queue.demand.workspace, ControlKind.TASK_TYPE, sub_queue.demand.task_type)
-            )
-        )
-        rated = self.limits.bucket(sub_queue.demand.workspace, sub_queue.demand.queue) is not None
-        sub_queue.budgeted = self.accounts.watches(sub_queue.demand.workspace)
-        bounded = self.running.limit(sub_queue.demand.workspace) is not None
-        sub_queue.gated = sub_queue.paused or rated or sub_queue.budgeted or bounded
-        control = self.limits.get(sub_queue.demand.workspace, ControlKind.TENANT, sub_queue.tenant)
-        sub_queue.weight = self._weights.get(sub_queue.share, 1.0) if control is None else control.weight
-
-    def _is_open(self, sub_queue: SubQueue, agent_id: str, now: float) -> bool:
-        if sub_queue.paused:
-            return False
-        demand = sub_queue.demand
-        bucket = self.limits.bucket(demand.workspace, demand.queue)
-        if bucket is not None and not bucket.ready(now):
-            return False
-        if not self.running.admits(demand.workspace):
-            return False
-        return not sub_queue.budgeted or self.accounts.admits(demand.workspace, agent_id, demand.task_type, now)
 
     def _defer(self, entry: QueueEntry) -> None:
         """Sets a task aside whose concurrency key is full. The caller takes its item out of the sub-queue's heap."""
@@ -465,5 +377,5 @@ class ReadyQueue:
                 self._waiting = {share: tasks for share, tasks in self._waiting.items() if tasks}
                 self._tags = {s: tag for s, tag in self._tags.items() if s in self._waiting or tag > self._virtual}
             sub_queue = self._sub_queues.add(key, head.tenant)
-            self._set_gate(sub_queue)
+            self.gates.set_gate(sub_queue)
         return sub_queue

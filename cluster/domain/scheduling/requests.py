@@ -1,4 +1,9 @@
-"""Claims: what an agent asks for, and what it gets."""
+"""What is asked of a scheduler shard.
+
+A request that is refused is answered with an error of ``cluster.domain.base.errors``, which is raised at the asker. Every
+request can be repeated with the same effect: a claim by its ``claim_id``, a report by its attempt, the others as they are.
+What happens to a task travels as the event of its machine (`events`), which says who brings it, and its cause.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,14 @@ from dataclasses import dataclass
 
 from cluster.domain.base.compact import compact
 from cluster.domain.scheduling.eligibility import Profile
-from cluster.domain.tasks.task import TaskHead
+from cluster.domain.tasks.events import (
+    Answered,
+    Asked,
+    CancelRequested,
+    ParkAsked,
+    ReportEvent,
+)
+from cluster.domain.tasks.progress import Progress
 
 AgentKey = tuple[str, str]
 """(workspace, agent_id)"""
@@ -66,21 +78,155 @@ class ClaimRequest:
 
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """A lease as it is answered to a claim. It expires at ``expires_at`` (epoch seconds) unless it is renewed.
+class ReportRequest:
+    """How an attempt ended. Without an attempt in ``event.by`` (no lease token) it counts for the current one.
 
-    ``delivery`` numbers this answer. ``redelivered``: an earlier answer carried the lease already."""
+    ``brief``: the asker needs to know only that the report is durable. ``checked``: ``write_json`` wrote the result, so the shard
+    need not parse it. ``unstorable``: the shard itself put this failure in the place of a report that the store had refused.
+    ``cost_nanos``: what the attempt has cost (nano-dollars); None if the holder does not say."""
 
-    head: TaskHead
-    expires_at: float
-    delivery: int
-    redelivered: bool = False
+    workspace: str
+    task_id: str
+    event: ReportEvent
+    brief: bool = False
+    checked: bool = False
+    unstorable: bool = False
+    cost_nanos: int | None = None
+
+    @property
+    def cause(self) -> str:
+        return self.event.cause
+
+
+@compact
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequest:
+    """Cancels a task that waits, or asks the holder of a running one to stop."""
+
+    workspace: str
+    task_id: str
+    event: CancelRequested
+
+    @property
+    def cause(self) -> str:
+        return self.event.cause
+
+
+@compact
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendRequest:
+    """Renews one lease. With ``progress`` it is answered when that, or a newer report of the same attempt, is durable."""
+
+    workspace: str
+    task_id: str
+    attempt: int
+    agent_id: str
+    progress: Progress | None = None
+
+
+@compact
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskRequest:
+    """Gives a lease back with a question to people. ``progress`` has the checkpoint from which the next attempt goes on.
+    ``cost_nanos``: what the attempt has cost, in nano-dollars, if its holder says so."""
+
+    workspace: str
+    task_id: str
+    event: Asked
+    progress: Progress | None = None
+    cost_nanos: int | None = None
+
+    @property
+    def cause(self) -> str:
+        return self.event.cause
+
+
+@compact
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkRequest:
+    """Gives a lease back until children of the task have ended. The asker has checked that they are its children. ``progress``
+    and ``cost_nanos`` are as those of `AskRequest`."""
+
+    workspace: str
+    task_id: str
+    event: ParkAsked
+    progress: Progress | None = None
+    cost_nanos: int | None = None
+
+    @property
+    def cause(self) -> str:
+        return self.event.cause
+
+
+@compact
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRequest:
+    """Answers the question that an attempt of a task has asked. The asker has checked that the answer fits it, and that its
+    principal may give it."""
+
+    workspace: str
+    task_id: str
+    event: Answered
+
+    @property
+    def cause(self) -> str:
+        return self.event.cause
+
+
+@compact
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrioritizeRequest:
+    """Changes a waiting task's priority or position. What is None keeps its value; ``position`` counts from 1."""
+
+    workspace: str
+    principal: str
+    task_id: str
+    priority: int | None = None
+    position: int | None = None
+    cause: str = ""
+
+
+@compact
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainRequest:
+    """Asks what the shard knows of a task, and is answered with a ``TaskView``."""
+
+    workspace: str
+    task_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnsweredClaim:
-    """The answer to a waiting claim: leases, ids of tasks that the agent should stop, or neither (it should claim again)."""
+class HeartbeatRequest:
+    """Renews every lease of these agents; of those in ``processes`` not the leases that another process claimed."""
 
-    ticket: int
-    grants: tuple[Grant, ...] = ()
-    stopping: tuple[str, ...] = ()
+    agents: tuple[tuple[str, str], ...]
+    """(workspace, agent_id)"""
+    processes: tuple[tuple[str, str, str], ...] = ()
+    """(workspace, agent_id, process) of heartbeats that name their process"""
+
+
+@compact
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRequest:
+    """Says that one answer with a lease, its ``delivery``, reached nobody, because the asker had hung up."""
+
+    workspace: str
+    task_id: str
+    attempt: int
+    agent_id: str
+    delivery: tuple[int, int]
+
+
+SchedulerRequest = (
+    ClaimRequest
+    | ReportRequest
+    | CancelRequest
+    | ExtendRequest
+    | PrioritizeRequest
+    | AskRequest
+    | ParkRequest
+    | AnswerRequest
+    | HeartbeatRequest
+    | ReleaseRequest
+    | ExplainRequest
+)

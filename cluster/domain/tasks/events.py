@@ -9,7 +9,7 @@ from cluster.domain.base.compact import compact
 from cluster.domain.tasks.order_key import OrderKey
 from cluster.domain.tasks.questions import Answer, Question
 from cluster.domain.tasks.retries import ErrorClass
-from cluster.domain.tasks.task import Priority, TaskStatus
+from cluster.domain.tasks.task import LeaseToken, Priority, TaskStatus
 
 
 @compact
@@ -22,6 +22,11 @@ class Reporter:
     principal: str
     agent_id: str | None = None
     attempt: int | None = None
+
+    @classmethod
+    def of(cls, principal: str, token: LeaseToken) -> Reporter:
+        """Who brings a lease's token."""
+        return cls(principal=principal, agent_id=token.agent_id, attempt=token.attempt)
 
     @property
     def fenced(self) -> bool:
@@ -59,6 +64,7 @@ class Complete(Event):
     result_json: str | None = None
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fail(Event):
     """``requeue`` is false if the holder says that another attempt would not help. ``given_back``: the attempt did not
@@ -75,6 +81,7 @@ class Fail(Event):
     error_code: str | None = None
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested(Event):
     """``parent_ended``: nobody asked; its parent has ended without a result."""
@@ -89,6 +96,7 @@ class CancelDelivered(Event):
     brought_by: ClassVar[str] = "the holder was told (heartbeat, claim or stream message)"
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelAcknowledged(Event):
     brought_by: ClassVar[str] = "the holder says that it has stopped"
@@ -128,6 +136,7 @@ class AgentLost(Event):
     was_deregistered: bool
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undelivered(Event):
     """The claimant had hung up before its lease was answered, so the attempt never reached it."""
@@ -160,6 +169,7 @@ class Prioritized(Event):
     order_key: OrderKey | None = None
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked(Event):
     brought_by: ClassVar[str] = "the holder asks people"
@@ -167,6 +177,7 @@ class Asked(Event):
     question: Question
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkAsked(Event):
     brought_by: ClassVar[str] = "the holder waits for children"
@@ -174,6 +185,7 @@ class ParkAsked(Event):
     children: tuple[str, ...]
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered(Event):
     """The answer to the question that ``attempt`` asked."""
@@ -186,3 +198,7 @@ class Answered(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputTimedOut(Event):
     brought_by: ClassVar[str] = "timer: nobody answered in time"
+
+
+#: How the holder of an attempt says that it ended.
+ReportEvent = Complete | Fail | CancelAcknowledged | Undelivered

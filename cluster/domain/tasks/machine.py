@@ -24,7 +24,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cluster.domain.tasks import steps
+from cluster.domain.tasks import cancel_steps, steps, waiting_steps
+from cluster.domain.tasks.deciding import unchanged
 from cluster.domain.tasks.effects import Apply, Transition
 from cluster.domain.tasks.events import (
     AgentLost,
@@ -121,19 +122,19 @@ _ENDS_ATTEMPT: dict[type[Event], TransitionRule | Refusal] = {
         note="costs no retry; ignored from anybody else",
     ),
     CancelRequested: TransitionRule(
-        apply=steps.cancel_running,
+        apply=cancel_steps.cancel_running,
         to=(P.CANCELLING,),
         kinds=("task.cancel_requested",),
         note="the holder is asked to stop within a grace",
     ),
     Asked: TransitionRule(
-        apply=steps.asked,
+        apply=waiting_steps.asked,
         to=(P.INPUT_REQUIRED,),
         kinds=("task.asked",),
         note="the lease ends, no retry is spent; wrong holder 409 `lease_lost`",
     ),
     ParkAsked: TransitionRule(
-        apply=steps.parked,
+        apply=waiting_steps.parked,
         to=(P.WAITING_CHILDREN,),
         kinds=("task.parked",),
         note="the lease ends, no retry is spent; wrong holder 409 `lease_lost`",
@@ -146,32 +147,47 @@ _ENDS_CANCELLING: dict[type[Event], TransitionRule | Refusal] = {
         apply=steps.complete, to=(P.COMPLETED,), kinds=("task.completed",), note="it finished first: the result is kept"
     ),
     Fail: TransitionRule(
-        apply=steps.cancel_acknowledged, to=(P.CANCELLED,), kinds=("task.cancelled",), note="counts as having stopped"
+        apply=cancel_steps.cancel_acknowledged,
+        to=(P.CANCELLED,),
+        kinds=("task.cancelled",),
+        note="counts as having stopped",
     ),
-    CancelRequested: TransitionRule(apply=steps.unchanged, to=(), note="answered as before"),
-    CancelDelivered: TransitionRule(apply=steps.cancel_delivered, to=(P.CANCELLING,), kinds=("task.cancel_delivered",)),
-    CancelAcknowledged: TransitionRule(apply=steps.cancel_acknowledged, to=(P.CANCELLED,), kinds=("task.cancelled",)),
+    CancelRequested: TransitionRule(apply=unchanged, to=(), note="answered as before"),
+    CancelDelivered: TransitionRule(
+        apply=cancel_steps.cancel_delivered, to=(P.CANCELLING,), kinds=("task.cancel_delivered",)
+    ),
+    CancelAcknowledged: TransitionRule(
+        apply=cancel_steps.cancel_acknowledged, to=(P.CANCELLED,), kinds=("task.cancelled",)
+    ),
     CancelGraceOver: TransitionRule(
-        apply=steps.cancelled_because("grace_over"), to=(P.CANCELLED,), kinds=("task.cancelled",)
+        apply=cancel_steps.cancelled_because("grace_over"), to=(P.CANCELLED,), kinds=("task.cancelled",)
     ),
     LeaseExpired: TransitionRule(
-        apply=steps.cancelled_because("lease_expired"), to=(P.CANCELLED,), kinds=("task.cancelled",)
+        apply=cancel_steps.cancelled_because("lease_expired"), to=(P.CANCELLED,), kinds=("task.cancelled",)
     ),
     AgentLost: TransitionRule(
-        apply=steps.cancelled_because("agent_lost"), to=(P.CANCELLED,), kinds=("task.cancelled",)
+        apply=cancel_steps.cancelled_because("agent_lost"), to=(P.CANCELLED,), kinds=("task.cancelled",)
     ),
     RunTimedOut: TransitionRule(
-        apply=steps.cancelled_because("run_timeout"), to=(P.CANCELLED,), kinds=("task.cancelled",)
+        apply=cancel_steps.cancelled_because("run_timeout"), to=(P.CANCELLED,), kinds=("task.cancelled",)
     ),
     TotalTimedOut: TransitionRule(
-        apply=steps.cancelled_because("total_timeout"), to=(P.CANCELLED,), kinds=("task.cancelled",)
+        apply=cancel_steps.cancelled_because("total_timeout"), to=(P.CANCELLED,), kinds=("task.cancelled",)
     ),
-    Undelivered: TransitionRule(apply=steps.undelivered_while_cancelling, to=(P.CANCELLED,), kinds=("task.cancelled",)),
+    Undelivered: TransitionRule(
+        apply=cancel_steps.undelivered_while_cancelling, to=(P.CANCELLED,), kinds=("task.cancelled",)
+    ),
     Asked: TransitionRule(
-        apply=steps.cancel_acknowledged, to=(P.CANCELLED,), kinds=("task.cancelled",), note="counts as having stopped"
+        apply=cancel_steps.cancel_acknowledged,
+        to=(P.CANCELLED,),
+        kinds=("task.cancelled",),
+        note="counts as having stopped",
     ),
     ParkAsked: TransitionRule(
-        apply=steps.cancel_acknowledged, to=(P.CANCELLED,), kinds=("task.cancelled",), note="counts as having stopped"
+        apply=cancel_steps.cancel_acknowledged,
+        to=(P.CANCELLED,),
+        kinds=("task.cancelled",),
+        note="counts as having stopped",
     ),
     Answered: NOT_ASKING,
 }
@@ -181,20 +197,20 @@ _LEAVES_QUEUE: dict[type[Event], TransitionRule | Refusal] = {
         apply=steps.run_at_reached, to=(P.PENDING,), note="not written; readers see it from `run_at`"
     ),
     Claim: TransitionRule(apply=steps.claim, to=(P.RUNNING,), kinds=("task.claimed",), note="attempt + 1, a new lease"),
-    CancelRequested: TransitionRule(apply=steps.cancel_waiting, to=(P.CANCELLED,), kinds=("task.cancelled",)),
-    Prioritized: TransitionRule(apply=steps.prioritize, to=(P.PENDING,), kinds=("task.prioritized",)),
+    CancelRequested: TransitionRule(apply=cancel_steps.cancel_waiting, to=(P.CANCELLED,), kinds=("task.cancelled",)),
+    Prioritized: TransitionRule(apply=waiting_steps.prioritize, to=(P.PENDING,), kinds=("task.prioritized",)),
     QueueTimedOut: TransitionRule(apply=steps.queue_timed_out, to=(P.TIMEOUT,), kinds=("task.timeout",)),
     TotalTimedOut: TransitionRule(apply=steps.total_timed_out, to=(P.TIMEOUT,), kinds=("task.timeout",)),
     Unblocked: TransitionRule(
-        apply=steps.unblocked,
+        apply=waiting_steps.unblocked,
         to=(P.PENDING, P.INPUT_REQUIRED),
         kinds=("task.unblocked",),
         note="`blocked` becomes `queued` or `delayed`, or asks the question that it was submitted with",
     ),
     DependencyFailed: TransitionRule(
-        apply=steps.dependency_failed, to=(P.FAILED,), kinds=("task.failed",), note="only if `blocked`"
+        apply=waiting_steps.dependency_failed, to=(P.FAILED,), kinds=("task.failed",), note="only if `blocked`"
     ),
-    Undelivered: TransitionRule(apply=steps.unchanged, to=(), note="ignored: the lease has ended already"),
+    Undelivered: TransitionRule(apply=unchanged, to=(), note="ignored: the lease has ended already"),
     Complete: LEASE_LOST,
     Fail: TransitionRule(apply=_repeated, to=(), note=_REPEAT),
     CancelAcknowledged: LEASE_LOST,
@@ -205,21 +221,21 @@ _LEAVES_QUEUE: dict[type[Event], TransitionRule | Refusal] = {
 
 _WAITS_FOR_PEOPLE: dict[type[Event], TransitionRule | Refusal] = {
     Answered: TransitionRule(
-        apply=steps.answered,
+        apply=waiting_steps.answered,
         to=(P.PENDING, P.COMPLETED, P.FAILED),
         kinds=("task.answered", "task.completed", "task.failed"),
         note="the question of a submit: the answer is the result, a rejection fails the task; that of a holder: queued again",
     ),
     InputTimedOut: TransitionRule(
-        apply=steps.input_timed_out,
+        apply=waiting_steps.input_timed_out,
         to=(P.PENDING, P.COMPLETED, P.FAILED),
         kinds=("task.answered", "task.completed", "task.failed"),
         note="the default answer applies; without one the task fails (`input_timeout`)",
     ),
-    CancelRequested: TransitionRule(apply=steps.cancel_waiting, to=(P.CANCELLED,), kinds=("task.cancelled",)),
-    Prioritized: TransitionRule(apply=steps.prioritize, to=(P.INPUT_REQUIRED,), kinds=("task.prioritized",)),
+    CancelRequested: TransitionRule(apply=cancel_steps.cancel_waiting, to=(P.CANCELLED,), kinds=("task.cancelled",)),
+    Prioritized: TransitionRule(apply=waiting_steps.prioritize, to=(P.INPUT_REQUIRED,), kinds=("task.prioritized",)),
     TotalTimedOut: TransitionRule(apply=steps.total_timed_out, to=(P.TIMEOUT,), kinds=("task.timeout",)),
-    Undelivered: TransitionRule(apply=steps.unchanged, to=(), note="ignored: the lease has ended already"),
+    Undelivered: TransitionRule(apply=unchanged, to=(), note="ignored: the lease has ended already"),
     Complete: LEASE_LOST,
     Fail: TransitionRule(apply=_repeated, to=(), note=_REPEAT),
     CancelAcknowledged: LEASE_LOST,
@@ -229,20 +245,20 @@ _WAITS_FOR_PEOPLE: dict[type[Event], TransitionRule | Refusal] = {
 
 _WAITS_FOR_CHILDREN: dict[type[Event], TransitionRule | Refusal] = {
     Unblocked: TransitionRule(
-        apply=steps.children_ended,
+        apply=waiting_steps.children_ended,
         to=(P.PENDING,),
         kinds=("task.unparked",),
         note="all its children have ended, however they did: queued again",
     ),
     CancelRequested: TransitionRule(
-        apply=steps.cancel_waiting,
+        apply=cancel_steps.cancel_waiting,
         to=(P.CANCELLED,),
         kinds=("task.cancelled",),
         note="its open children are cancelled too",
     ),
-    Prioritized: TransitionRule(apply=steps.prioritize, to=(P.WAITING_CHILDREN,), kinds=("task.prioritized",)),
+    Prioritized: TransitionRule(apply=waiting_steps.prioritize, to=(P.WAITING_CHILDREN,), kinds=("task.prioritized",)),
     TotalTimedOut: TransitionRule(apply=steps.total_timed_out, to=(P.TIMEOUT,), kinds=("task.timeout",)),
-    Undelivered: TransitionRule(apply=steps.unchanged, to=(), note="ignored: the lease has ended already"),
+    Undelivered: TransitionRule(apply=unchanged, to=(), note="ignored: the lease has ended already"),
     Complete: LEASE_LOST,
     Fail: TransitionRule(apply=_repeated, to=(), note=_REPEAT),
     CancelAcknowledged: LEASE_LOST,
@@ -256,7 +272,7 @@ _AFTER_THE_END: dict[type[Event], TransitionRule | Refusal] = {
     Fail: TransitionRule(apply=steps.other_end, to=(), note=_OPPOSITE),
     CancelAcknowledged: LEASE_LOST,
     CancelRequested: ALREADY_TERMINAL,
-    Undelivered: TransitionRule(apply=steps.unchanged, to=(), note="ignored"),
+    Undelivered: TransitionRule(apply=unchanged, to=(), note="ignored"),
     Prioritized: NOT_PENDING,
     Asked: LEASE_LOST,
     ParkAsked: LEASE_LOST,
@@ -278,7 +294,7 @@ _ROWS: dict[TaskPhase, Mapping[type[Event], TransitionRule | Refusal]] = {
         CancelAcknowledged: _REPEATED,
         Asked: _REPEATED,
         ParkAsked: _REPEATED,
-        CancelRequested: TransitionRule(apply=steps.unchanged, to=(), note="answered as before"),
+        CancelRequested: TransitionRule(apply=unchanged, to=(), note="answered as before"),
     },
     P.TIMEOUT: _AFTER_THE_END,
 }

@@ -15,7 +15,8 @@ from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import check_json
 from cluster.domain.base.log import Origin
 from cluster.domain.base.names import check_name
-from cluster.domain.deliberation.contract import DEFAULT_CAPABILITIES, MATERIAL, Contract, make_contract
+from cluster.domain.deliberation.config import MATERIAL, make_contract
+from cluster.domain.deliberation.contract import DEFAULT_CAPABILITIES, Contract
 from cluster.domain.deliberation.state import Terminal
 from cluster.domain.deliberation.stored import NewDeliberation
 from cluster.domain.workflows.document import FailureCode

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import get_args
 
-from actors.messages import SchedulerRequest
 from actors.scheduler.handlers import HANDLERS
+from cluster.domain.scheduling.requests import SchedulerRequest
 
 
 def test_each_kind_of_request_has_a_handler() -> None:

@@ -18,7 +18,7 @@ from cluster.domain.base.errors import ControlPlaneError
 from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.base.log import LogRecord, LogRow
 from cluster.domain.deliberation.calls import Call
-from cluster.domain.deliberation.machine import Broken, CancelAsked, Tick
+from cluster.domain.deliberation.events import Broken, CancelAsked, Tick
 from cluster.domain.deliberation.person import PersonAnswered
 from cluster.domain.deliberation.sla import SlaLevel
 from cluster.domain.deliberation.state import Phase as Step

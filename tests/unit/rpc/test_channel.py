@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from actors.messages import ClaimAnswer, HeartbeatAnswer, HeartbeatRequest
 from cluster.domain.base.errors import (
     ActorUnavailable,
     AgentUnavailable,
@@ -24,7 +23,8 @@ from cluster.domain.base.errors import (
     TooLarge,
     TryLater,
 )
-from cluster.domain.scheduling.requests import ClaimRequest
+from cluster.domain.scheduling.answers import ClaimAnswer, HeartbeatAnswer
+from cluster.domain.scheduling.requests import ClaimRequest, HeartbeatRequest
 from cluster.domain.tasks.progress import Progress
 from cluster.process.clock import SystemClock
 from cluster.rpc.channel import KEY_BYTES, Address, Channel, ChannelServer

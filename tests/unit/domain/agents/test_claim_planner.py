@@ -16,19 +16,8 @@ from cluster.domain.agents import claim_events as events
 from cluster.domain.agents.agent import Agent, TransportKind
 from cluster.domain.agents.breaker import Breaker, BreakerState, CallOutcome, admit, postponed, room
 from cluster.domain.agents.breaker import step as breaker_step
-from cluster.domain.agents.claim_planner import (
-    LOOK_AGAIN_S,
-    MAX_REST_S,
-    REST_S,
-    TRANSITIONS,
-    WAITING_PER_GROUP,
-    ClaimPlan,
-    Phase,
-    group_of,
-    next_at,
-    phase,
-    step,
-)
+from cluster.domain.agents.claim_plan import MAX_REST_S, ClaimPlan, Phase, group_of, phase
+from cluster.domain.agents.claim_planner import LOOK_AGAIN_S, REST_S, TRANSITIONS, WAITING_PER_GROUP, next_at, step
 from cluster.domain.agents.selection import Candidate, Strategy, choose
 from tests.support.samples import an_agent
 
@@ -307,14 +296,14 @@ class PlannerAgainstModel(RuleBasedStateMachine):
 
     def _view(self, key: events.Key, *, taken: bool) -> Candidate:
         agent = self.takers[key]
-        price = agent.options.get("price")
+        price = agent.options.price
         view = Candidate(
             agent_id=key[1],
             load=self._load(key),
             slots=agent.max_concurrency,
             latency_ms=agent.avg_latency_ms or None,
             success=agent.tasks_completed / (agent.tasks_completed + agent.tasks_failed),
-            cost=price["output_per_mtok"] if price else None,
+            cost=price.output_per_mtok if price else None,
             region=agent.region_id,
             chosen=self.chosen.get(key, 0),
         )

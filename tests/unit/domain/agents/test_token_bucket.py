@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.domain.agents.options import Rate
 from cluster.domain.agents.token_bucket import TokenBucket, take
 
 
 @given(st.lists(st.floats(0, 30), min_size=1, max_size=60), st.integers(1, 600), st.integers(1, 10))
 def test_a_rate_is_never_exceeded_over_any_span(gaps: list[float], per_minute: int, burst: int) -> None:
-    bucket = TokenBucket.of({"per_minute": per_minute, "burst": burst}, 0.0)
-    assert bucket is not None
+    bucket = TokenBucket.of(Rate(per_minute=per_minute, burst=burst), 0.0)
     now, used = 0.0, []
     for gap in gaps:
         now += gap

@@ -7,8 +7,8 @@ import pickle
 
 import pytest
 
-from actors.messages import ClaimAnswer, Done, HeartbeatAnswer, Lease
 from cluster.domain.base.compact import compact, evolve
+from cluster.domain.scheduling.answers import ClaimAnswer, Done, HeartbeatAnswer, Lease
 from cluster.domain.tasks.task import TaskDetail, TaskHead, TaskStatus
 from cluster.rpc.exchange import ExchangeReply
 from tests.support.samples import new_task

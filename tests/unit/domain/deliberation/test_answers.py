@@ -23,8 +23,9 @@ from cluster.domain.deliberation.answers import (
     parse_reply,
 )
 from cluster.domain.deliberation.calls import Call
+from cluster.domain.deliberation.events import Answered
 from cluster.domain.deliberation.ledger import MAX_TOKENS
-from cluster.domain.deliberation.machine import MAX_KEPT, Answered
+from cluster.domain.deliberation.replies import MAX_KEPT
 from cluster.domain.deliberation.state import Terminal
 from tests.support.odd import no_json, odd_json, odd_texts, odd_values, plain_texts, plain_values
 from tests.support.panels import Behaviour, World, contract, members, says

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.deliberation.contract import CONFIG_NAMES, Contract, make_contract
+from cluster.domain.deliberation.config import CONFIG_NAMES, make_contract
+from cluster.domain.deliberation.contract import Contract
 from tests.support.panels import contract
 
 

@@ -15,9 +15,10 @@ from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.snapshot import Gate, WeightSnapshot
 from cluster.domain.deliberation import ballots as said
 from cluster.domain.deliberation.calls import Call
-from cluster.domain.deliberation.machine import PanelChosen, Taken, Tick, phase_deadline
+from cluster.domain.deliberation.events import PanelChosen, Taken, Tick
 from cluster.domain.deliberation.sla import SlaLevel, crossed, level_at
 from cluster.domain.deliberation.state import Phase, Terminal
+from cluster.domain.deliberation.timing import phase_deadline
 from tests.support.panels import Behaviour, World, contract, members, says
 
 OPTIONS = ["A", "B", "C"]

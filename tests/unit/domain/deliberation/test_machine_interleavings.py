@@ -1,4 +1,6 @@
-"""Any order of events leads to one terminal, a journal that holds the state, and a budget that is kept."""
+"""Any order of events leads to one terminal, a journal that holds the state, and a budget that is kept: of the machine in
+``cluster.domain.deliberation.machine``.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,11 @@ from hypothesis import strategies as st
 from cluster.domain.consensus.aggregate import aggregate, aggregation_from_document
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.deliberation.calls import Call, outstanding
+from cluster.domain.deliberation.events import Answered, CancelAsked, Faulted, Taken, Tick
 from cluster.domain.deliberation.ledger import Amount
-from cluster.domain.deliberation.machine import Answered, CancelAsked, Faulted, Taken, Tick, next_alarm
 from cluster.domain.deliberation.person import PersonAnswered
 from cluster.domain.deliberation.state import CALLING, TRANSITIONS, Phase, Terminal
+from cluster.domain.deliberation.timing import next_alarm
 from cluster.domain.tasks.questions import Verdict
 from tests.support.panels import World, contract, members
 from tests.support.samples import NOW

@@ -12,9 +12,10 @@ from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_schema import mismatch
 from cluster.domain.base.log import Origin
 from cluster.domain.deliberation.contract import Contract
-from cluster.domain.deliberation.machine import Broken, CancelAsked, PanelChosen, Taken, Tick, next_alarm
+from cluster.domain.deliberation.events import Broken, CancelAsked, PanelChosen, Taken, Tick
 from cluster.domain.deliberation.person import PersonAnswered, question_task, question_task_id
 from cluster.domain.deliberation.state import Phase, Terminal
+from cluster.domain.deliberation.timing import next_alarm
 from cluster.domain.tasks.questions import Verdict
 from tests.support.panels import World, contract, members, says
 from tests.support.samples import NOW

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cluster.domain.base.canonical import canonical_bytes
-from cluster.domain.deliberation.machine import CancelAsked
+from cluster.domain.deliberation.events import CancelAsked
 from cluster.domain.deliberation.person import PersonAnswered
 from cluster.domain.deliberation.stored import JournalEvent
 from cluster.domain.receipts.document import make_receipt, redact

@@ -16,8 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cluster.domain.base.errors import Conflict, NotFound
 from cluster.domain.base.log import LogRow
+from cluster.domain.scheduling.answers import Grant
 from cluster.domain.scheduling.core import Missing, SchedulerCore
-from cluster.domain.scheduling.requests import ClaimRequest, Grant
+from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.events import Complete, Fail, Reporter
 from cluster.domain.tasks.task import Priority, TaskHead, TaskStatus
 from tests.support import core_calls

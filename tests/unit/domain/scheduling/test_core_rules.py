@@ -13,9 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cluster.domain.base.errors import NotFound
 from cluster.domain.base.log import LogRow, Origin
+from cluster.domain.scheduling.answers import Grant
 from cluster.domain.scheduling.core import Missing, SchedulerCore
 from cluster.domain.scheduling.limits import Control, ControlKind
-from cluster.domain.scheduling.requests import ClaimRequest, Grant
+from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.events import Complete, Fail, Reporter, Undelivered
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, WhenFailed

@@ -9,7 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.memory_bound import APART_S, AWAY_S, FIRST_WAIT_S, HELPED_S, LOOKS, MIB, Memory, MemoryBound
+from cluster.domain.actor_memory import (
+    APART_S,
+    AWAY_S,
+    FIRST_WAIT_S,
+    HELPED_S,
+    LOOKS,
+    MIB,
+    PHASES,
+    Looked,
+    Memory,
+    MemoryPhase,
+    MemoryWatch,
+    notice,
+    phase_of,
+    step,
+)
 
 BOUND = 1000 * MIB
 LOOK_S = 10.0
@@ -19,7 +34,7 @@ class Fleet:
     """Actors that are looked at every ten seconds, and restarted when the bound says so."""
 
     def __init__(self, needs: dict[str, Callable[[float], int | None]], tasks: Callable[[float], int] = lambda _: 0):
-        self.bound = MemoryBound(BOUND)
+        self.watch = MemoryWatch(bound=BOUND)
         self.needs = needs
         self.tasks = tasks
         self.now = 0.0
@@ -35,14 +50,14 @@ class Fleet:
             for name, need in self.needs.items():
                 used = need(self.now - self.born[name])
                 seen[name] = None if used is None else Memory(int(self.born[name]) + 1, used * MIB)
-            restart = self.bound.look(seen, self.tasks(self.now), self.now)
-            if restart is not None:
-                self.bound.restarted(restart, self.now)
-                self.restarts.append((self.now, restart))
-                self.born[restart] = self.now
+            looked = Looked(seen=seen, open_tasks=self.tasks(self.now))
+            self.watch, restarts = step(self.watch, looked, self.now)
+            for restart in restarts:
+                self.restarts.append((self.now, restart.name))
+                self.born[restart.name] = self.now
 
     def notice(self, name: str = "shard") -> str:
-        return self.bound.notice(name, self.now)
+        return notice(self.watch, name, self.now)
 
 
 def test_an_actor_that_leaks_is_restarted_each_time() -> None:
@@ -92,6 +107,26 @@ def test_what_is_said_near_the_bound_and_above(used: int, said: str) -> None:
     assert (said in fleet.notice()) if said else fleet.notice() == ""
 
 
+@pytest.mark.parametrize(
+    ("need", "seconds", "phase"),
+    [
+        (lambda age: 100, 10, MemoryPhase.WITHIN),
+        (lambda age: 801, 10, MemoryPhase.NEAR),
+        (lambda age: 1001, 10, MemoryPhase.ABOVE),
+        (lambda age: 1001, 40, MemoryPhase.IN_VAIN),
+        (lambda age: 200 + int(age / 20), 4500, MemoryPhase.GROWING),
+    ],
+    ids=lambda value: value.value if isinstance(value, MemoryPhase) else "",
+)
+def test_each_phase_of_the_table_is_reached(
+    need: Callable[[float], int | None], seconds: int, phase: MemoryPhase
+) -> None:
+    fleet = Fleet({"shard": need})
+    fleet.run(seconds)
+    assert phase_of(fleet.watch.actors["shard"], BOUND) is phase
+    assert {row for row, _ in PHASES} == set(MemoryPhase)
+
+
 def _rises(until_s: float = 1e9) -> Callable[[float], int]:
     return lambda age: 200 + int(min(age, until_s) / 20)
 
@@ -125,7 +160,7 @@ def test_memory_grows_only_without_growth_of_open_tasks(
     )
 )
 def test_restarts_are_apart_and_ever_rarer_while_they_do_not_help(steps: list[tuple[str, int | None, int]]) -> None:
-    bound, now = MemoryBound(BOUND), 0.0
+    watch, now = MemoryWatch(bound=BOUND), 0.0
     seen: dict[str, Memory | None] = dict.fromkeys("abc", Memory(1, 100 * MIB))
     last: dict[str, float] = {}
     waits: dict[str, float] = {}
@@ -133,9 +168,10 @@ def test_restarts_are_apart_and_ever_rarer_while_they_do_not_help(steps: list[tu
     for name, used, seconds in steps:
         now += seconds
         seen[name] = None if used is None else Memory(1, used * MIB)
-        restart = bound.look(seen, 0, now)
-        if restart is None:
+        watch, restarts = step(watch, Looked(seen=seen, open_tasks=0), now)
+        if not restarts:
             continue
+        (restart,) = (each.name for each in restarts)
         memory = seen[restart]
         assert memory is not None
         assert memory.resident > BOUND
@@ -146,4 +182,3 @@ def test_restarts_are_apart_and_ever_rarer_while_they_do_not_help(steps: list[tu
         else:
             waits[restart] = FIRST_WAIT_S
         last[restart] = any_last = now
-        bound.restarted(restart, now)
