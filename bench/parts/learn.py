@@ -6,7 +6,7 @@ import os
 import resource
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,9 +15,10 @@ from cluster.domain.base.log import Origin
 from cluster.domain.consensus.learned import build_snapshot
 from cluster.domain.consensus.learning import NewOutcome
 from cluster.domain.consensus.outcomes import Outcome
-from cluster.learning.weight_learner import Learner, owners_from
-from cluster.postgres.stores import Stores, open_stores
-from cluster.process.clock import SystemClock
+
+if TYPE_CHECKING:  # a fit needs no store, and its peak of memory is measured
+    from cluster.learning.weight_learner import Learner
+    from cluster.ports.outcomes import OutcomeStore
 
 OPTIONS = tuple("ABCDEFGHIJ")
 ORIGIN = Origin(workspace="bench", principal="user:bench")
@@ -65,18 +66,18 @@ async def fit(outcomes: int, agents: int, kinds: int) -> dict[str, Any]:
 
 
 class Following:
-    """A learner that follows outcomes as they are recorded."""
+    """A learner that follows outcomes as they are recorded in its store."""
 
-    def __init__(self, stores: Stores) -> None:
-        self._stores = stores
-        self._learner = Learner(stores.outcomes, owners_from(stores.agents), SystemClock())
+    def __init__(self, learner: Learner, store: OutcomeStore) -> None:
+        self._learner = learner
+        self._store = store
         self._recorded = 0
 
     async def record(self, outcomes: int, agents: int, kinds: int) -> dict[str, Any]:
         """Records outcomes, then times what the learner does about them, in milliseconds."""
         material = made_up(outcomes, agents, kinds, seed=self._recorded)
         for first in range(0, outcomes, EACH):
-            await self._stores.outcomes.record(
+            await self._store.record(
                 [
                     NewOutcome(
                         id=f"outcome-{self._recorded + number}",
@@ -93,15 +94,20 @@ class Following:
         started = time.perf_counter()
         await self._learner.refresh(ORIGIN.workspace)
         took = (time.perf_counter() - started) * 1000
-        newest = await self._stores.outcomes.newest(ORIGIN.workspace)
+        newest = await self._store.newest(ORIGIN.workspace)
         return {"ms": took, "version": newest[0].head.version, "outcomes": newest[0].snapshot.outcomes}
 
 
 async def make() -> Handlers:
     if len(sys.argv) < 2:
         return {"fit": fit}
+    from cluster.learning.weight_learner import Learner, owners_from
+    from cluster.postgres.stores import open_stores
+    from cluster.process.clock import SystemClock
+
     stores = await open_stores(os.environ["BENCH_DATABASE_URL"], sys.argv[1], "bench", max_connections=4)
-    return {"record": Following(stores).record}
+    learner = Learner(stores.outcomes, owners_from(stores.agents), SystemClock())
+    return {"record": Following(learner, stores.outcomes).record}
 
 
 if __name__ == "__main__":

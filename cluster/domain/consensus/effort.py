@@ -54,8 +54,8 @@ _LEAST_WEIGHT = 1e-6
 @dataclass(frozen=True, slots=True)
 class _Prospect:
     """What past questions alike, which weigh ``total`` together, say of asking each of ``sets`` too: ``gained`` right
-    decisions, at ``costs``. ``of_pattern[set, pattern]`` is what one question of each of ``patterns``, which are alike, would gain,
-    and ``weight`` how much it counts."""
+    decisions, at ``costs``. ``of_pattern[set, pattern]`` is what one question of each of ``patterns``, which are alike, would
+    gain, and ``weight`` how much it counts."""
 
     sets: Sequence[tuple[str, ...]]
     costs: Sequence[float]

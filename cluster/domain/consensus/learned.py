@@ -35,7 +35,7 @@ RIDGE = 1.0  # on the sum over outcomes, so its pull fades as outcomes accumulat
 SLOPE_VARIANCE, SHIFT_VARIANCE = 0.03, 0.05
 #: Where one answer may be enough, it says little of how hard the question is: what is left is how hard its kind is.
 GAIN_SHIFT_VARIANCE = 0.3
-_CHUNK = 8192
+_CHUNK = 1024
 
 
 def fit_weights(table: VoteTable, ridge: float = RIDGE) -> Floats:
@@ -67,19 +67,17 @@ def build_snapshot(
     cap = partial(_capped_rows, agents=agents, owners=owners or {}, cap=owner_cap)
     (capped,) = cap(weights[None])
     first = max(0, len(outcomes) - CALIBRATION_OUTCOMES)
-    newest = slice(first, None)
     needed = np.unique(np.concatenate([np.arange(first, len(outcomes)), *rows.values()]))
     hold_out = (lambda found: found) if np.allclose(capped, weights) else cap
     without, credited = _held_out(table, weights, ridge, needed, hold_out)
     gate, decided = _gate(table, credited, record)
     fitted = fit_kinds(table, rows, weights, without, decided, cap, first)
-    odds, kept = record.odds_held_out(newest), hold_out(without.of(np.arange(first, len(outcomes))))
+    kept = hold_out(without.of(np.arange(first, len(outcomes))))
+    del without  # with many kinds it is the largest array of all
     precedents = precedents_of(table, agents, kinds, _importance(weights, fitted))
     rule = _Rule(precedents, gate, record, places_of(precedents, table, agents, kinds))
-    asked = rule.asked(table, np.arange(first, len(outcomes)), agents, capped, None)
-    claimed = claims(
-        table.rows(newest), agents, capped, kept, odds, _deciding(gate, kept, odds), record.accuracy, asked
-    )
+    calibration = _calibration(table, agents, capped, kept, rule)
+    del kept
     return WeightSnapshot(
         learned=_by_agent(agents, weights),
         log_odds=_by_agent(agents, record.odds()),
@@ -89,7 +87,7 @@ def build_snapshot(
         ridge=ridge,
         outcomes=len(outcomes),
         outcomes_digest=_digest(agents, table, rows),
-        calibration=calibrations(claimed),
+        calibration=calibration,
         schema_version=1 if fitted is None else 2,
         kinds=None if fitted is None else _kinds(fitted, table, agents, rule, cap),
         precedents=precedents,
@@ -107,6 +105,17 @@ def _held_out(
         begin, end = np.searchsorted(needed, (part.start, part.stop))
         kept[begin:end] = without[needed[begin:end] - part.start]
     return SomeRows(needed, kept), credited
+
+
+def _calibration(
+    table: VoteTable, agents: Sequence[str], weights: Floats, held_out: Floats, rule: _Rule
+) -> dict[str, IsotonicMap]:
+    """``held_out``: the weights without each of the newest outcomes."""
+    rows = np.arange(len(table.right) - len(held_out), len(table.right))
+    newest, odds = table.rows(rows), rule.record.odds_held_out(rows)
+    asked = rule.asked(table, rows, agents, weights, None)
+    deciding = _deciding(rule.gate, held_out, odds)
+    return calibrations(claims(newest, agents, weights, held_out, odds, deciding, rule.record.accuracy, asked))
 
 
 def _digest(agents: Sequence[str], table: VoteTable, rows: Mapping[str, Ints]) -> str:
@@ -181,8 +190,10 @@ class _Record:
 
     def __init__(self, table: VoteTable) -> None:
         self._table = table
-        self._correct = (table.votes == table.right[:, None]).sum(axis=0).astype(float)
-        self._given = (table.votes >= 0).sum(axis=0).astype(float)
+        parts = [slice(start, start + _CHUNK) for start in range(0, len(table.right), _CHUNK)]
+        right = [(table.votes[part] == table.right[part, None]).sum(axis=0) for part in parts]
+        self._correct = np.sum(right, axis=0).astype(float)
+        self._given = np.sum([(table.votes[part] >= 0).sum(axis=0) for part in parts], axis=0).astype(float)
         self.options = float(table.options.mean())
         self.accuracy: Floats = (self._correct + 0.5) / (self._given + 1.0)
 
@@ -235,8 +246,9 @@ def _gate(table: VoteTable, learned: Floats, record: _Record) -> tuple[Gate, Flo
     """Chooses the rule that may decide: learned, if it beats plurality by more than one standard error and weighted does
     not beat it by as much; else weighted, if it beats plurality so; else plurality. ``learned`` is what held-out learned
     weights are credited with; also returns what the chosen rule is."""
-    plurality = credit(table, np.ones(table.votes.shape[1]))
     parts = [slice(start, start + _CHUNK) for start in range(0, len(table.right), _CHUNK)]
+    alike = np.ones(table.votes.shape[1])
+    plurality = np.concatenate([credit(table.rows(part), alike) for part in parts])
     weighted = np.concatenate([credit(table.rows(part), record.odds_held_out(part)) for part in parts])
     choice, winner = Mode.PLURALITY, plurality
     if wins(weighted - plurality):
