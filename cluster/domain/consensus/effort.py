@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.domain.consensus.outcomes import Floats, Ints
+from cluster.domain.consensus.outcomes import Floats
 from cluster.domain.consensus.precedents import Precedents, lettered
 from cluster.domain.consensus.waves import MAX_WAVES, decided_regardless, next_wave, tally_of
 
@@ -51,28 +51,6 @@ _EPSILON = 1e-9
 _LEAST_WEIGHT = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
-class _Prospect:
-    """What past questions alike, which weigh ``total`` together, say of asking each of ``sets`` too: ``gained`` right
-    decisions, at ``costs``. ``of_pattern[set, pattern]`` is what one question of each of ``patterns``, which are alike, would
-    gain, and ``weight`` how much it counts."""
-
-    sets: Sequence[tuple[str, ...]]
-    costs: Sequence[float]
-    gained: Floats
-    total: float
-    patterns: Ints
-    of_pattern: Floats
-    weight: Floats
-
-    def without(self, pattern: int) -> tuple[Floats, float]:
-        """(what is gained, the total) if one question of this pattern had not been asked."""
-        at = int(np.searchsorted(self.patterns, pattern))
-        if at == len(self.patterns) or self.patterns[at] != pattern:
-            return self.gained, self.total
-        return self.gained - self.weight[at] * self.of_pattern[:, at], self.total - float(self.weight[at])
-
-
 @dataclass(frozen=True)
 class Asker:
     """Chooses among the agents of ``order``, which has the heaviest first. ``weights``: what their votes count; ``kind`` is
@@ -84,15 +62,14 @@ class Asker:
     kind: str | None
     effort: Effort
     costs: Mapping[str, float] = field(default_factory=dict)
-    _kept: dict[tuple[tuple[str, ...], tuple[int, ...]], _Prospect] = field(default_factory=dict)
+    _kept: dict[tuple[tuple[str, ...], tuple[int, ...]], tuple[str, ...] | None] = field(default_factory=dict)
     _credits: dict[tuple[str, ...], Floats] = field(default_factory=dict)
 
     def next(
-        self, answers: Mapping[str, str | None], waves: int, agree_k: int = 2, at_least: int = 1, itself: int = -1
+        self, answers: Mapping[str, str | None], waves: int, agree_k: int = 2, at_least: int = 1
     ) -> tuple[str, ...]:
         """The agents to ask now; empty when asking may stop. ``answers`` holds everybody who was asked, None for an
-        abstention; ``at_least`` answers are waited for, whatever they are. ``itself``: the place of the question's own
-        pattern, if it is one of the past questions: it must not foretell itself."""
+        abstention; ``at_least`` answers are waited for, whatever they are."""
         left = [agent for agent in self.order if agent not in answers]
         given = sum(option is not None for option in answers.values())
         if given < at_least:
@@ -103,45 +80,30 @@ class Asker:
         asked = tuple(sorted(answers))
         key = (asked, lettered([answers[agent] for agent in asked]))
         if key not in self._kept:
-            self._kept[key] = self._prospect(*key)
-        found = self._worth_asking(self._kept[key], itself)
+            self._kept[key] = self._worth_asking(*key)
+        found = self._kept[key]
         if found is None:
             return next_wave(order=self.order, answers=answers, weights=self.weights, waves=waves, agree_k=agree_k)
         # Each wave takes the time of a call, so after a few all who are worth it are asked at once.
         return found if waves >= MAX_WAVES else found[:1]
 
-    def _worth_asking(self, prospect: _Prospect, itself: int) -> tuple[str, ...] | None:
+    def _worth_asking(self, asked: tuple[str, ...], letters: tuple[int, ...]) -> tuple[str, ...] | None:
         """The set of agents with the most gain per cost, the best first; empty if none is worth it; None if there are too
         few past questions to say."""
-        gained, total = prospect.without(itself)
-        if total < MIN_ALIKE or not prospect.sets:
-            return None
-        best: tuple[str, ...] = ()
-        most = LEAST_GAIN[self.effort] - _EPSILON
-        for others, cost, gain in zip(prospect.sets, prospect.costs, gained.tolist(), strict=True):
-            rate = gain / (total + PRIOR) / cost
-            if rate > most + _EPSILON:
-                best, most = others, rate
-        return tuple(sorted(best, key=lambda agent: (-self.weights[agent] / self._cost(agent), agent)))
-
-    def _prospect(self, asked: tuple[str, ...], letters: tuple[int, ...]) -> _Prospect:
         known = [agent for agent in self.precedents.agents if agent in self.weights]
         left = [agent for agent in self.order if agent in known and agent not in asked]
         alike = self._alike(asked, letters)
-        total = float(alike.sum())
-        sets = self._sets(left) if total >= MIN_ALIKE and left else []
+        if alike.sum() < MIN_ALIKE or not left:
+            return None
         now = self._credit(asked)
-        patterns = np.flatnonzero(alike)
-        more = [self._credit((*asked, *others)) - now for others in sets]
-        return _Prospect(
-            sets=sets,
-            costs=[math.fsum(self._cost(agent) for agent in others) for others in sets],
-            gained=np.array([alike @ gain for gain in more]),
-            total=total,
-            patterns=patterns,
-            of_pattern=np.array([gain[patterns] for gain in more]).reshape(len(sets), len(patterns)),
-            weight=alike[patterns] / self.precedents.arrays.count[patterns],
-        )
+        best: tuple[str, ...] = ()
+        most = LEAST_GAIN[self.effort] - _EPSILON
+        for others in self._sets(left):
+            gained = float(alike @ (self._credit((*asked, *others)) - now)) / (float(alike.sum()) + PRIOR)
+            rate = gained / math.fsum(self._cost(agent) for agent in others)
+            if rate > most + _EPSILON:
+                best, most = others, rate
+        return tuple(sorted(best, key=lambda agent: (-self.weights[agent] / self._cost(agent), agent)))
 
     def _sets(self, left: Sequence[str]) -> list[tuple[str, ...]]:
         found = [others for size in range(1, _DEPTH + 1) for others in combinations(left, size)]

@@ -25,7 +25,7 @@ from cluster.domain.consensus.effort import LEAST_GAIN
 from cluster.domain.consensus.held_out import CALIBRATION_OUTCOMES, Claims, calibrations, claims, credit, paired, wins
 from cluster.domain.consensus.kinds import FittedKinds, fit_kinds, kind_rows
 from cluster.domain.consensus.outcomes import Floats, Ints, Outcome, SomeRows, VoteTable, vote_table
-from cluster.domain.consensus.precedents import Precedents, places_of, precedents_of
+from cluster.domain.consensus.precedents import Precedents, precedents_of
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.snapshot import Gate, Kinds, KindWeights, WeightSnapshot
 from cluster.domain.consensus.weights import DEFAULT_OWNER_CAP, cap_owner_shares, log_odds
@@ -75,7 +75,7 @@ def build_snapshot(
     kept = hold_out(without.of(np.arange(first, len(outcomes))))
     del without  # with many kinds it is the largest array of all
     precedents = precedents_of(table, agents, kinds, _importance(weights, fitted))
-    rule = _Rule(precedents, gate, record, places_of(precedents, table, agents, kinds))
+    rule = _Rule(precedents, gate, record)
     calibration = _calibration(table, agents, capped, kept, rule)
     del kept
     return WeightSnapshot(
@@ -113,7 +113,7 @@ def _calibration(
     """``held_out``: the weights without each of the newest outcomes."""
     rows = np.arange(len(table.right) - len(held_out), len(table.right))
     newest, odds = table.rows(rows), rule.record.odds_held_out(rows)
-    asked = rule.asked(table, rows, agents, weights, None)
+    asked = rule.asked(newest, agents, weights, None)
     deciding = _deciding(rule.gate, held_out, odds)
     return calibrations(claims(newest, agents, weights, held_out, odds, deciding, rule.record.accuracy, asked))
 
@@ -142,7 +142,7 @@ def _kinds(
     odds = record.odds_held_out(rows)
     deciding = np.where(earned[:, None], held_out, _deciding(gate, held_out, odds))
     parts = [
-        rule.asked(table, kind.rows, agents, cap(kind.weights[None])[0], kind.kind, earned=kind.earned)
+        rule.asked(table.rows(kind.rows), agents, cap(kind.weights[None])[0], kind.kind, earned=kind.earned)
         for kind in fitted.kinds
     ]
     asked = {effort: np.concatenate([part[effort] for part in parts]) for effort in parts[0]}
@@ -210,28 +210,19 @@ class _Record:
 
 
 class _Rule:
-    """The rule that decides, and whom it asks. ``places``: of each outcome among the precedents."""
+    """The rule that decides, and whom it asks."""
 
-    def __init__(self, precedents: Precedents, gate: Gate, record: _Record, places: Ints) -> None:
-        self.precedents, self.gate, self.record, self.places = precedents, gate, record, places
+    def __init__(self, precedents: Precedents, gate: Gate, record: _Record) -> None:
+        self.precedents, self.gate, self.record = precedents, gate, record
 
     def asked(
-        self,
-        table: VoteTable,
-        rows: Ints,
-        agents: Sequence[str],
-        learned: Floats,
-        kind: str | None,
-        *,
-        earned: bool = False,
+        self, table: VoteTable, agents: Sequence[str], learned: Floats, kind: str | None, *, earned: bool = False
     ) -> dict[str, NDArray[np.bool_]]:
-        """By effort ``[n, a]`` for these outcomes, each of which is asked about as if it were new: if it were one of its own
-        precedents, those that turned out right would seem to be asked less. ``learned``: the weights of the kind, or of all."""
+        """``[n, a]`` by effort. ``learned``: the weights of the kind, or of all questions."""
         choice = Mode.LEARNED if earned else self.gate.choice
         weights = {Mode.PLURALITY: np.ones(len(agents)), Mode.WEIGHTED: self.record.odds()}.get(choice, learned)
         first = sorted(range(len(agents)), key=lambda i: (-self.record.accuracy[i], agents[i]))
-        order = [agents[i] for i in first]
-        found = asked_by_effort(table.rows(rows), agents, weights, order, self.precedents, kind, self.places[rows])
+        found = asked_by_effort(table, agents, weights, [agents[i] for i in first], self.precedents, kind)
         return {effort: asked for effort, (asked, _) in found.items()}
 
 

@@ -35,13 +35,13 @@ class Precedents:
     agents: tuple[str, ...]
     counts: Mapping[str, Mapping[str, int]]
 
-    def keys(self) -> list[tuple[str, str]]:
-        """(kind, pattern) in the order of `arrays`."""
-        return [(kind, pattern) for kind, found in sorted(self.counts.items()) for pattern in sorted(found)]
-
     @cached_property
     def arrays(self) -> Patterns:
-        rows = [(pattern, kind, self.counts[kind][pattern]) for kind, pattern in self.keys()]
+        rows = [
+            (pattern, kind, count)
+            for kind, found in sorted(self.counts.items())
+            for pattern, count in sorted(found.items())
+        ]
         width = len(self.agents) + 1
         letters = np.frombuffer("".join(pattern for pattern, _, _ in rows).encode(), dtype=np.uint8)
         found = letters.reshape(-1, width).astype(np.int64) - _FIRST
@@ -76,30 +76,13 @@ def precedents_of(
     columns = sorted(range(len(agents)), key=lambda i: (-importance[i], agents[i]))[:MAX_COLUMNS]
     first = max(0, len(table.right) - MAX_PRECEDENTS)
     counts: dict[str, Counter[str]] = {}
-    for pattern, kind in zip(_patterns(table.rows(slice(first, None)), columns), kinds[first:], strict=True):
-        counts.setdefault(kind or "", Counter())[pattern] += 1
+    votes, right = table.votes[first:][:, columns].tolist(), table.right[first:].tolist()
+    for answers, truth, kind in zip(votes, right, kinds[first:], strict=True):
+        letters = lettered([None if answer < 0 else answer for answer in answers])
+        of_truth = letters[answers.index(truth)] if truth in answers else -1
+        pattern = "".join(NO_ANSWER if letter < 0 else chr(_FIRST + letter) for letter in letters)
+        counts.setdefault(kind or "", Counter())[pattern + (NOBODY if of_truth < 0 else chr(_FIRST + of_truth))] += 1
     return Precedents(
         agents=tuple(agents[i] for i in columns),
         counts={kind: dict(sorted(found.items())) for kind, found in sorted(counts.items())},
     )
-
-
-def places_of(precedents: Precedents, table: VoteTable, agents: Sequence[str], kinds: Sequence[str | None]) -> Letters:
-    """``[n]``: the place of each outcome's pattern in ``precedents``, which were made of this table; -1 for an outcome that is
-    too old to be in them."""
-    index = {key: place for place, key in enumerate(precedents.keys())}
-    found = np.full(len(table.right), -1, dtype=np.int64)
-    first = max(0, len(table.right) - MAX_PRECEDENTS)
-    patterns = _patterns(table.rows(slice(first, None)), [agents.index(agent) for agent in precedents.agents])
-    found[first:] = [index[kind or "", pattern] for pattern, kind in zip(patterns, kinds[first:], strict=True)]
-    return found
-
-
-def _patterns(table: VoteTable, columns: Sequence[int]) -> list[str]:
-    found = []
-    for answers, truth in zip(table.votes[:, columns].tolist(), table.right.tolist(), strict=True):
-        letters = lettered([None if answer < 0 else answer for answer in answers])
-        of_truth = letters[answers.index(truth)] if truth in answers else -1
-        pattern = "".join(NO_ANSWER if letter < 0 else chr(_FIRST + letter) for letter in letters)
-        found.append(pattern + (NOBODY if of_truth < 0 else chr(_FIRST + of_truth)))
-    return found

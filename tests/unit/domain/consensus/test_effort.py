@@ -13,14 +13,7 @@ from cluster.domain.consensus.asked import asked_by_effort
 from cluster.domain.consensus.effort import MIN_ALIKE, Asker, Effort, asking_order, relative_costs
 from cluster.domain.consensus.learned import build_snapshot
 from cluster.domain.consensus.outcomes import Outcome, vote_table
-from cluster.domain.consensus.precedents import (
-    MAX_COLUMNS,
-    MAX_PRECEDENTS,
-    Precedents,
-    lettered,
-    places_of,
-    precedents_of,
-)
+from cluster.domain.consensus.precedents import MAX_COLUMNS, Precedents, lettered, precedents_of
 from cluster.domain.consensus.snapshot import snapshot_from_document
 from tests.support.crowd import crowd
 
@@ -116,32 +109,6 @@ def test_everybody_is_asked_until_nothing_can_change() -> None:
     part = ((table.chosen() * asked[:, None, :]) @ weights).argmax(axis=1)
     assert (part == whole).all()
     assert 0.5 < asked.mean() < 1.0
-
-
-@pytest.mark.parametrize("effort", ["default", "least"])
-def test_a_past_question_is_asked_about_as_if_it_were_new(effort: str) -> None:
-    outcomes = [replace(outcome, kind="xy"[n % 4 == 0]) for n, outcome in enumerate(crowd(PEERS, 500, silent=0.1))]
-    kinds = [outcome.kind for outcome in outcomes]
-    table, weights = vote_table(outcomes, AGENTS), np.array([1.03, 1.02, 1.01, 1.0])
-    precedents = precedents_of(table, AGENTS, kinds, weights)
-    places = places_of(precedents, table, AGENTS, kinds)
-    found, _ = asked_by_effort(table, AGENTS, weights, AGENTS, precedents, "x", places)[effort]
-    foretold, _ = asked_by_effort(table, AGENTS, weights, AGENTS, precedents, "x")[effort]
-    assert (found != foretold).any(), "some question would tell what came of itself"
-    for out in [*range(0, 500, 23), *np.flatnonzero((found != foretold).any(axis=1))[:10]]:
-        rest = np.delete(np.arange(len(outcomes)), out)
-        others = precedents_of(table.rows(rest), AGENTS, [kinds[row] for row in rest], weights)
-        (one,), _ = asked_by_effort(table.rows(slice(out, out + 1)), AGENTS, weights, AGENTS, others, "x")[effort]
-        assert found[out].tolist() == one.tolist()
-
-
-def test_outcomes_too_old_for_precedents_have_no_place_there() -> None:
-    outcomes = crowd({"a": 0.6, "b": 0.5}, MAX_PRECEDENTS + 7)
-    table, kinds = vote_table(outcomes, ("a", "b")), [None] * len(outcomes)
-    precedents = precedents_of(table, ("a", "b"), kinds, np.ones(2))
-    places = places_of(precedents, table, ("a", "b"), kinds)
-    assert (places[:7] == -1).all()
-    assert np.bincount(places[7:]).tolist() == precedents.arrays.count.tolist()
 
 
 def test_precedents_hold_patterns_and_no_words() -> None:
