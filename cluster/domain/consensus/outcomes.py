@@ -64,14 +64,14 @@ class VoteTable:
 @dataclass(frozen=True, slots=True)
 class SomeRows:
     """Rows of an array with one row per outcome, kept for those outcomes alone that are needed: of 10^5 outcomes of 100 agents
-    all rows take 80 MB. ``places`` says which, ascending."""
+    all rows take 80 MB. ``indices`` says which, ascending."""
 
-    places: Ints
+    indices: Ints
     values: Floats
 
     def of(self, which: Ints) -> Floats:
         """The rows of these outcomes, all of which are kept."""
-        found: Floats = self.values[np.searchsorted(self.places, which)]
+        found: Floats = self.values[np.searchsorted(self.indices, which)]
         return found
 
 
