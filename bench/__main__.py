@@ -15,6 +15,7 @@ from bench import (
     cluster,
     deliberation,
     harness,
+    learning,
     page,
     regions,
     retention,
@@ -28,7 +29,7 @@ from bench.stand import install_peers, standing
 
 PARTS = (
     *(scheduler, cluster, agents, deliberation, age, search, retention, workflows, security, regions),
-    *(streams, page),
+    *(streams, page, learning),
 )
 
 

@@ -69,7 +69,7 @@ def evaluate(
         if by_kind:
             figures += evaluate_kinds(panel, court, table, kinds, seed=seed)
         if 0 < colluders < len(panel.agents):
-            collusion += evaluate_collusion(panel, calibration, test, colluders, seed=seed)
+            collusion += evaluate_collusion(panel, calibration, test, colluders, seed=seed, by_kind=by_kind)
     return EvaluationReport(
         n_calibration=len(calibration),
         n_test=len(test),

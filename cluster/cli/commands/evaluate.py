@@ -119,8 +119,14 @@ def _show(report: EvaluationReport) -> None:
     if report.kinds:
         _print(
             "",
+            "Kinds whose confidence is wrong beyond doubt (marked !), of those with enough questions:",
+            *_cells(report),
+        )
+        _print(
+            "",
             "weights: own = the kind has earned weights; shared = those of all questions decide, with a confidence of its own;",
             "none = nothing was learned of it. bound: a perfect forecaster's ECE stays under it in 99 of 100 draws.",
+            "!: at least 200 questions, and an ECE above the bound by more than .01.",
         )
     _print(
         "",
@@ -161,9 +167,13 @@ def _rows_table(rows: Sequence[ModeFigures]) -> list[str]:
 
 
 def _collusion_table(report: EvaluationReport) -> list[str]:
-    lines = [["panel", "colluders", "kind", "among", "draws", "plurality", "learned", "learned, least"]]
+    by_kind = any(row.by_kind is not None for row in report.collusion)
+    more = ["by kind", "by kind, least", "effort_default"] if by_kind else []
+    lines = [["panel", "colluders", "kind", "among", "draws", "plurality", "learned", "learned, least", *more]]
     for row in report.collusion:
-        figures = (_percent(row.plurality), _percent(row.learned), _percent(row.learned_least))
+        figures = [_percent(row.plurality), _percent(row.learned), _percent(row.learned_least)]
+        if by_kind:
+            figures += [_percent(row.by_kind), _percent(row.by_kind_least), _percent(row.effort_default)]
         lines.append([row.panel, str(row.colluders), row.kind, row.among, str(row.draws), *figures])
     return _columns(lines)
 
@@ -182,11 +192,30 @@ def _kinds_table(rows: Sequence[KindFigures]) -> list[str]:
                 f"{row.accuracy.value:.1%} [{row.accuracy.low:.1%}, {row.accuracy.high:.1%}]",
                 f"{row.vs_global.value:+.1%} [{row.vs_global.low:+.1%}, {row.vs_global.high:+.1%}]",
                 f"{row.calls.value:.2f} [{row.calls.low:.2f}, {row.calls.high:.2f}]",
-                "-" if row.ece is None else f"{row.ece.value:.3f} [{row.ece.low:.3f}, {row.ece.high:.3f}]",
+                _ece(row),
                 _decimals(row.ece_bound, 3),
                 _decimals(row.global_ece, 3),
             ]
         )
+    return _columns(lines)
+
+
+def _ece(row: KindFigures) -> str:
+    if row.ece is None:
+        return "-"
+    return f"{'! ' if row.beyond() else ''}{row.ece.value:.3f} [{row.ece.low:.3f}, {row.ece.high:.3f}]"
+
+
+def _cells(report: EvaluationReport) -> list[str]:
+    modes = list(dict.fromkeys(row.mode for row in report.kinds))
+    lines = [["panel", *modes]]
+    for panel in dict.fromkeys(row.panel for row in report.kinds):
+        cells = [panel]
+        for mode in modes:
+            found = [row.beyond() for row in report.kinds if (row.panel, row.mode) == (panel, mode)]
+            held = [beyond for beyond in found if beyond is not None]
+            cells.append(f"{sum(held)} of {len(held)}")
+        lines.append(cells)
     return _columns(lines)
 
 

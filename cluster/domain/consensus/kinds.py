@@ -16,7 +16,7 @@ import numpy as np
 
 from cluster.domain.consensus.held_out import credit, paired, wins
 from cluster.domain.consensus.likelihood import Pull, curvature, fit, held_out, log_likelihoods, pull_towards
-from cluster.domain.consensus.outcomes import Floats, Ints, VoteTable
+from cluster.domain.consensus.outcomes import Floats, Ints, SomeRows, VoteTable
 
 #: Below so many outcomes a kind is decided as if nobody had named it.
 MIN_KIND_OUTCOMES = 50
@@ -38,13 +38,15 @@ _PROPORTIONS_FIXED = 1e6
 
 @dataclass(frozen=True, slots=True)
 class FittedKind:
-    """``weights`` of the kind, and ``without[i]`` those without its i-th outcome, whose place in the table is ``rows[i]``.
+    """``weights`` of the kind, fitted on so many ``outcomes``; ``without[i]`` are those without the one whose place in the table
+    is ``rows[i]``, for the newest of them.
 
     ``gain``: by how much its own proportions decide better than the panel's rule on held-out outcomes, with its standard error;
     ``likelihood``: by how much they predict better, as the mean log of the right option's probability.
     """
 
     kind: str
+    outcomes: int
     rows: Ints
     weights: Floats
     without: Floats
@@ -81,10 +83,10 @@ class _Fit:
 
 @dataclass(frozen=True, slots=True)
 class _Centre:
-    """The weights of all outcomes, and ``[n, a]`` those without outcome n."""
+    """The weights of all outcomes, and those without each outcome of a kind."""
 
     weights: Floats
-    without: Floats
+    without: SomeRows
 
 
 def kind_rows(kinds: Sequence[str | None]) -> dict[str, Ints]:
@@ -104,13 +106,14 @@ def fit_kinds(
     table: VoteTable,
     rows: dict[str, Ints],
     weights: Floats,
-    without: Floats,
+    without: SomeRows,
     decided: Floats,
     capped: Callable[[Floats], Floats],
+    first: int = 0,
 ) -> FittedKinds | None:
-    """Fits every kind of ``rows``; None if there is none. ``weights`` are those of all outcomes, ``without[n]`` those
-    without outcome n, ``decided`` what the panel's rule is credited with when it is held out, and ``capped`` applies the
-    caps of owners to rows of weights.
+    """Fits every kind of ``rows``; None if there is none. ``weights`` are those of all outcomes, ``without`` those
+    without each outcome of ``rows``, ``decided`` what the panel's rule is credited with when it is held out, and ``capped``
+    applies the caps of owners to rows of weights. What is found without an outcome is kept for those from ``first`` on.
 
     A kind earns weights of its own in two steps. All kinds together must decide better than the panel's rule on held-out
     outcomes, by more than ``GATE_ERRORS`` standard errors: a single kind has too few outcomes for such a test. Then those
@@ -122,18 +125,32 @@ def fit_kinds(
     material = [_material(kind, at, table.rows(at), weights) for kind, at in rows.items()]
     scaled = [_fit(item, centre, _PROPORTIONS_FIXED, weights) for item in material]
     across, fitted = _strength(material, centre)
-    held = [_held_out(item, own, centre) for item, own in zip(material, fitted, strict=True)]
-    gains = [credit(item.table, capped(kept)) - decided[item.rows] for item, kept in zip(material, held, strict=True)]
+    gains, kept = [], []
+    for item, own in zip(material, fitted, strict=True):
+        rows_without = _held_out(item, own, centre)
+        gains.append(credit(item.table, capped(rows_without)) - decided[item.rows])
+        kept.append(rows_without[item.rows >= first])
     together = np.concatenate(gains)
     good = wins(together, GATE_ERRORS)
     kinds = []
-    for item, own, same, kept, gain in zip(material, fitted, scaled, held, gains, strict=True):
+    for item, own, same, newest, gain in zip(material, fitted, scaled, kept, gains, strict=True):
         better = float((own.likelihood - same.likelihood).mean())
         earned = good and better > 0.0 and float(gain.mean()) >= 0.0
-        left = kept if earned else _held_out(item, same, centre)
+        new = item.rows >= first
+        left = newest if earned else _held_out(item, same, centre)[new]
         mean, error = paired(gain)
         kinds.append(
-            FittedKind(item.kind, item.rows, (own if earned else same).weights, left, earned, mean, error, better)
+            FittedKind(
+                kind=item.kind,
+                outcomes=len(item.rows),
+                rows=item.rows[new],
+                weights=(own if earned else same).weights,
+                without=left,
+                earned=earned,
+                gain=mean,
+                gain_se=error,
+                likelihood=better,
+            )
         )
     return FittedKinds(across, *paired(together), tuple(kinds))
 
@@ -145,12 +162,12 @@ def _material(kind: str, rows: Ints, table: VoteTable, weights: Floats) -> _Mate
 def _fit(item: _Material, centre: _Centre, across: float, start: Floats) -> _Fit:
     pull = pull_towards(centre.weights, across, ALONG)
     found = fit(item.table, pull, start, item.bent)
-    kept = held_out(item.table, found, pull, centre.without[item.rows], item.bent)
+    kept = held_out(item.table, found, pull, centre.without.of(item.rows), item.bent)
     return _Fit(found, pull, log_likelihoods(item.table, kept))
 
 
 def _held_out(item: _Material, fitted: _Fit, centre: _Centre) -> Floats:
-    return held_out(item.table, fitted.weights, fitted.pull, centre.without[item.rows], item.bent)
+    return held_out(item.table, fitted.weights, fitted.pull, centre.without.of(item.rows), item.bent)
 
 
 def _strength(material: Sequence[_Material], centre: _Centre) -> tuple[float, list[_Fit]]:

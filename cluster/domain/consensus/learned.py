@@ -24,7 +24,7 @@ from cluster.domain.consensus.calibration import IsotonicMap, Tilt, fit_tilt
 from cluster.domain.consensus.effort import LEAST_GAIN
 from cluster.domain.consensus.held_out import CALIBRATION_OUTCOMES, Claims, calibrations, claims, credit, paired, wins
 from cluster.domain.consensus.kinds import FittedKinds, fit_kinds, kind_rows
-from cluster.domain.consensus.outcomes import Floats, Ints, Outcome, VoteTable, vote_table
+from cluster.domain.consensus.outcomes import Floats, Ints, Outcome, SomeRows, VoteTable, vote_table
 from cluster.domain.consensus.precedents import Precedents, precedents_of
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.snapshot import Gate, Kinds, KindWeights, WeightSnapshot
@@ -35,7 +35,7 @@ RIDGE = 1.0  # on the sum over outcomes, so its pull fades as outcomes accumulat
 SLOPE_VARIANCE, SHIFT_VARIANCE = 0.03, 0.05
 #: Where one answer may be enough, it says little of how hard the question is: what is left is how hard its kind is.
 GAIN_SHIFT_VARIANCE = 0.3
-_CHUNK = 8192
+_CHUNK = 1024
 
 
 def fit_weights(table: VoteTable, ridge: float = RIDGE) -> Floats:
@@ -64,20 +64,20 @@ def build_snapshot(
     rows = kind_rows(kinds)
     weights = fit_weights(table, ridge)
     record = _Record(table)
-    without = leave_one_out(table, weights, ridge)
     cap = partial(_capped_rows, agents=agents, owners=owners or {}, cap=owner_cap)
     (capped,) = cap(weights[None])
-    held_out = without if np.allclose(capped, weights) else cap(without)
-    gate, decided = _gate(table, held_out, record)
-    fitted = fit_kinds(table, rows, weights, without, decided, cap)
-    newest = slice(max(0, len(outcomes) - CALIBRATION_OUTCOMES), None)
-    odds, kept = record.odds_held_out(newest), held_out[newest]
+    first = max(0, len(outcomes) - CALIBRATION_OUTCOMES)
+    needed = np.unique(np.concatenate([np.arange(first, len(outcomes)), *rows.values()]))
+    hold_out = (lambda found: found) if np.allclose(capped, weights) else cap
+    without, credited = _held_out(table, weights, ridge, needed, hold_out)
+    gate, decided = _gate(table, credited, record)
+    fitted = fit_kinds(table, rows, weights, without, decided, cap, first)
+    kept = hold_out(without.of(np.arange(first, len(outcomes))))
+    del without  # with many kinds it is the largest array of all
     precedents = precedents_of(table, agents, kinds, _importance(weights, fitted))
     rule = _Rule(precedents, gate, record)
-    asked = rule.asked(table.rows(newest), agents, capped, None)
-    claimed = claims(
-        table.rows(newest), agents, capped, kept, odds, _deciding(gate, kept, odds), record.accuracy, asked
-    )
+    calibration = _calibration(table, agents, capped, kept, rule)
+    del kept
     return WeightSnapshot(
         learned=_by_agent(agents, weights),
         log_odds=_by_agent(agents, record.odds()),
@@ -87,18 +87,42 @@ def build_snapshot(
         ridge=ridge,
         outcomes=len(outcomes),
         outcomes_digest=_digest(agents, table, rows),
-        calibration=calibrations(claimed),
+        calibration=calibration,
         schema_version=1 if fitted is None else 2,
         kinds=None if fitted is None else _kinds(fitted, table, agents, rule, cap),
         precedents=precedents,
     )
 
 
+def _held_out(
+    table: VoteTable, weights: Floats, ridge: float, needed: Ints, capped: Callable[[Floats], Floats]
+) -> tuple[SomeRows, Floats]:
+    """(the weights without each outcome of ``needed``, ``[n]``: what capped weights without an outcome earn on it)"""
+    kept, credited = np.empty((len(needed), len(weights))), np.empty(len(table.right))
+    pull = likelihood.pull_together(len(weights), ridge)
+    for part, without in likelihood.held_out_parts(table, weights, pull):
+        credited[part] = credit(table.rows(part), capped(without))
+        begin, end = np.searchsorted(needed, (part.start, part.stop))
+        kept[begin:end] = without[needed[begin:end] - part.start]
+    return SomeRows(needed, kept), credited
+
+
+def _calibration(
+    table: VoteTable, agents: Sequence[str], weights: Floats, held_out: Floats, rule: _Rule
+) -> dict[str, IsotonicMap]:
+    """``held_out``: the weights without each of the newest outcomes."""
+    rows = np.arange(len(table.right) - len(held_out), len(table.right))
+    newest, odds = table.rows(rows), rule.record.odds_held_out(rows)
+    asked = rule.asked(newest, agents, weights, None)
+    deciding = _deciding(rule.gate, held_out, odds)
+    return calibrations(claims(newest, agents, weights, held_out, odds, deciding, rule.record.accuracy, asked))
+
+
 def _digest(agents: Sequence[str], table: VoteTable, rows: Mapping[str, Ints]) -> str:
     if not rows:
         return canonical_sha256([list(agents), table.votes.tolist(), table.right.tolist(), table.options.tolist()])
     parts: list[NDArray[Any]] = [table.votes, table.right, table.options, *rows.values()]
-    return canonical_sha256([list(agents), list(rows), *(hashlib.sha256(part.tobytes()).hexdigest() for part in parts)])
+    return canonical_sha256([list(agents), list(rows), *(hashlib.sha256(part.data).hexdigest() for part in parts)])
 
 
 def _kinds(
@@ -110,23 +134,22 @@ def _kinds(
 ) -> Kinds:
     """The kinds of a snapshot, with the calibration that all of them share: their weights hold already what sets them apart."""
     gate, record = rule.gate, rule.record
-    first = len(table.right) - CALIBRATION_OUTCOMES
-    newest = [(kind, kind.rows >= first) for kind in fitted.kinds]
-    rows = np.concatenate([kind.rows[new] for kind, new in newest])
-    held_out = cap(np.concatenate([kind.without[new] for kind, new in newest]))
-    weights = np.concatenate([np.tile(cap(kind.weights[None]), (int(new.sum()), 1)) for kind, new in newest])
-    earned = np.concatenate([np.full(int(new.sum()), kind.earned) for kind, new in newest])
+    rows = np.concatenate([kind.rows for kind in fitted.kinds])
+    number = [len(kind.rows) for kind in fitted.kinds]
+    held_out = cap(np.concatenate([kind.without for kind in fitted.kinds]))
+    weights = np.repeat(cap(np.array([kind.weights for kind in fitted.kinds])), number, axis=0)
+    earned = np.repeat([kind.earned for kind in fitted.kinds], number)
     odds = record.odds_held_out(rows)
     deciding = np.where(earned[:, None], held_out, _deciding(gate, held_out, odds))
     parts = [
-        rule.asked(table.rows(kind.rows[new]), agents, cap(kind.weights[None])[0], kind.kind, earned=kind.earned)
-        for kind, new in newest
+        rule.asked(table.rows(kind.rows), agents, cap(kind.weights[None])[0], kind.kind, earned=kind.earned)
+        for kind in fitted.kinds
     ]
     asked = {effort: np.concatenate([part[effort] for part in parts]) for effort in parts[0]}
     claimed = claims(table.rows(rows), agents, weights, held_out, odds, deciding, record.accuracy, asked)
     del claimed["share"]  # it does not depend on weights
     maps = calibrations(claimed)
-    kind_of = np.concatenate([np.full(int(new.sum()), index) for index, (_, new) in enumerate(newest)])
+    kind_of = np.repeat(np.arange(len(fitted.kinds)), number)
     return Kinds(
         ridge=fitted.across,
         gain=round(fitted.gain, 6),
@@ -135,7 +158,7 @@ def _kinds(
             kind.kind: KindWeights(
                 learned=_by_agent(agents, kind.weights),
                 earned=kind.earned,
-                outcomes=len(kind.rows),
+                outcomes=kind.outcomes,
                 gain=round(kind.gain, 6),
                 gain_se=round(kind.gain_se, 6),
                 likelihood=round(kind.likelihood, 6),
@@ -167,8 +190,10 @@ class _Record:
 
     def __init__(self, table: VoteTable) -> None:
         self._table = table
-        self._correct = (table.votes == table.right[:, None]).sum(axis=0).astype(float)
-        self._given = (table.votes >= 0).sum(axis=0).astype(float)
+        parts = [slice(start, start + _CHUNK) for start in range(0, len(table.right), _CHUNK)]
+        right = [(table.votes[part] == table.right[part, None]).sum(axis=0) for part in parts]
+        self._correct = np.sum(right, axis=0).astype(float)
+        self._given = np.sum([(table.votes[part] >= 0).sum(axis=0) for part in parts], axis=0).astype(float)
         self.options = float(table.options.mean())
         self.accuracy: Floats = (self._correct + 0.5) / (self._given + 1.0)
 
@@ -208,14 +233,14 @@ def _importance(weights: Floats, fitted: FittedKinds | None) -> Floats:
     return most
 
 
-def _gate(table: VoteTable, learned_held_out: Floats, record: _Record) -> tuple[Gate, Floats]:
+def _gate(table: VoteTable, learned: Floats, record: _Record) -> tuple[Gate, Floats]:
     """Chooses the rule that may decide: learned, if it beats plurality by more than one standard error and weighted does
-    not beat it by as much; else weighted, if it beats plurality so; else plurality. Also returns what the rule is credited
-    with."""
-    plurality = credit(table, np.ones(table.votes.shape[1]))
+    not beat it by as much; else weighted, if it beats plurality so; else plurality. ``learned`` is what held-out learned
+    weights are credited with; also returns what the chosen rule is."""
     parts = [slice(start, start + _CHUNK) for start in range(0, len(table.right), _CHUNK)]
+    alike = np.ones(table.votes.shape[1])
+    plurality = np.concatenate([credit(table.rows(part), alike) for part in parts])
     weighted = np.concatenate([credit(table.rows(part), record.odds_held_out(part)) for part in parts])
-    learned = credit(table, learned_held_out)
     choice, winner = Mode.PLURALITY, plurality
     if wins(weighted - plurality):
         choice, winner = Mode.WEIGHTED, weighted

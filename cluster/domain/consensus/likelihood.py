@@ -116,16 +116,28 @@ def fit(table: VoteTable, pull: Pull, start: Floats, bent: Floats | None = None)
 def held_out(
     table: VoteTable, weights: Floats, pull: Pull, centres: Floats | None = None, bent: Floats | None = None
 ) -> Floats:
-    """``[n, a]``: the weights without outcome n, by one Newton step from the optimum (approximate leave-one-out).
+    """``[n, a]``: what `held_out_parts` yields, in one array."""
+    found = np.empty((len(table.right), len(weights)))
+    for part, rows in held_out_parts(table, weights, pull, centres, bent):
+        found[part] = rows
+    return found
+
+
+def held_out_parts(
+    table: VoteTable, weights: Floats, pull: Pull, centres: Floats | None = None, bent: Floats | None = None
+) -> Iterator[tuple[slice, Floats]]:
+    """The weights without each outcome, by one Newton step from the optimum (approximate leave-one-out), as ``[n, a]`` of a part
+    of the outcomes at a time.
 
     ``centres[n]`` is where the pull leads without outcome n, if that depends on it. The step solves with the curvature that is
     left, through the options rather than the agents (Woodbury), since an outcome bends the likelihood in as many directions
     as it has options. ``bent`` is as for `fit`.
     """
     free = weights > 1e-9
-    found = np.tile(weights, (len(table.right), 1))
     if not free.any():
-        return found
+        for part in _parts(len(table.right)):
+            yield part, np.tile(weights, (len(table.right[part]), 1))
+        return
     inverse = np.zeros((len(weights), len(weights)))
     exact = bent is None and len(table.right) <= EXACT_OUTCOMES
     whole = (curvature(table, weights) if bent is None else bent) + 2 * pull.matrix
@@ -141,8 +153,8 @@ def held_out(
         step = push @ inverse
         if exact:
             step += _of_voters(votes, _own_curvature(votes, chance, step, inverse)) @ inverse
-        found[part] += step
-    return np.maximum(found, 0.0)
+        step += weights
+        yield part, np.maximum(step, 0.0, out=step)
 
 
 def _own_curvature(votes: VoteTable, chance: Floats, step: Floats, inverse: Floats) -> Floats:
@@ -167,7 +179,9 @@ def curvature(table: VoteTable, weights: Floats) -> Floats:
         votes = some.rows(part)
         chance = probabilities(votes, weights)
         mean = _of_voters(votes, chance)
-        spread = (votes.chosen() * np.sqrt(chance)[:, :, None]).reshape(-1, agents)
+        spread = votes.chosen()
+        spread *= np.sqrt(chance)[:, :, None]
+        spread = spread.reshape(-1, agents)
         total += spread.T @ spread - mean.T @ mean
     bent: Floats = total * (outcomes / max(1, len(some.right)))
     return bent

@@ -19,6 +19,8 @@ KIND_MODES = (Mode.LEARNED.value, Mode.AGREE_K.value, *EFFORT_MODES.values())
 ALL_KINDS = "(all)"
 NO_KIND = "(none)"
 RESAMPLES = 500
+#: A calibration error is held against its bound where there are so many questions, and may exceed it by so much.
+LEAST_QUESTIONS, TOLERATED = 200, 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,13 @@ class KindFigures:
     vs_global: Estimate
     global_calls: float
     global_ece: float | None
+
+    def beyond(self) -> bool | None:
+        """Whether the calibration error is an error beyond doubt: above the bound by more than ``TOLERATED``. None for all kinds
+        together, and where there are too few questions to say."""
+        if self.kind in (ALL_KINDS, NO_KIND) or self.n < LEAST_QUESTIONS or self.ece is None or self.ece_bound is None:
+            return None
+        return self.ece.value > self.ece_bound + TOLERATED
 
 
 def evaluate_kinds(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from math import comb
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.consensus import effort as consensus
 from cluster.domain.consensus.calibration import brier_score, expected_calibration_error, reliability
 from cluster.domain.consensus.learned import build_snapshot, fit_weights
 from cluster.domain.consensus.outcomes import Floats, VoteTable, vote_table
@@ -25,6 +26,7 @@ from cluster.domain.evaluation.modes import (
     Verdicts,
     collude,
     verdicts,
+    verdicts_by_kind,
 )
 from cluster.domain.evaluation.records import AnsweredQuestion, Panel
 
@@ -114,7 +116,8 @@ class Collusion:
     """Mean (and least) accuracy if ``colluders`` members of the panel agree on one wrong option.
 
     ``kind``: ``persistent`` colluders did so in calibration too, a ``sleeper`` only afterwards. ``among``: whether the
-    best member may be one of them; nothing makes up for its loss.
+    best member may be one of them; nothing makes up for its loss. ``learned`` has the weights of all questions; ``by_kind`` has
+    those of kinds, ``effort_default`` too, which asks fewer: None if kinds were not wanted.
     """
 
     panel: str
@@ -125,6 +128,9 @@ class Collusion:
     plurality: float
     learned: float
     learned_least: float
+    by_kind: float | None = None
+    by_kind_least: float | None = None
+    effort_default: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,6 +294,16 @@ def agreement_levels(panel: Panel, table: VoteTable) -> list[Agreement]:
 # --- collusion --------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Under:
+    """Accuracies under one choice of colluders; those with kinds are None if kinds are not wanted."""
+
+    plurality: float
+    learned: float
+    by_kind: float | None = None
+    effort_default: float | None = None
+
+
 def evaluate_collusion(
     panel: Panel,
     calibration: Sequence[AnsweredQuestion],
@@ -296,9 +312,11 @@ def evaluate_collusion(
     *,
     seed: int = 0,
     draws: int = COLLUSION_DRAWS,
+    by_kind: bool = False,
 ) -> list[Collusion]:
     """Accuracy under collusion, over every choice of members if these are at most ``draws``, else over seeded draws.
-    Raises: ``InvalidRequest`` if so many members cannot collude."""
+    ``by_kind``: whether weights of kinds are wanted too, which takes a fit for each choice. Raises: ``InvalidRequest`` if so many
+    members cannot collude."""
     agents = len(panel.agents)
     if not 0 < colluders < agents:
         raise InvalidRequest(
@@ -307,17 +325,21 @@ def evaluate_collusion(
         )
     before = vote_table_of(calibration, panel.agents)
     after = vote_table_of(test, panel.agents)
+    kinds = [question.kind for question in test]
     innocent = fit_weights(before)
+    trusting = court_of(panel, calibration, by_kind=True) if by_kind else None
     best = int((before.votes == before.right[:, None]).sum(axis=0).argmax())
     found = []
     for among, members in (("any", range(agents)), ("not_best", [i for i in range(agents) if i != best])):
         chosen = _choices(list(members), colluders, draws, seed)
         persistent, sleeper = [], []
         for colluding in chosen:
-            attacked = collude(after, colluding)
-            plurality = _accuracy(attacked, np.ones(agents))
-            persistent.append((plurality, _accuracy(attacked, fit_weights(collude(before, colluding)))))
-            sleeper.append((plurality, _accuracy(attacked, innocent)))
+            attacked, known = collude(after, colluding), collude(before, colluding)
+            warned = None
+            if by_kind:
+                warned = court_of(panel, _colluding(calibration, panel.agents, known, colluding), by_kind=True)
+            persistent.append(_under(attacked, fit_weights(known), warned, kinds))
+            sleeper.append(_under(attacked, innocent, trusting, kinds))
         found += [
             _collusion(panel.name, colluders, kind, among, scores)
             for kind, scores in (("persistent", persistent), ("sleeper", sleeper))
@@ -325,16 +347,42 @@ def evaluate_collusion(
     return found
 
 
-def _collusion(panel: str, colluders: int, kind: str, among: str, scores: list[tuple[float, float]]) -> Collusion:
+def _colluding(
+    questions: Sequence[AnsweredQuestion], agents: Sequence[str], table: VoteTable, members: Sequence[int]
+) -> list[AnsweredQuestion]:
+    """The questions with the votes that the table has for these members."""
+    found = []
+    for question, votes in zip(questions, table.votes.tolist(), strict=True):
+        known = question.outcome(agents).known()
+        changed = {agents[member]: known[votes[member]] for member in members}
+        found.append(replace(question, votes={**question.votes, **changed}))
+    return found
+
+
+def _under(table: VoteTable, weights: Floats, court: Court | None, kinds: Sequence[str | None]) -> _Under:
+    plurality, learned = _accuracy(table, np.ones(len(weights))), _accuracy(table, weights)
+    if court is None:
+        return _Under(plurality, learned)
+    modes = (Mode.LEARNED.value, EFFORT_MODES[consensus.Effort.DEFAULT])
+    own, few = (float(_credit(verdicts_by_kind(mode, table, kinds, court), table).mean()) for mode in modes)
+    return _Under(plurality, learned, own, few)
+
+
+def _collusion(panel: str, colluders: int, kind: str, among: str, scores: list[_Under]) -> Collusion:
+    own = [score.by_kind for score in scores if score.by_kind is not None]
+    few = [score.effort_default for score in scores if score.effort_default is not None]
     return Collusion(
         panel=panel,
         colluders=colluders,
         kind=kind,
         among=among,
         draws=len(scores),
-        plurality=_rounded(float(np.mean([plurality for plurality, _ in scores]))),
-        learned=_rounded(float(np.mean([learned for _, learned in scores]))),
-        learned_least=_rounded(min(learned for _, learned in scores)),
+        plurality=_rounded(float(np.mean([score.plurality for score in scores]))),
+        learned=_rounded(float(np.mean([score.learned for score in scores]))),
+        learned_least=_rounded(min(score.learned for score in scores)),
+        by_kind=_rounded(float(np.mean(own))) if own else None,
+        by_kind_least=_rounded(min(own)) if own else None,
+        effort_default=_rounded(float(np.mean(few))) if few else None,
     )
 
 

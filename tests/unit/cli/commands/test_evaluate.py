@@ -71,6 +71,34 @@ def test_figures_of_kinds_have_intervals(files: Path) -> None:
     printed = _run(*arguments).stdout
     assert "ALL by kind of question" in printed
     assert "weights: own" in printed
+    assert "0 of 0" in printed, "no kind has 200 questions, so nothing can be said beyond doubt"
+
+
+def test_colluders_are_measured_with_weights_of_kinds_too(files: Path) -> None:
+    lines = (files / "votes.jsonl").read_text().splitlines()
+    named = [lines[0], *(json.dumps({**json.loads(line), "c": "ab"[n % 2]}) for n, line in enumerate(lines[1:]))]
+    (files / "named.jsonl").write_text("\n".join(named))
+    arguments = (
+        "--votes",
+        files / "named.jsonl",
+        "--panels",
+        files / "panels.json",
+        "--panel",
+        "ALL",
+        "--colluders",
+        "1",
+    )
+    without = _json(*arguments)["collusion"]
+    found = _json(*arguments, "--by-kind")["collusion"]
+    for row, plain in zip(found, without, strict=True):
+        assert plain["by_kind"] is plain["effort_default"] is None
+        assert {**row, **dict.fromkeys(("by_kind", "by_kind_least", "effort_default"))} == plain
+        assert 0 < row["by_kind_least"] <= row["by_kind"] <= 1
+        assert 0 < row["effort_default"] <= 1
+    persistent, sleeper = found[:2]
+    assert persistent["by_kind"] > sleeper["by_kind"], "who colluded before has less weight"
+    assert "by kind, least" in _run(*arguments, "--by-kind").stdout
+    assert "by kind, least" not in _run(*arguments).stdout
 
 
 def test_kinds_are_asked_for_where_no_question_has_one(files: Path) -> None:

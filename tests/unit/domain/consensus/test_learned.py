@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -106,6 +107,23 @@ def test_the_owner_cap_applies_to_gate_and_calibration_too() -> None:
     assert capped.learned == free.learned, "the snapshot keeps what was learned; the cap is applied where it is used"
     assert capped.gate.learned < free.gate.learned
     assert capped.owner_cap == 0.4
+
+
+def test_a_fit_of_many_outcomes_holds_no_row_of_weights_for_each() -> None:
+    agents = tuple(f"agent-{number}" for number in range(100))
+    outcomes = [
+        replace(outcome, kind="xy"[number % 2])
+        for number, outcome in enumerate(crowd({agent: 0.3 + 0.005 * n for n, agent in enumerate(agents)}, 200) * 150)
+    ]
+    tracemalloc.start()
+    try:
+        build_snapshot(outcomes, agents)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    row_each = len(outcomes) * len(agents) * 8
+    print(f"{peak / 1e6:.1f} MB, {row_each / 1e6:.0f} of them for a row of weights each")
+    assert peak < 1.5 * row_each
 
 
 @pytest.mark.parametrize("mode", ["share", "weighted", "learned", "agree_k"])

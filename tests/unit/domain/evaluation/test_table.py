@@ -124,6 +124,17 @@ def test_persistent_colluders_are_outvoted() -> None:
         assert persistent.learned > sleeper.learned, "who was good before it turned is believed for a while"
 
 
+def test_kinds_do_not_let_persistent_colluders_win() -> None:
+    found = material()
+    results = evaluate_collusion(found.panels["HETERO7"], found.calibration, found.test, 2, draws=7, by_kind=True)
+    for row in (row for row in results if row.kind == "persistent"):
+        print(row)
+        assert row.by_kind is not None
+        assert row.by_kind_least is not None
+        assert row.by_kind >= row.learned - 0.001
+        assert row.by_kind_least >= row.learned_least - 0.005
+
+
 def test_a_cap_on_each_agent_loses_a_much_better_agents_knowledge() -> None:
     found = material()
     panel = found.panels["1STRONG4WEAK"]
