@@ -30,11 +30,12 @@ from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.budgets.accounts import Accounts
 from cluster.domain.budgets.budget import Budget
 from cluster.domain.quotas.quotas import Quotas
-from cluster.domain.scheduling.eligibility import Profile, demand_key
+from cluster.domain.scheduling.eligibility import Demand, Profile, demand_key, patience
 from cluster.domain.scheduling.limits import Control, ControlKind, Limits
 from cluster.domain.scheduling.running_quotas import RunningQuotas
 from cluster.domain.scheduling.sub_queues import LEVELS, MAX_PROFILES, HeapItem, SubQueue, SubQueues
 from cluster.domain.tasks import order_key
+from cluster.domain.tasks.rules import PREFERENCE_S
 from cluster.domain.tasks.task import TaskHead
 
 AGEING_S = 120.0
@@ -84,6 +85,10 @@ class Rank:
         return (-self.effective_level, self.tag, self.item)
 
 
+def _always_near(demand: Demand, now: float) -> bool:
+    return True
+
+
 class ReadyQueue:
     """Tasks that could start now. ``weights`` are the weights of shares (1 unless given) for which no control sets one."""
 
@@ -98,6 +103,8 @@ class ReadyQueue:
         self.limits = limits or Limits()
         # Budgets, and what running attempts have reserved. The core reserves and settles with its decisions.
         self.accounts = Accounts()
+        # Whether an agent of the regions that a demand prefers is there. The core knows; without it somebody always is.
+        self.is_near: Callable[[Demand, float], bool] = _always_near
         # How many tasks of each workspace run, and may. The core counts with its leases.
         self.running = RunningQuotas()
         # Seconds of waiting that are worth one level of priority.
@@ -211,7 +218,7 @@ class ReadyQueue:
                 if task_id is None:
                     continue
                 entry = self._entries[task_id]
-                if sub_queue.turns and not sub_queue.admits(profile, agent_id, now - entry.since):
+                if sub_queue.turns and not sub_queue.admits(profile, agent_id, self._waited_s(entry, now)):
                     continue
                 key = self._rank(entry, now).key()
                 if best is None or key < best[0]:
@@ -224,6 +231,13 @@ class ReadyQueue:
         self.discard(task_id)
         self._charge(sub_queue)
         return task_id
+
+    def _waited_s(self, entry: QueueEntry, now: float) -> float:
+        """How long a task has waited, as the conditions count it."""
+        waited_s, sub_queue = now - entry.since, entry.sub_queue
+        if not sub_queue.prefers or waited_s >= PREFERENCE_S:
+            return waited_s
+        return patience(waited_s, self.is_near(sub_queue.demand, now))
 
     def has_for(self, profile: Profile, agent_id: str, count: int) -> bool:
         """Whether so many tasks wait that such a claim would certainly be given. It looks at numbers only, so those are left out
