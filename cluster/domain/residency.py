@@ -24,7 +24,7 @@ WRONG_ZONE: Final = "wrong_zone"
 #: The code of a change in a zone none of whose regions writes now.
 NO_PRIMARY: Final = "zone_without_primary"
 #: So many heartbeats of its primary a region misses before its tasks are said to wait for that one.
-MISSED_BEATS: Final = 5
+MISSED_HEARTBEATS: Final = 5
 #: Regions of a zone that a workspace takes if others than these follow its primary: one that is lost must leave a second copy.
 LEAST_REGIONS: Final = 2
 
@@ -76,7 +76,7 @@ class AwayRegion:
 
 def away_region(primary: str | None, silent_s: float | None, heartbeat_s: float) -> AwayRegion | None:
     """The primary, if a region that follows it has missed its heartbeats or knows of none; None while it is heard."""
-    if primary is not None and silent_s is not None and silent_s <= MISSED_BEATS * heartbeat_s:
+    if primary is not None and silent_s is not None and silent_s <= MISSED_HEARTBEATS * heartbeat_s:
         return None
     return AwayRegion(region=primary, silent_s=silent_s)
 

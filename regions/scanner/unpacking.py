@@ -108,9 +108,9 @@ def output_of(program: Program, parts: Iterable[bytes]) -> Iterator[bytes]:
     path = program.path()
     if path is None:
         raise Unreadable(f"it takes the program {program.name}, which is not installed")
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as stderr_file:
         process = subprocess.Popen(
-            [path, *program.arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said
+            [path, *program.arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr_file
         )
         assert process.stdin is not None
         assert process.stdout is not None
@@ -130,8 +130,8 @@ def output_of(program: Program, parts: Iterable[bytes]) -> Iterator[bytes]:
         if failures:
             raise failures[0]
         if code != 0:
-            said.seek(0)
-            words = said.read(2000).decode(errors="replace").strip().splitlines()
+            stderr_file.seek(0)
+            words = stderr_file.read(2000).decode(errors="replace").strip().splitlines()
             raise Unreadable(f"{program.name} ended with {code}{': ' + words[-1] if words else ''}")
 
 
