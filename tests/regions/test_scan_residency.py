@@ -104,7 +104,7 @@ def dumped(url: str, form: str, to: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-async def test_a_data_directory_and_its_dumps_are_clean_until_a_payload_is_there(tmp_path: Path) -> None:
+async def test_data_directories_and_dumps_are_clean_without_payloads(tmp_path: Path) -> None:
     markers = tmp_path / "markers.jsonl"
     markers.write_text("".join(json.dumps({"id": name, "text": text}) + "\n" for name, text in PLANTED.items()))
     sought = ("--markers", markers)

@@ -28,7 +28,7 @@ def test_a_preferred_region_without_agents_is_not_waited_for() -> None:
     assert shard.claimed("a1", now, regions=EU, max_tasks=5) == ["near"]
 
 
-def test_a_shard_that_has_just_begun_waits_for_those_it_does_not_know() -> None:
+def test_a_new_shard_waits_for_agents_that_it_does_not_know() -> None:
     shard = Shard()
     shard.submit(new_task(id="t", rules=SOFT), NOW)
     assert shard.claimed("a2", NOW, regions=US) == []
@@ -36,7 +36,7 @@ def test_a_shard_that_has_just_begun_waits_for_those_it_does_not_know() -> None:
 
 
 @pytest.mark.parametrize("how", ["status_changed", "unregistered"])
-def test_the_last_agent_of_a_region_leaves_its_tasks_to_claims_that_wait(how: str) -> None:
+def test_the_last_agent_of_a_region_leaves_tasks_to_others(how: str) -> None:
     shard, now = _shard_that_knows_its_agents()
     shard.submit(new_task(id="t", rules=SOFT), now)
     ticket = shard.claim("a2", now, wait=True, regions=US)
@@ -45,7 +45,7 @@ def test_the_last_agent_of_a_region_leaves_its_tasks_to_claims_that_wait(how: st
     assert [grant.head.id for grant in shard.answered[ticket]] == ["t"]  # type: ignore[index]
 
 
-def test_an_agent_that_is_silent_or_cannot_do_it_is_not_waited_for() -> None:
+def test_a_silent_or_incapable_agent_is_not_waited_for() -> None:
     shard, now = _shard_that_knows_its_agents()
     shard.submit(new_task(id="other", rules=SOFT, required_capabilities=("paint",)), now)
     assert shard.claimed("a2", now, regions=US, capabilities=frozenset({"paint"})) == ["other"]
