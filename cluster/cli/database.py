@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the libraries of signatures and of the database are loaded 
     from cluster.postgres.audit import PostgresSeals
     from cluster.postgres.log import PostgresLog
     from cluster.postgres.log_segments import PostgresLogSegments
+    from cluster.postgres.pool import Pool
 
 #: Of one read.
 PAGE = 1000
@@ -55,6 +56,16 @@ async def opened() -> AsyncIterator[Database]:
     from cluster.postgres.audit import PostgresSeals
     from cluster.postgres.log import Epoch, PostgresLog
     from cluster.postgres.log_segments import PostgresLogSegments
+
+    ours = stores_settings(settings())
+    async with opened_pool() as pool:
+        epoch = Epoch(region=ours.zone)
+        yield Database(ours, PostgresLog(pool, epoch), PostgresSeals(pool), PostgresLogSegments(pool, epoch))
+
+
+@asynccontextmanager
+async def opened_pool() -> AsyncIterator[Pool]:
+    """One connection. Raises: `SettingsError` if no database is set, `StoreUnavailable` if it does not answer."""
     from cluster.postgres.pool import connect
 
     ours = stores_settings(settings())
@@ -64,7 +75,6 @@ async def opened() -> AsyncIterator[Database]:
         ours.database_url.get_secret_value(), ours.database_schema, max_size=1, application="aragora-cp"
     )
     try:
-        epoch = Epoch(region=ours.zone)
-        yield Database(ours, PostgresLog(pool, epoch), PostgresSeals(pool), PostgresLogSegments(pool, epoch))
+        yield pool
     finally:
         await pool.close()

@@ -23,6 +23,8 @@ VIOLATION: Final = "residency_violation"
 WRONG_ZONE: Final = "wrong_zone"
 #: The code of a change in a zone none of whose regions writes now.
 NO_PRIMARY: Final = "zone_without_primary"
+#: So many heartbeats of its primary a region misses before its tasks are said to wait for that one.
+MISSED_HEARTBEATS: Final = 5
 #: Regions of a zone that a workspace takes if others than these follow its primary: one that is lost must leave a second copy.
 LEAST_REGIONS: Final = 2
 
@@ -53,6 +55,30 @@ class WrongZone(CallerError):
         )
         self.args = (zone, region, url)  # what pickle calls the class with
         self.details = {"zone": zone, "region": region, "url": url}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwayRegion:
+    """The region that gives out tasks, and is not heard. ``region``: None if no region does now; ``silent_s``: for how long, None
+    if it never was heard."""
+
+    region: str | None
+    silent_s: float | None
+
+    @property
+    def message(self) -> str:
+        """The sentence for what waits until it is back."""
+        if self.region is None:
+            return "No region gives out tasks now, so none starts."
+        heard = "has not been heard" if self.silent_s is None else f"has not been heard for {self.silent_s:.1f} s"
+        return f"The region {self.region}, which gives out tasks, {heard}, so none starts."
+
+
+def away_region(primary: str | None, silent_s: float | None, heartbeat_s: float) -> AwayRegion | None:
+    """The primary, if a region that follows it has missed its heartbeats or knows of none; None while it is heard."""
+    if primary is not None and silent_s is not None and silent_s <= MISSED_HEARTBEATS * heartbeat_s:
+        return None
+    return AwayRegion(region=primary, silent_s=silent_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cluster.domain.base.errors import StoreUnavailable, TryLater
+from cluster.domain.residency import AwayRegion, away_region
 from cluster.ports.clock import Clock
 from cluster.ports.replication import ReplicationStatus, ReplicationStatuses
 from cluster.ports.wake_ups import Doorbell, WakeTopic
@@ -185,6 +186,10 @@ class ReplicationGate:
         """How long ago this region last heard of its primary; None if it never has."""
         silent_s = self._status.silent_s
         return None if silent_s is None else silent_s + self._clock.now() - self._read_at
+
+    def away(self) -> AwayRegion | None:
+        """The region that gives out tasks, if this one follows it and does not hear it."""
+        return None if self.is_primary else away_region(self.primary[0], self.staleness_s(), self._heartbeat_s)
 
     # --- who runs only at the primary ---------------------------------------------------------------------------------
 

@@ -92,7 +92,7 @@ agents of each region are.
 | 2 | wrong usage; for `regions demo`: etcd is not installed |
 | 3 | the deliberation ended without consensus |
 | 4 | the control plane cannot be reached or is not ready; for `status`, `doctor`: something is not healthy |
-| 5 | this machine or its settings do not allow it (a port in use, a bad variable, a store that does not start) |
+| 5 | this machine or its settings do not allow it (a port in use, a bad variable); `region scan-residency`: a file was not read |
 | 6 | the receipt is valid, but its decision cannot be recomputed |
 | 7 | the task that was waited for (`tasks wait`, `tasks submit --wait`) failed |
 | 8 | the task that was waited for was cancelled |

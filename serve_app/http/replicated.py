@@ -24,6 +24,8 @@ _OF_THE_REPLICA = ("/health", "/health/live", "/health/detailed", "/metrics", "/
 _TICKETS = "-plane/auth/ticket"
 #: Reads of what is not replicated: only the region that is the primary has it.
 _NOT_REPLICATED = ("/chunks", "/chunks/stream")
+#: Reads of what the scheduler has in memory. While the primary is away, any region says so itself.
+_OF_THE_SCHEDULER = "/explain"
 #: By it a read asks for all that was acknowledged anywhere before it came.
 CONSISTENCY = b"x-aragora-consistency"
 _LINEARIZABLE = b"linearizable"
@@ -175,7 +177,10 @@ class _HeldAnswer:
 
 def _is_elsewhere(scope: Scope, gate: ReplicationGate) -> bool:
     """Whether only another region has what a call reads."""
-    return not gate.is_primary and scope["path"].endswith(_NOT_REPLICATED)
+    if gate.is_primary:
+        return False
+    path = scope["path"]
+    return path.endswith(_NOT_REPLICATED) or (path.endswith(_OF_THE_SCHEDULER) and gate.away() is None)
 
 
 def _held_frames(send: Send, gate: ReplicationGate) -> Send:

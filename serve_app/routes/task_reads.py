@@ -15,7 +15,7 @@ from cluster.domain.base.conditions import Search
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import Origin
-from cluster.domain.scheduling.explain import explain
+from cluster.domain.scheduling.explain import Explanation, explain, explain_away
 from cluster.domain.scheduling.requests import ExplainRequest
 from cluster.domain.scheduling.sub_queues import LEVELS
 from cluster.domain.tasks.task import Body, Priority, Task, TaskDetail, TaskStatus
@@ -269,15 +269,25 @@ async def task_events(
     return {"task_id": task_id, "events": events, "total": total, "has_more": after + len(events) < total}
 
 
-@router.get("/tasks/{task_id}/explain")
-@requires(Permission.TASKS_READ)
-async def explain_task(request: Request, task_id: str, asker: Asker) -> dict[str, Any]:
-    """Reasons why a task is not running, and what would change each."""
-    gate = gateway(request)
+async def _explained(gate: Gateway, asker: Origin, task_id: str) -> Explanation:
     view = await gate.scheduler.request(ExplainRequest(workspace=asker.workspace, task_id=check_id(task_id, "task_id")))
     agents, stored = await gate.agents.list(asker.workspace), await gate.breakers.load(asker.workspace)
     breakers = {found.agent_id: found.breaker for found in stored if found.agent_id is not None}
-    found = explain(view, agents, breakers, gate.clock.now(), await without_actor(gate, agents))
+    return explain(view, agents, breakers, gate.clock.now(), await without_actor(gate, agents))
+
+
+@router.get("/tasks/{task_id}/explain")
+@requires(Permission.TASKS_READ)
+async def explain_task(request: Request, task_id: str, asker: Asker) -> dict[str, Any]:
+    """Reasons why a task is not running, and what would change each. A region that does not hear the one which gives out tasks
+    answers by itself that they wait for it (`waiting_region`)."""
+    gate = gateway(request)
+    between = getattr(request.app.state, "replication_gate", None)
+    away = None if between is None else between.away()
+    if away is not None:
+        found = explain_away((await known_task(gate, asker, check_id(task_id, "task_id"))).head(), away)
+    else:
+        found = await _explained(gate, asker, task_id)
     position, head = found.position, found.head
     wire: dict[str, Any] = {
         "task_id": task_id,

@@ -3,6 +3,10 @@
 ``python -m tests.regions.measure --kills 10 --seed 1``: in the fast profile (a lease of 2 s), with one etcd of three members, of
 which ``--with-etcd`` kills the primary's as well. RTO: from kill -9 to the next answer to a write, by a client that tries the
 regions in turn.
+
+``python -m tests.regions.measure --counts FOLDER``: the issue's counts, that is 50 losses of the primary's region and 15 of each
+other fault (`tests.regions.counts`); it takes hours, and goes on where it was broken off. ``--losses 1 --others 0`` is the
+shortest run of it.
 """
 
 from __future__ import annotations
@@ -10,9 +14,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+from pathlib import Path
 from statistics import quantiles
 
 from cluster.process.loops import ended
+from tests.regions import counts
 from tests.support.region_processes import NAMES, RegionBench, region_bench
 
 WRITERS = 3
@@ -65,6 +71,18 @@ if __name__ == "__main__":
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--with-etcd", action="store_true")
+    parser.add_argument(
+        "--counts", type=Path, metavar="FOLDER", help="play the issue's counts; a file for each session"
+    )
+    parser.add_argument("--losses", type=int, default=50, help="of the primary's whole region, with --counts")
+    parser.add_argument("--others", type=int, default=15, help="of each other fault, with --counts")
+    parser.add_argument("--only", nargs="*", default=(), help="no other faults than these, with --counts")
+    parser.add_argument("--guide-timers", action="store_true", help="a lease of 10 s, with --counts")
+    parser.add_argument("--page", type=Path, help="the page that gets the table, with --counts")
     arguments = parser.parse_args()
+    if arguments.counts is not None:
+        timers = counts.GUIDE_TIMERS if arguments.guide_timers else {}
+        often = counts.wanted(arguments.losses, arguments.others, arguments.only)
+        raise SystemExit(1 if counts.count(arguments.counts, often, arguments.seed, timers, arguments.page) else 0)
     missing = asyncio.run(measure(arguments.kills, arguments.seed, with_etcd=arguments.with_etcd))
     raise SystemExit(1 if missing else 0)

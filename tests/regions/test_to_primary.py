@@ -81,6 +81,19 @@ async def test_what_is_not_replicated_is_read_at_the_primary(
     assert [request.url.path for request in primary.requests] == ["/at/tasks/t/chunks", "/at/tasks/t/chunks/stream"]
 
 
+async def test_why_a_task_waits_the_primary_says_while_it_is_heard(
+    secondary: Secondary, primary: Primary, http: httpx.AsyncClient
+) -> None:
+    path = f"{secondary.url}/tasks/t/explain"
+    assert (await http.get(path)).json() == {}
+    await secondary.region.tell(1, 0, primary=WEST, silent_s=3.0)
+    assert secondary.region.gate.away() is not None
+    assert (await http.get(path)).json() == {"by": EAST}
+    await secondary.region.tell(1, 0, primary=WEST)
+    assert (await http.get(path)).json() == {}
+    assert len(primary.requests) == 2
+
+
 # --- the whole call, and the whole answer -----------------------------------------------------------------------------
 
 

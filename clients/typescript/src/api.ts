@@ -1044,7 +1044,10 @@ export class Api {
     return this.#caller.call("POST", "/api/control-plane/erasures", [], args);
   }
 
-  /** Reasons why a task is not running, and what would change each. */
+  /**
+   * Reasons why a task is not running, and what would change each. A region that does not hear the one which gives out tasks
+   * answers by itself that they wait for it (`waiting_region`).
+   */
   explainTask(args: { task_id: string } & CallOptions): Promise<Explanation> {
     return this.#caller.call("GET", "/api/control-plane/tasks/{task_id}/explain", [], args);
   }

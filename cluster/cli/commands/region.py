@@ -13,9 +13,10 @@ import typer
 
 from cluster.cli.calls import Json, print_json
 from cluster.cli.connection import client, settings
-from cluster.cli.exit_codes import REFUSED
+from cluster.cli.exit_codes import MACHINE, REFUSED
 from cluster.cli.numbers import amount
-from cluster.cli.output import console, errors, listing, plain
+from cluster.cli.output import console, counted, errors, listing, on_one_line, plain
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.replication.quorum import ReplicationMode
 from cluster.embedded.layout import Layout
 from cluster.rpc.control import ask_leader
@@ -192,6 +193,75 @@ def join(as_json: Json = False) -> None:
 def leave(as_json: Json = False) -> None:
     """Take this region out of the group, after it has left the in-sync set."""
     _is_member(_ask("leave"), as_json)
+
+
+@app.command("scan-residency")
+def scan_residency(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", exists=True, readable=False, help="Files and folders to search.")
+    ],
+    marker: Annotated[
+        list[str] | None,
+        typer.Option("--marker", help="A text to look for. Lists of processes show it; see --markers."),
+    ] = None,
+    markers: Annotated[
+        Path | None,
+        typer.Option(
+            "--markers", dir_okay=False, exists=True, help="A file of texts, one a line, or JSON lines (.jsonl)."
+        ),
+    ] = None,
+    zone: Annotated[
+        str | None,
+        typer.Option("--zone", help="Look for texts of tasks that are resident there, from this region's database."),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, max=150, help="Of so many tasks, the newest ones, with --zone.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """Search data directories, dumps, logs, backups and captures for payloads that must not be there. Exits 1 if one is found.
+
+    Run it where a region outside of the zone keeps its files. Markers that are found are named by their ids, never shown. Exits 5
+    if nothing is found but something could not be read.
+
+    \f
+    Raises: `BadParameter` without markers or for one that cannot be looked for; `Exit` if something is found or not read.
+    """
+    from cluster.cli import region_scan
+
+    try:
+        sought = region_scan.given_markers(marker or (), markers)
+    except InvalidRequest as error:
+        raise typer.BadParameter(str(error)) from None
+    if not sought and zone is None:
+        raise typer.BadParameter("Say what to look for: --marker, --markers or --zone.")
+    if zone is not None:
+        sought += asyncio.run(region_scan.sampled_markers(zone, samples))
+    try:
+        report = region_scan.scanned(sought, paths)
+    except InvalidRequest as error:
+        raise typer.BadParameter(str(error)) from None
+    if as_json:
+        print_json(report)
+    else:
+        _show_scan(report, len(sought))
+    if report["hits"]:
+        raise typer.Exit(REFUSED)
+    if report["unread_files"]:
+        raise typer.Exit(MACHINE)
+
+
+def _show_scan(report: dict[str, Any], markers: int) -> None:
+    for found in report["found"]:
+        inside = "" if found["inside"] is None else f" ({found['inside']})"
+        what = f"{found['marker']} at byte {found['offset']}, {counted(found['times'], 'time')}"
+        console.print(plain(on_one_line(f"{found['file']}{inside}: {what}")))
+    for unread in report["unread"]:
+        errors.print(f"[yellow]not read:[/] {plain(on_one_line(unread['file'] + ': ' + unread['why']))}")
+    searched = f"{counted(report['files'], 'file')}, {report['bytes']:,} bytes, {counted(markers, 'marker')}"
+    if report["hits"]:
+        verdict = "there are payloads here"
+    else:
+        verdict = "nothing found, but not all was read" if report["unread_files"] else "nothing found"
+    console.print(f"{searched}: {verdict}.")
 
 
 def _is_member(found: dict[str, Any], as_json: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from cluster.domain.agents.agent import Agent, AgentStatus, Health, Intent, IntentBy
 from cluster.domain.agents.breaker import Breaker
-from cluster.domain.scheduling.eligibility import Profile, Refusal, demand_of, eligible
+from cluster.domain.scheduling.eligibility import Profile, Refusal, demand_of, eligible, patience
 from cluster.domain.scheduling.last_claims import LeftOut
 from cluster.domain.tasks.rules import PREFERENCE_S
 from cluster.domain.tasks.task import TaskHead
@@ -39,15 +39,17 @@ def able_agents(
     breakers: Mapping[str, Breaker],
     versions: Mapping[str, tuple[str, ...]],
     sticky_agent: str | None,
+    *,
+    is_near: bool,
 ) -> tuple[list[str], list[Reason]]:
     """(ids of the agents that may have the task, reasons if none of them could take it now). ``breakers`` is by agent id, and so
     is ``versions``: those that an agent's claims announce, in place of the one that it registered. ``sticky_agent``: the agent
-    that holds its sticky key and that it waits for."""
+    that holds its sticky key and that it waits for. ``is_near``: an agent of the regions that it prefers is there."""
     if head.target_agent is not None:
         agents = [agent for agent in agents if agent.agent_id == head.target_agent]
         if not agents:
             return [], [_no_agent(f"It is for agent {head.target_agent}, which is not registered.", "Register it.")]
-    demand, waited_s = demand_of(head, sticky_agent), now - _since(head)
+    demand, waited_s = demand_of(head, sticky_agent), patience(now - _since(head), is_near)
     found: dict[Refusal | None, list[Agent]] = {}
     for agent in agents:
         of_agent = versions.get(agent.agent_id, (agent.version,))
@@ -108,7 +110,7 @@ def _elsewhere(head: TaskHead, agents: Sequence[Agent]) -> Reason:
 def _elsewhere_yet(head: TaskHead, agents: Sequence[Agent]) -> Reason:
     regions = _regions(head)
     message = f"Agents of {regions} come first; {_named(agents)} could do it elsewhere."
-    unblock = f"An agent of {regions} claims it, or it has waited {PREFERENCE_S:g} s."
+    unblock = f"An agent of {regions} claims it, none of them is there any more, or it has waited {PREFERENCE_S:g} s."
     return Reason(code="region", message=message, unblock=unblock, at=_since(head) + PREFERENCE_S)
 
 

@@ -28,11 +28,12 @@ from cluster.domain.quotas.quotas import Quotas
 from cluster.domain.scheduling.answers import AnsweredClaim
 from cluster.domain.scheduling.deadlines import Deadlines
 from cluster.domain.scheduling.dispatch import Dispatch
-from cluster.domain.scheduling.eligibility import Profile
+from cluster.domain.scheduling.eligibility import Profile, demand_of, prefers
 from cluster.domain.scheduling.explain import TaskView, waiting_view
 from cluster.domain.scheduling.lease_table import LeaseTable
 from cluster.domain.scheduling.limits import Control
 from cluster.domain.scheduling.open_tasks import OpenTasks
+from cluster.domain.scheduling.preferred_agents import PreferredAgents
 from cluster.domain.scheduling.ready_queue import ReadyQueue
 from cluster.domain.scheduling.requests import AgentKey
 from cluster.domain.scheduling.sticky_keys import StickyKeys
@@ -69,8 +70,14 @@ class SchedulerCore:
         self._policy = policy or RetryPolicy()
         # The parts share these tables, and each holds those that it reads often as fields of its own.
         leases = LeaseTable(lease_ttl_s)
-        tables = Tables(queue=ReadyQueue() if queue is None else queue, leases=leases, sticky=StickyKeys(leases))
+        tables = Tables(
+            queue=ReadyQueue() if queue is None else queue,
+            leases=leases,
+            sticky=StickyKeys(leases),
+            preferred=PreferredAgents(leases),
+        )
         self._queue = tables.queue
+        self._queue.is_near = tables.preferred.is_near
         self._open: Mapping[str, TaskHead] = tables.open
         self._leases = tables.leases
         self._sticky = tables.sticky
@@ -78,6 +85,7 @@ class SchedulerCore:
         self._families = tables.families
         self._waiting = tables.waiting
         self._last_claims = tables.last_claims
+        self._preferred = tables.preferred
         self._timers = tables.timers
         self._workspace_ends = tables.workspace_ends
         # What happens to tasks, then who gets them, then what time brings: each knows those before it and none after it, nor the
@@ -300,6 +308,9 @@ class SchedulerCore:
         versions = self._last_claims.versions(workspace, waiting)
         view = waiting_view(head, self._queue, self._dependencies.waits_for(task_id), left_out, versions, now)
         sticky_agent = self._sticky.agent_of(task_id)
+        demand = demand_of(head, sticky_agent)
+        if prefers(demand) and not self._preferred.is_near(demand, now):
+            view = dataclasses.replace(view, is_near=False)
         return view if sticky_agent is None else dataclasses.replace(view, sticky_agent=sticky_agent)
 
     @property
@@ -330,11 +341,15 @@ class SchedulerCore:
         if deregistered:
             self._leases.deregister(key)
             self._last_claims.forget(key)
+            self._preferred.forget(key)
         elif row.kind == "agent.registered":
             self._leases.register(key)
         self._leases.set_unschedulable(key, is_unschedulable and not deregistered)
         self._tasks.free(self._sticky.lose(key) if deregistered or offline else self._sticky.excess(key))
+        self._preferred.changed()
         if deregistered or is_unschedulable:
+            if self._preferred.is_asked:
+                self._dispatch.offer_preferring(row.workspace)
             self._tasks.ask_again(key, now)
         else:
             self._dispatch.offer_again(key, now)

@@ -36,6 +36,7 @@ class Dispatch:
         self._cancellations = tables.cancellations
         self._waiting = tables.waiting
         self._last_claims = tables.last_claims
+        self._preferred = tables.preferred
         self._sticky = tables.sticky
         self._timers = tables.timers
         # Workspace → when the timer is due that waits for a rate's next token or a budget's next period there, so that claims
@@ -57,6 +58,7 @@ class Dispatch:
         self._leases.renew(agent, now, process_of(request.claim_id))
         profile = request.profile
         self._last_claims.note(agent, profile)
+        self._preferred.note(agent, profile, now)
         if profile.task_types is not None:
             self._give_own(profile.workspace, profile.task_types)
         grants = self._redelivered(request, profile, now) or self._grant(request, profile, now)
@@ -142,6 +144,12 @@ class Dispatch:
         """Offers every sub-queue of the workspace to all waiting claims that may have its tasks."""
         for sub_queue in self._queue.sub_queues_of(workspace):
             self._waiting.became_ready(sub_queue)
+
+    def offer_preferring(self, workspace: str) -> None:
+        """Offers what prefers some regions to everybody: the last agent there may be away."""
+        for sub_queue in self._queue.sub_queues_of(workspace):
+            if sub_queue.prefers:
+                self._waiting.became_ready(sub_queue)
 
     def control(self, control: Control, now: float) -> None:
         """Puts a control in force. At the first control of a task type, its waiting tasks move to sub-queues of their own, which

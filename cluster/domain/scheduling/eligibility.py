@@ -14,6 +14,7 @@ A further condition is one row here, a field of the demand or the profile, and i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
@@ -96,8 +97,8 @@ class Scope(StrEnum):
 
 
 class Condition(NamedTuple):
-    """``refuses`` gets the demand, the claim's profile and agent, and how long the task has waited (seconds). ``concerns``:
-    whether a task asks for it at all."""
+    """``refuses`` gets the demand, the claim's profile and agent, and how long the task has waited (seconds, by ``patience``).
+    ``concerns``: whether a task asks for it at all."""
 
     refusal: Refusal
     scope: Scope
@@ -206,8 +207,19 @@ CONDITIONS: tuple[Condition, ...] = (
 )
 
 
+def prefers(demand: Demand) -> bool:
+    """Whether agents of some regions come first for a while."""
+    return demand.selection is not None and demand.selection.affinity is Affinity.PREFERRED
+
+
+def patience(waited_s: float, is_near: bool) -> float:
+    """How long a task has waited, as the conditions count it. ``is_near``: whether an agent of the regions that it prefers is
+    there. If none is, there is nobody to wait for, so it has waited for long enough."""
+    return waited_s if is_near else math.inf
+
+
 def eligible(demand: Demand, profile: Profile, agent_id: str, waited_s: float) -> Refusal | None:
-    """Why a claim may not have a task that has waited so long; None if it may."""
+    """Why a claim may not have a task that has waited so long (by ``patience``); None if it may."""
     for condition in CONDITIONS:
         if condition.refuses(demand, profile, agent_id, waited_s):
             return condition.refusal

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from cluster.domain.agents.agent import Agent
 from cluster.domain.agents.breaker import Breaker
 from cluster.domain.budgets.accounts import Account
+from cluster.domain.residency import AwayRegion
 from cluster.domain.scheduling.agent_reasons import Reason, able_agents, claims_leave_out
 from cluster.domain.scheduling.budget_reasons import budget_reasons
 from cluster.domain.scheduling.last_claims import LeftOut
@@ -33,7 +34,7 @@ class TaskView:
     versions, with these. ``suspended``: nothing starts in its workspace. ``sticky_agent``: the agent that holds its sticky key
     and that it waits for. ``replayed_as`` is the task that a dead one was submitted again as; ``purged``: it left the dead
     letter for good. ``budgets`` are the accounts that have no room for it, those of agents too. ``running_quota``: how many tasks
-    of its workspace may run, if so many do."""
+    of its workspace may run, if so many do. ``is_near``: an agent of the regions that it prefers is there."""
 
     head: TaskHead
     position: QueuePosition | None = None
@@ -51,6 +52,7 @@ class TaskView:
     purged: bool = False
     budgets: tuple[Account, ...] = ()
     running_quota: int | None = None
+    is_near: bool = True
 
 
 def waiting_view(
@@ -118,7 +120,9 @@ def explain(
     if head.detail is TaskDetail.WAITING_CHILDREN:
         return _parked(view)
     reasons = [*_time_and_order(view, now), *_limits(view, now), *_sticky(view, now)]
-    able, agent_reasons = able_agents(head, agents, now, breakers, view.versions, view.sticky_agent)
+    able, agent_reasons = able_agents(
+        head, agents, now, breakers, view.versions, view.sticky_agent, is_near=view.is_near
+    )
     if able and not agent_reasons and all(agent_id in without_actor for agent_id in able):
         agent_reasons = [_no_node([agent for agent in agents if agent.agent_id in able])]
     if head.detail is not TaskDetail.BLOCKED:
@@ -130,6 +134,15 @@ def explain(
     return Explanation(
         head=head, summary=summary, reasons=tuple(reasons), position=view.position, able_agents=tuple(able)
     )
+
+
+def explain_away(head: TaskHead, away: AwayRegion) -> Explanation:
+    """Why a task does not run, at a region that follows another one which is away: it knows no more than the task's row."""
+    if head.status.terminal:
+        return _ended(TaskView(head=head))
+    unblock = "It comes back, or another region takes over: aragora-cp region status"
+    reason = Reason(code="waiting_region", message=away.message, unblock=unblock)
+    return Explanation(head=head, summary=reason.message, reasons=(reason,))
 
 
 def _ended(view: TaskView) -> Explanation:

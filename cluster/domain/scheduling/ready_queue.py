@@ -26,11 +26,12 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from cluster.domain.scheduling.eligibility import Profile, demand_key
+from cluster.domain.scheduling.eligibility import Demand, Profile, demand_key, patience
 from cluster.domain.scheduling.gates import Gates
 from cluster.domain.scheduling.limits import Limits
 from cluster.domain.scheduling.sub_queues import LEVELS, MAX_PROFILES, HeapItem, SubQueue, SubQueues
 from cluster.domain.tasks import order_key
+from cluster.domain.tasks.rules import PREFERENCE_S
 from cluster.domain.tasks.task import TaskHead
 
 AGEING_S = 120.0
@@ -80,6 +81,10 @@ class Rank:
         return (-self.effective_level, self.tag, self.item)
 
 
+def _always_near(demand: Demand, now: float) -> bool:
+    return True
+
+
 class ReadyQueue:
     """Tasks that could start now. ``weights`` are the weights of shares (1 unless given) for which no control sets one."""
 
@@ -90,6 +95,8 @@ class ReadyQueue:
         limits: Limits | None = None,
         most_profiles: int = MAX_PROFILES,
     ) -> None:
+        # Whether an agent of the regions that a demand prefers is there. The core knows; without it somebody always is.
+        self.is_near: Callable[[Demand, float], bool] = _always_near
         # Seconds of waiting that are worth one level of priority.
         self._ageing_s = ageing_s
         # Task id → entry of every task that waits here, those set aside included. ``push`` adds, ``discard`` removes. It alone
@@ -202,7 +209,7 @@ class ReadyQueue:
                 if task_id is None:
                     continue
                 entry = self._entries[task_id]
-                if sub_queue.turns and not sub_queue.admits(profile, agent_id, now - entry.since):
+                if sub_queue.turns and not sub_queue.admits(profile, agent_id, self._waited_s(entry, now)):
                     continue
                 key = self._rank(entry, now).key()
                 if best is None or key < best[0]:
@@ -215,6 +222,13 @@ class ReadyQueue:
         self.discard(task_id)
         self._charge(sub_queue)
         return task_id
+
+    def _waited_s(self, entry: QueueEntry, now: float) -> float:
+        """How long a task has waited, as the conditions count it."""
+        waited_s, sub_queue = now - entry.since, entry.sub_queue
+        if not sub_queue.prefers or waited_s >= PREFERENCE_S:
+            return waited_s
+        return patience(waited_s, self.is_near(sub_queue.demand, now))
 
     def has_for(self, profile: Profile, agent_id: str, count: int) -> bool:
         """Whether so many tasks wait that such a claim would certainly be given. It looks at numbers only, so those are left out

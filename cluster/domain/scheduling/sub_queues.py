@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from cluster.domain.scheduling.eligibility import Demand, DemandKey, Profile, Turns, admits_profile, turns
+from cluster.domain.scheduling.eligibility import Demand, DemandKey, Profile, Turns, admits_profile, prefers, turns
 from cluster.domain.tasks.task import Priority
 
 #: The priorities in ascending order; a level is an index into them.
@@ -49,6 +49,8 @@ class SubQueue:
     turns: Turns
     # Whether tasks of several types share it.
     is_shared: bool
+    # Whether agents of some regions come first.
+    prefers: bool
     # Set by the ready queue from controls and budgets. ``paused``: nothing starts. ``budgeted``: its workspace has budgets.
     # ``gated``: paused, rated or budgeted, or its workspace has a quota on running tasks, so a claim has to ask whether it is
     # open; a flag spares all others that question.
@@ -105,7 +107,9 @@ class SubQueues:
         demand = Demand(*key)
         workspace = demand.workspace
         share = workspace if tenant == workspace else f"{workspace}\x1f{tenant}"
-        sub_queue = self._all[demand] = SubQueue(demand, tenant, share, turns(demand), demand.task_type is None)
+        sub_queue = self._all[demand] = SubQueue(
+            demand, tenant, share, turns(demand), demand.task_type is None, prefers(demand)
+        )
         self._index(sub_queue)
         return sub_queue
 

@@ -9,6 +9,7 @@ from cluster.domain.scheduling.dependencies import Dependencies
 from cluster.domain.scheduling.families import Families
 from cluster.domain.scheduling.last_claims import LastClaims
 from cluster.domain.scheduling.lease_table import LeaseTable
+from cluster.domain.scheduling.preferred_agents import PreferredAgents
 from cluster.domain.scheduling.ready_queue import ReadyQueue
 from cluster.domain.scheduling.sticky_keys import StickyKeys
 from cluster.domain.scheduling.timers import Timers
@@ -30,6 +31,8 @@ class Tables:
     #: Which agents hold sticky keys, and which tasks of the queue wait for them. StartLease and EndLease change who holds a key;
     #: a task waits from Enqueue to Dequeue, or until ``OpenTasks.free``.
     sticky: StickyKeys
+    #: Which agents claim from which regions, for tasks that prefer some. The dispatch notes it, a deregistration forgets it.
+    preferred: PreferredAgents
     #: Task id → head of every task that has not ended, as of the last step, committed or not. ``OpenTasks`` alone changes it.
     #: Every entry of the queue, lease and pending cancellation is of a task in here.
     open: dict[str, TaskHead] = field(default_factory=dict)

@@ -26,7 +26,7 @@ class WhenFailed(StrEnum):
 
 class Affinity(StrEnum):
     """Which regions' agents may take a task. ``preferred``: until it has waited ``PREFERENCE_S``, only agents of the named
-    regions may; then any agent may. ``strict``: only those of the named regions, always."""
+    regions may, if one that could is there; then any agent may. ``strict``: only those of the named regions, always."""
 
     ANY = "any"
     PREFERRED = "preferred"

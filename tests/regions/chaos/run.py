@@ -10,11 +10,12 @@ import argparse
 import asyncio
 import hashlib
 import json
+import math
 import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -81,17 +82,21 @@ async def chaos(
     names: Sequence[str] = tuple(KINDS),
     mutant: str | None = None,
     logs: Path | None = None,
+    plan: Sequence[str] | None = None,
+    timers: Mapping[str, str] | None = None,
 ) -> History:
-    """A run, to its end: it ends early if the regions do not come back from a fault."""
+    """A run, to its end: it ends early if the regions do not come back from a fault. ``plan``: these faults in this order, in
+    the place of those that the seed draws. ``timers``: variables of all regions."""
     history = History()
-    changes = {} if mutant is None else {MUTANT: mutant}
+    changes = dict(timers or {}) | ({} if mutant is None else {MUTANT: mutant})
     async with region_bench(proxied=True, **changes) as bench:
         try:
             await bench.primary()
             clients = ChaosClients(bench, history)
             nemesis = Nemesis(bench, clients, history, seed)
             async with clients.running():
-                await _strike(nemesis, history, time.monotonic() + seconds, faults, names)
+                drawn = _drawn(nemesis, names) if plan is None else plan
+                await _strike(nemesis, history, time.monotonic() + seconds, faults, drawn)
                 history.primary = await bench.primary()
             history.regions = await _final(bench)
         except NotWhole:
@@ -111,19 +116,35 @@ def _keep_logs(bench: RegionBench, logs: Path) -> None:
         shutil.copyfile(region.folder / "log", logs / f"{name}.log")
 
 
-async def _strike(nemesis: Nemesis, history: History, ends: float, faults: int, names: Sequence[str]) -> None:
+def _drawn(nemesis: Nemesis, names: Sequence[str]) -> Iterator[str]:
     while True:
-        for name in nemesis.deck(names):
-            if time.monotonic() > ends or len(history.faults) == faults:
-                return
-            fault = await nemesis.strike(name)
-            print(f"{len(history.faults):4d} {_line(history, fault)}", flush=True)
+        yield from nemesis.deck(names)
+
+
+async def _strike(nemesis: Nemesis, history: History, ends: float, faults: int, names: Iterable[str]) -> None:
+    for name in names:
+        if time.monotonic() > ends or len(history.faults) == faults:
+            return
+        fault = await nemesis.strike(name)
+        print(f"{len(history.faults):4d} {_line(history, fault)}", flush=True)
 
 
 def _line(history: History, fault: Fault) -> str:
     assert fault.whole is not None
     gap, whole = rto(history, fault), fault.whole - fault.healed
     return f"{fault.name} ({fault.victim}): {gap:.1f} s without an answer, whole after {whole:.1f} s"
+
+
+def rpo(history: History, gone: Collection[str]) -> list[int]:
+    """How many acknowledged writes each fault cost. ``gone``: those that the primary at the end has not got. One counts for the
+    first fault that was over after its answer; one that was answered later, for the last fault."""
+    counts = [0] * len(history.faults)
+    over = [math.inf if fault.whole is None else fault.whole for fault in history.faults]
+    for write in history.acknowledged:
+        if write.task_id in gone and counts:
+            first = next((number for number, at in enumerate(over) if write.answered <= at), len(counts) - 1)
+            counts[first] += 1
+    return counts
 
 
 def rto(history: History, fault: Fault) -> float:
@@ -196,12 +217,14 @@ def _surplus(file: Path) -> list[LogRow]:
 
 def report(seed: int, history: History, violations: Sequence[Violation]) -> dict[str, Any]:
     kinds = dict.fromkeys(fault.name for fault in history.faults)
-    rows = []
+    gone, rows = lost(history), []
+    costs = rpo(history, gone)
     for name in (kind for kind in KINDS if kind in kinds):
         mine = [fault for fault in history.faults if fault.name == name]
         times = [rto(history, fault) for fault in mine]
         whole = [fault.whole - fault.healed for fault in mine if fault.whole is not None]
-        rows.append({"name": name, "rto_s": times, "whole_s": whole})
+        cost = [cost for cost, fault in zip(costs, history.faults, strict=True) if fault.name == name]
+        rows.append({"name": name, "rto_s": times, "whole_s": whole, "lost": cost})
     return {
         "seed": seed,
         "machine": machine(),
@@ -211,7 +234,7 @@ def report(seed: int, history: History, violations: Sequence[Violation]) -> dict
         "rows_read": sum(len(read.rows) for read in history.reads),
         "epochs": len({write.epoch for write in history.acknowledged}),
         "surplus": sum(len(region.surplus) for region in history.regions),
-        "lost": len(lost(history)),
+        "lost": len(gone),
         "violations": [asdict(violation) for violation in violations],
     }
 

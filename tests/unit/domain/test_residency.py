@@ -8,7 +8,15 @@ import pickle
 import pytest
 
 from cluster.domain.base.errors import CallerError, ControlPlaneError
-from cluster.domain.residency import Answerer, RegionZones, ResidencyViolation, WrongZone, may_hold
+from cluster.domain.residency import (
+    Answerer,
+    AwayRegion,
+    RegionZones,
+    ResidencyViolation,
+    WrongZone,
+    away_region,
+    may_hold,
+)
 
 ZONES = {"eu-1": "eu", "eu-2": "eu", "us-1": "us"}
 #: ``ap-1`` is in no zone.
@@ -103,3 +111,10 @@ def test_agents_outside_of_the_zone_get_no_work() -> None:
             zones.check_runs("eu", "a", regions)
         error: ControlPlaneError = refused.value
         assert (error.status, error.code) == (403, "residency_violation")
+
+
+def test_a_primary_is_away_when_it_misses_its_heartbeats() -> None:
+    assert away_region("eu-1", 5.0, 1.0) is None
+    assert away_region("eu-1", 5.1, 1.0) == AwayRegion(region="eu-1", silent_s=5.1)
+    assert away_region("eu-1", None, 1.0) == AwayRegion(region="eu-1", silent_s=None)
+    assert away_region(None, 0.0, 1.0) == AwayRegion(region=None, silent_s=0.0)

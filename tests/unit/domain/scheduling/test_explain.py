@@ -10,7 +10,8 @@ import pytest
 
 from cluster.domain.agents.agent import Agent, Health, Intent, Liveness, TransportKind
 from cluster.domain.agents.breaker import RESET_S, Breaker, BreakerState
-from cluster.domain.scheduling.explain import Explanation, TaskView, explain
+from cluster.domain.residency import AwayRegion
+from cluster.domain.scheduling.explain import Explanation, TaskView, explain, explain_away
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.scheduling.ready_queue import AGEING_S, QueuePosition
 from cluster.domain.tasks.rules import PREFERENCE_S, Affinity, TaskRules
@@ -215,3 +216,19 @@ def test_a_breaker_explains_nothing_while_another_agent_is_free() -> None:
     assert _codes(_explained(called, _busy("a2"), breakers={"a1": OPEN})) == ["breaker_open", "agents_busy"]
     paused = an_agent("a1", transport=TransportKind.HTTP, intent=Intent.PAUSED)
     assert _codes(_explained(paused, breakers={"a1": OPEN})) == ["no_agent"]
+
+
+def test_a_region_that_is_away_is_what_its_tasks_wait_for() -> None:
+    head = new_task(id="t").head()
+    found = explain_away(head, AwayRegion(region="eu-central-1", silent_s=7.25))
+    assert _codes(found) == ["waiting_region"]
+    assert (
+        found.summary == "The region eu-central-1, which gives out tasks, has not been heard for 7.2 s, so none starts."
+    )
+    assert "region status" in found.reasons[0].unblock
+    nobody = explain_away(head, AwayRegion(region=None, silent_s=None))
+    assert nobody.summary == "No region gives out tasks now, so none starts."
+    ended = explain_away(
+        replace(head, status=TaskStatus.COMPLETED, detail=TaskDetail.COMPLETED), AwayRegion(region="a", silent_s=1.0)
+    )
+    assert (ended.reasons, ended.summary) == ((), "The task has ended: completed.")
