@@ -314,31 +314,36 @@ async def _words_of(api: Api, store_urls: StoreUrls, schema: str) -> list[str]:
 
 async def test_a_task_is_erased_with_all_below_it(api: Api, store_urls: StoreUrls, schema: str) -> None:
     tasks = TaskApi(api)
-    await tasks.agent("worker")
-    words = {"payload": {"text": PLANTED}, "metadata": {"note": PLANTED}, "target_agent": "worker"}
-    parent = await tasks.submit(**words)
+    for name in ("worker", "helper"):
+        await tasks.agent(name)
+    words = {"payload": {"text": PLANTED}, "metadata": {"note": PLANTED}, "target_agent": "helper"}
+    parent = await tasks.submit(**{**words, "target_agent": "worker"})
     lease = await tasks.claim_one("worker")
     held = {"lease_token": lease["lease_token"]}
     body = {**held, "tasks": [{"task_type": "t", **words, "max_retries": 0}]}
     (child,) = (await api.post(f"/tasks/{parent}/children", body))["task_ids"]
-    question = {"question": f"{PLANTED}?", "answer_schema": {"title": PLANTED}}
-    asked = await tasks.submit("approval", input_required=question, parent_task_id=child, metadata={"note": PLANTED})
-    await tasks.fail(await tasks.claim_one("worker"), error=f"{PLANTED} error")
+    failing = await tasks.claim_one("helper")
+    assert failing["id"] == child
+    below = await tasks.submit(parent_task_id=child, **words)
+    await tasks.fail(failing, error=f"{PLANTED} error")
     again = (await api.post(f"/dead-letter/{child}/replay", {"payload": {"text": f"{PLANTED} again"}}))["replayed_as"]
+    question = {"question": f"{PLANTED}?", "answer_schema": {"title": PLANTED}}
+    asked = await tasks.submit("approval", input_required=question, parent_task_id=parent, metadata={"note": PLANTED})
     await api.post(f"/tasks/{parent}/extend", {**held, "message": PLANTED, "checkpoint": {"text": PLANTED}})
     await api.post(f"/tasks/{parent}/chunks", {**held, "first": 1, "chunks": [PLANTED]})
     await api.post(f"/tasks/{parent}/complete", {**held, "result": {"text": PLANTED}})
     refused = await tasks.post("/erasures", {"task_id": parent}, expect=409)
     assert (refused["code"], asked in refused["error"]) == ("open_work", True)
     await tasks.post(f"/tasks/{asked}/answer", {"verdict": "answer", "answer": PLANTED})
-    await tasks.complete(await tasks.claim_one("worker"))
+    await tasks.complete(await tasks.claim_one("helper"))
+    await eventually(lambda: tasks.is_detail(below, "cancelled"))
     assert {"tasks", "task_chunks", "task_progress", "task_questions", "log"} <= set(
         await _words_of(api, store_urls, schema)
     )
     dry = await api.post("/erasures", {"task_id": parent, "dry_run": True})
-    assert dry["erased"]["tasks"] == 4
+    assert dry["erased"]["tasks"] == 5
     assert (await api.post("/erasures", {"task_id": parent}))["erased"] == dry["erased"]
-    for task_id in (parent, child, asked, again):
+    for task_id in (parent, child, below, asked, again):
         assert (await api.get(f"/tasks/{task_id}"))["redacted"] is True
     assert await _words_of(api, store_urls, schema) == []
     assert all(row.verifies() for row in await api.rows())
