@@ -31,7 +31,7 @@ def wants_page(request: Request) -> bool:
 def refusal_page(request: Request, error: ControlPlaneError) -> Response:
     """The answer to an error, with its status and headers, as a page."""
     answer = control_plane_response(request, error)
-    said: dict[str, Any] = json.loads(bytes(answer.body))
-    page = _PAGE.format(**{name: html.escape(str(said[name])) for name in ("error", "code", "trace_id")})
+    answered: dict[str, Any] = json.loads(bytes(answer.body))
+    page = _PAGE.format(**{name: html.escape(str(answered[name])) for name in ("error", "code", "trace_id")})
     headers = {name: value for name, value in answer.headers.items() if name not in ("content-length", "content-type")}
     return HTMLResponse(page, answer.status_code, {**headers, "content-security-policy": _POLICY, "vary": "Accept"})

@@ -540,6 +540,9 @@ OTHER_FORMS: dict[tuple[str, str], dict[str, str]] = {
     },
 }
 
+#: Routes that a browser shows to a person, so that an error may be a page.
+SHOW_ERRORS = frozenset({("GET", "/auth/login"), ("GET", "/auth/callback")})
+
 #: Routes that can answer 404 although no id is in their path.
 MAY_MISS = frozenset(
     {
