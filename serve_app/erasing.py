@@ -217,7 +217,7 @@ class Eraser:
         return family
 
     async def _one(self) -> AsyncGenerator[None]:
-        """A task with its replays, or a deliberation. Its id is that of the task that the API answers for it."""
+        """A task with its children and replays, or a deliberation. Its id is that of the task that the API answers for it."""
         assert self._target is not None
         if self._progress.key == _DONE:
             return
@@ -227,7 +227,10 @@ class Eraser:
         else:
             family = await self._family(self._target)
             _refuse(family.open)
-            await self._erase_tasks(family.ended)
+            for begin in range(0, len(family.ended), BATCH):
+                await self._erase_tasks(family.ended[begin : begin + BATCH])
+                if not self._dry_run:  # which counts the whole family at once
+                    yield
         self._moved((0.0, _DONE))
         yield
 

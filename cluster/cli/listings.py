@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+import typer
 
 from cluster.cli.calls import call
+from cluster.cli.output import console, total_words
 from cluster.domain.base.conditions import CONDITIONS
 
 WHERE: Final = f"A condition, such as metadata.pr=17; may be given several times. {', '.join(CONDITIONS)}."
+
+PageLimit = Annotated[int, typer.Option(min=1, max=1000, help="How many to list.")]
+PageCursor = Annotated[str | None, typer.Option(help="The cursor that the page before printed.")]
+
+
+def read_on(found: Mapping[str, Any], name: str) -> None:
+    """Says how the list goes on after a page of what is under ``name``, if it does."""
+    if found["next_cursor"]:
+        console.print(f"{len(found[name])} of {total_words(found)}; read on with --cursor {found['next_cursor']}")
 
 
 def listed(

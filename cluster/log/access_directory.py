@@ -7,7 +7,7 @@ at once if the doorbell rings, else at the follower's next poll. If the database
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cluster.domain.access import rows as access_rows
 from cluster.domain.access.api_key import ApiKey
@@ -56,6 +56,10 @@ class AccessDirectory:
     def workspace(self, workspace: str) -> Workspace | None:
         """A workspace; None if there is none of that id."""
         return self._workspaces.get(workspace)
+
+    def workspaces(self) -> Iterable[Workspace]:
+        """All of them, in no order, with those that were deleted."""
+        return self._workspaces.values()
 
     def key(self, key_id: str) -> ApiKey | None:
         """An API key, also one that is not valid any more; None if there is none of that id."""

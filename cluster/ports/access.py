@@ -15,6 +15,7 @@ from cluster.domain.access.roles import CustomRole
 from cluster.domain.access.sessions import Session
 from cluster.domain.access.workspaces import RoleBinding, StateChange, Workspace
 from cluster.domain.base.log import LogRecord, Origin
+from cluster.ports.totals import Total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,24 @@ class AccessStore(WorkspaceStates, Protocol):
 
     async def read(self, names: AccessNames) -> AccessSnapshot:
         """What is named, from one snapshot of the database. What does not exist is left out."""
+        ...
+
+    async def list_workspaces(self, after: str, limit: int) -> tuple[Sequence[Workspace], Total]:
+        """A page of the workspaces that were not deleted, by id, after one of them; and how many there are in all."""
+        ...
+
+    async def list_members(
+        self, workspace: str, after: tuple[str, str] | None, limit: int
+    ) -> tuple[Sequence[RoleBinding], Total]:
+        """A page of the bindings of a workspace (``*``: of those in all), by subject and role, after one of them; and how many
+        there are in all."""
+        ...
+
+    async def list_keys(
+        self, workspace: str | None, after: tuple[float, str] | None, limit: int
+    ) -> tuple[Sequence[ApiKey], Total]:
+        """A page of the keys that name a workspace, or (None) of all, the oldest first, after the one that was created at a time
+        (epoch seconds) and has an id; and how many there are in all."""
         ...
 
     async def create_workspace(self, origin: Origin, workspace: Workspace) -> None:

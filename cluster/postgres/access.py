@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -23,9 +24,11 @@ from cluster.domain.access.workspaces import RoleBinding, StateChange, Workspace
 from cluster.domain.base.errors import Conflict, ControlPlaneError, NotFound
 from cluster.domain.base.log import LogRecord, Origin, caused_by_row
 from cluster.ports.access import AccessNames, AccessSnapshot, Revocation
+from cluster.ports.totals import Total
 from cluster.postgres.log import Epoch, log_rows
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
+from cluster.postgres.totals import total_of
 
 _SQL = queries("access")
 #: What a function of the database refuses → the error. What it does is "done".
@@ -88,6 +91,25 @@ class PostgresAccessStore:
             revocations=[Revocation(**found) for found in tables["revocations"]],
             sessions=[_session(found) for found in tables["sessions"]],
         )
+
+    async def list_workspaces(self, after: str, limit: int) -> tuple[list[Workspace], Total]:
+        rows = await self._pool.rows(_SQL["list_workspaces"], after, limit)
+        return [_workspace(dict(row)) for row in rows], await total_of(self._pool, _SQL["all_workspaces"])
+
+    async def list_members(
+        self, workspace: str, after: tuple[str, str] | None, limit: int
+    ) -> tuple[list[RoleBinding], Total]:
+        rows = await self._pool.rows(_SQL["list_members"], workspace, *(after or ("", "")), limit)
+        total = await total_of(self._pool, _SQL["all_members"], workspace)
+        return [RoleBinding(**dict(row)) for row in rows], total
+
+    async def list_keys(
+        self, workspace: str | None, after: tuple[float, str] | None, limit: int
+    ) -> tuple[list[ApiKey], Total]:
+        # Two statements, since one for both would have one plan.
+        which, of = ("keys", ()) if workspace is None else ("keys_of", (workspace,))
+        rows = await self._pool.rows(_SQL[f"list_{which}"], *of, *(after or (-math.inf, "")), limit)
+        return [_key(json.loads(row["found"])) for row in rows], await total_of(self._pool, _SQL[f"all_{which}"], *of)
 
     async def closed(self) -> Mapping[str, StateChange]:
         return {row["id"]: _closed(row) for row in await self._pool.rows(_SQL["closed_workspaces"])}

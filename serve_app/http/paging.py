@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 from collections.abc import Sequence
 from enum import StrEnum
@@ -13,7 +14,7 @@ from pydantic import Field
 
 from cluster.domain.base.conditions import CONDITIONS, MAX_CONDITION_CHARS, MAX_CONDITIONS
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.base.json_values import check_json
+from cluster.domain.base.json_values import check_json, check_text
 from cluster.ports.totals import Total
 from serve_app.schemas.fields import MAX_EPOCH_S, Text, Words
 
@@ -40,6 +41,30 @@ def decode_cursor(cursor: str | None) -> tuple[float, str] | None:
         ) from None
     check_json(task_id, "cursor")
     return position
+
+
+def encode_names(*names: str) -> str:
+    """The cursor of a list that is in the order of names."""
+    return base64.urlsafe_b64encode(json.dumps(names).encode()).decode().rstrip("=")
+
+
+def decode_names(cursor: str | None, count: int) -> tuple[str, ...] | None:
+    """The ``count`` names of the row after which a page begins; None without a cursor.
+
+    Raises: `InvalidRequest` if the cursor is not one that ``encode_names`` made."""
+    if cursor is None:
+        return None
+    try:
+        names = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if not isinstance(names, list) or len(names) != count or encode_names(*names) != cursor:
+            raise ValueError("another text than the one that was given out")
+        for name in names:
+            check_text(name, "cursor")
+        return tuple(names)
+    except (ValueError, TypeError, RecursionError, InvalidRequest):
+        raise InvalidRequest(
+            "cursor must be the next_cursor of an earlier answer, unchanged.", "invalid_cursor"
+        ) from None
 
 
 def next_cursor(page: Sequence[Any], limit: int, position: Any) -> str | None:

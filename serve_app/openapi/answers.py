@@ -39,6 +39,8 @@ _PAGED = {
     "has_more": YES_OR_NO,
     "next_cursor": nullable(CURSOR),
 }
+#: Of a list that is read on by its cursor alone.
+_KEYSET = {"total": COUNT, "total_exact": YES_OR_NO, "limit": COUNT, "next_cursor": nullable(CURSOR)}
 _REPORTS = fields(
     results=listed(fields(task_id=nullable(TEXT), ok=YES_OR_NO, error_opt=TEXT, code_opt=TEXT)), total=COUNT
 )
@@ -379,17 +381,17 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
     ("GET", "/weights/{snapshot_id}"): {200: ref("Snapshot")},
     # access
     ("POST", "/workspaces"): {201: ref("Workspace")},
-    ("GET", "/workspaces"): {200: fields(workspaces=listed(ref("Workspace")), total=COUNT)},
+    ("GET", "/workspaces"): {200: fields(workspaces=listed(ref("Workspace")), **_KEYSET)},
     ("PATCH", "/workspaces/{workspace_id}"): {200: ref("Workspace")},
     ("DELETE", "/workspaces/{workspace_id}"): {200: ref("Workspace")},
-    ("GET", "/workspaces/{workspace_id}/members"): {200: fields(members=listed(ref("Member")), total=COUNT)},
+    ("GET", "/workspaces/{workspace_id}/members"): {200: fields(members=listed(ref("Member")), **_KEYSET)},
     ("PUT", "/workspaces/{workspace_id}/members"): {200: fields(workspace=TEXT, subject=TEXT, role=TEXT)},
     ("DELETE", "/workspaces/{workspace_id}/members"): {200: fields(removed=YES_OR_NO)},
     ("GET", "/roles"): {200: fields(roles=listed(ref("Role")), total=COUNT)},
     ("PUT", "/roles/{role_name}"): {200: ref("Role")},
     ("DELETE", "/roles/{role_name}"): {200: fields(removed=YES_OR_NO)},
     ("POST", "/keys"): {201: more("ApiKey", **_NEW_TOKEN)},
-    ("GET", "/keys"): {200: fields(keys=listed(ref("ApiKey")), total=COUNT)},
+    ("GET", "/keys"): {200: fields(keys=listed(ref("ApiKey")), **_KEYSET)},
     ("POST", "/keys/{key_id}/rotate"): {200: more("ApiKey", **_NEW_TOKEN)},
     ("DELETE", "/keys/{key_id}"): {200: ref("ApiKey")},
     # health and numbers
@@ -540,6 +542,9 @@ OTHER_FORMS: dict[tuple[str, str], dict[str, str]] = {
         "application/openmetrics-text": "The same with exemplars, if the caller accepts it.",
     },
 }
+
+#: Routes that a browser shows to a person, so that an error may be a page.
+SHOW_ERRORS = frozenset({("GET", "/auth/login"), ("GET", "/auth/callback")})
 
 #: Routes that can answer 404 although no id is in their path.
 MAY_MISS = frozenset(

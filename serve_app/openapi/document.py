@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster.domain.access.permissions import Permission
 from serve_app.http.query_names import chooses_by_query
-from serve_app.openapi.answers import ANSWERS, JSON, KNOW_CALLERS, MAY_MISS, OTHER_FORMS, ROOT_ANSWERS
+from serve_app.openapi.answers import ANSWERS, JSON, KNOW_CALLERS, MAY_MISS, OTHER_FORMS, ROOT_ANSWERS, SHOW_ERRORS
 from serve_app.openapi.classes import documented
 from serve_app.openapi.shapes import CURSOR, ID, SHAPES, Schema, ref
 
@@ -85,7 +85,8 @@ def _complete(operation: dict[str, Any], method: str, path: str, prefix: str, pe
         ok = responses.setdefault("200", {"description": description, "content": {}})
         ok["content"][kind] = {"schema": {"type": "string", "description": description}}
     for status in sorted(_errors(operation, method, short, permission)):
-        responses.setdefault(str(status), {"$ref": f"#/components/responses/Error{status}"})
+        error = _error_page(status) if (method, short) in SHOW_ERRORS else _error_ref(status)
+        responses.setdefault(str(status), error)
     operation["responses"] = responses
     for parameter in operation.get("parameters", ()):
         _complete_parameter(parameter)
@@ -132,6 +133,17 @@ def _error(status: int) -> dict[str, Any]:
     if status in _TRY_LATER:
         seconds = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}
         response["headers"] = {"Retry-After": seconds}
+    return response
+
+
+def _error_ref(status: int) -> dict[str, Any]:
+    return {"$ref": f"#/components/responses/Error{status}"}
+
+
+def _error_page(status: int) -> dict[str, Any]:
+    """As JSON, and for people as a page."""
+    response = _error(status)
+    response["content"]["text/html"] = {"schema": {"type": "string", "description": "With this Accept header."}}
     return response
 
 

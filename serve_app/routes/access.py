@@ -29,11 +29,13 @@ from cluster.domain.base.errors import Conflict, NotFound, TryLater
 from cluster.domain.base.log import Origin
 from cluster.domain.residency import nobody_writes
 from cluster.ports.access import AccessNames
+from cluster.ports.totals import Total
 from cluster.ports.wake_ups import WakeTopic
 from serve_app.auth.admission import Asker, principal_of, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency, answered_once
+from serve_app.http.paging import Cursor, Limit, decode_names, encode_names, total_wire
 from serve_app.schemas.access import (
     NewMember,
     NewWorkspace,
@@ -105,19 +107,23 @@ async def create_workspace(request: Request, body: NewWorkspace, asker: Asker, k
 
 @router.get("/workspaces")
 @requires(Permission.ACCESS_READ)
-async def list_workspaces(request: Request, asker: Asker) -> dict[str, Any]:
-    """The workspaces that the caller may manage, without those that were deleted."""
-    gate = gateway(request)
-    principal = await principal_of(request)
-    await gate.catch_up()
-    found = [
-        workspace
-        for workspace in gate.access.snapshot().workspaces
-        if workspace.state is not WorkspaceState.DELETED
-        and Permission.ACCESS_READ in permissions_in(principal, workspace.id)
-    ]
-    found.sort(key=lambda workspace: workspace.id)
-    return {"workspaces": [workspace_wire(workspace) for workspace in found], "total": len(found)}
+async def list_workspaces(request: Request, asker: Asker, limit: Limit = 1000, cursor: Cursor = None) -> dict[str, Any]:
+    """The workspaces that the caller may manage, by id, without those that were deleted."""
+    store, principal = gateway(request).access_store, await principal_of(request)
+    (after,) = decode_names(cursor, 1) or ("",)
+    if Permission.ACCESS_READ in permissions_in(principal, ALL_WORKSPACES):
+        found, total = await store.list_workspaces(after, limit)
+    else:  # it manages the one that it acts in
+        named = AccessNames(workspaces=frozenset({principal.workspace}))
+        found = [each for each in (await store.read(named)).workspaces if each.id > after]
+        total = Total(1)
+    following = encode_names(found[-1].id) if len(found) == limit else None
+    return {
+        "workspaces": [workspace_wire(workspace) for workspace in found],
+        **total_wire(total),
+        "limit": limit,
+        "next_cursor": following,
+    }
 
 
 @router.patch("/workspaces/{workspace_id}")
@@ -180,14 +186,20 @@ async def _put(
 
 @router.get("/workspaces/{workspace_id}/members")
 @requires(Permission.ACCESS_READ)
-async def list_members(request: Request, workspace_id: str, asker: Asker) -> dict[str, Any]:
+async def list_members(
+    request: Request, workspace_id: str, asker: Asker, limit: Limit = 1000, cursor: Cursor = None
+) -> dict[str, Any]:
     """Who has which role in a workspace. Those who have one in all workspaces are listed under ``*``, and only there."""
-    gate = gateway(request)
     check_manages(await principal_of(request), checked_workspace(workspace_id, or_all=True), Permission.ACCESS_READ)
-    await gate.catch_up()
-    found = [binding for binding in gate.access.snapshot().bindings if binding.workspace == workspace_id]
-    found.sort(key=lambda binding: (binding.subject, binding.role))
-    return {"members": [member_wire(binding) for binding in found], "total": len(found)}
+    names = decode_names(cursor, 2)
+    after = None if names is None else (names[0], names[1])
+    found, total = await gateway(request).access_store.list_members(workspace_id, after, limit)
+    return {
+        "members": [member_wire(binding) for binding in found],
+        **total_wire(total),
+        "limit": limit,
+        "next_cursor": encode_names(found[-1].subject, found[-1].role) if len(found) == limit else None,
+    }
 
 
 @router.put("/workspaces/{workspace_id}/members")

@@ -34,6 +34,7 @@ from serve_app.auth.admission import Asker, principal_of, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import KEY_CONFLICT, Idempotency, answered_once
+from serve_app.http.paging import Cursor, Limit, decode_cursor, next_cursor, total_wire
 from serve_app.routes.access import changed, current_roles, origin_in
 from serve_app.schemas.access import NewKey, Rotation, key_wire
 
@@ -114,13 +115,21 @@ def _id_for(principal: Principal, key: str) -> str:
 
 @router.get("/keys")
 @requires(Permission.ACCESS_READ)
-async def list_keys(request: Request, asker: Asker) -> dict[str, Any]:
+async def list_keys(request: Request, asker: Asker, limit: Limit = 1000, cursor: Cursor = None) -> dict[str, Any]:
     """The API keys that act in workspaces that the caller may manage, oldest first, with those that were revoked or have
     expired. No answer holds a secret."""
     gate = gateway(request)
     principal = await principal_of(request)
-    keys = [key for key in (await gate.access_store.load()).keys if is_visible(principal, key)]
-    return {"keys": [_wire(gate, principal, key) for key in keys], "total": len(keys)}
+    everywhere = Permission.ACCESS_READ in permissions_in(principal, ALL_WORKSPACES)
+    keys, total = await gate.access_store.list_keys(
+        None if everywhere else principal.workspace, decode_cursor(cursor), limit
+    )
+    return {
+        "keys": [_wire(gate, principal, key) for key in keys],
+        **total_wire(total),
+        "limit": limit,
+        "next_cursor": next_cursor(keys, limit, lambda key: (key.created_at, key.id)),
+    }
 
 
 @router.post("/keys/{key_id}/rotate")

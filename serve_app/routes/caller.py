@@ -59,6 +59,6 @@ async def show_caller(request: Request) -> dict[str, Any]:
 def _workspaces(request: Request, proof: Proof) -> set[str]:
     return {
         workspace.id
-        for workspace in gateway(request).access.snapshot().workspaces
+        for workspace in gateway(request).access.workspaces()
         if workspace.state is not WorkspaceState.DELETED and proof.may_act_in(workspace.id)
     }

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from cluster.domain.access.permissions import Permission
 from cluster.domain.access.sessions import MARK, Session, SessionKind, csrf_token
-from cluster.domain.base.errors import CallerError, InvalidRequest, NotFound, Unauthenticated
+from cluster.domain.base.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound, Unauthenticated
 from cluster.domain.base.log import Origin
 from cluster.ports.access import AccessNames
 from serve_app.auth.admission import requires
@@ -21,6 +21,7 @@ from serve_app.auth.login_throttle import LoginThrottle
 from serve_app.auth.routing import GuardedRouter
 from serve_app.auth.sessions import Sessions
 from serve_app.gateway import gateway
+from serve_app.http.refusal_pages import refusal_page, wants_page
 from serve_app.routes.access import changed
 from serve_app.schemas.login import DeviceLogin
 
@@ -44,7 +45,11 @@ async def begin_login(
     next: Annotated[str | None, Query(description="Path of this host to which the login leads.")] = None,
 ) -> Response:
     """Leads a browser to the OIDC provider (303). 404 (`NotFound`) if logins are off, 400 (`InvalidRequest`) if ``next`` is
-    no path of this host, 503 if the provider does not answer."""
+    no path of this host, 503 if the provider does not answer. Whoever asks for HTML gets an error as a page."""
+    return await _for_people(request, lambda: _begun(request, next))
+
+
+async def _begun(request: Request, next: str | None) -> Response:
     sessions, logins = _enabled(request)
     await _throttle(request).begin(request)
     begun = await logins.begin(next)
@@ -65,7 +70,11 @@ async def finish_login(request: Request) -> Response:
     """Where the OIDC provider leads the browser back: begins a session and leads to the login's ``next`` (303). 400
     (`InvalidRequest`) if this browser did not begin the login, or it was finished already; 401 (`Unauthenticated`) if the ID
     token does not count; 403 (`Forbidden`) if the provider refuses the person, or the person has no role; 503 if the
-    provider does not answer."""
+    provider does not answer. Whoever asks for HTML gets an error as a page."""
+    return await _for_people(request, lambda: _finished(request))
+
+
+async def _finished(request: Request) -> Response:
     sessions, logins = _enabled(request)
     await _throttle(request).begin(request)
     cookies = sessions.cookies
@@ -203,6 +212,16 @@ def _throttle(request: Request) -> LoginThrottle:
 def _origin(request: Request) -> Origin:
     """Logins are logged in the default workspace, as failed ones are. The principal is set when it is known."""
     return Origin(workspace=gateway(request).settings.workspace, cause=request.scope["state"]["trace_id"])
+
+
+async def _for_people(request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
+    """The answer; a refusal as a page if a browser shows it. Raises: the refusal of a program's call."""
+    try:
+        return await answer()
+    except ControlPlaneError as refusal:
+        if not wants_page(request):
+            raise
+        return refusal_page(request, refusal)
 
 
 async def _counted(request: Request, login: Callable[[], Awaitable[T]]) -> T:

@@ -22,6 +22,7 @@ from serve_app.auth.admission import Asker, Caller, requires
 from serve_app.auth.agent_identity import acting_agent
 from serve_app.auth.routing import GuardedRouter
 from serve_app.auth.suspension import check_starts
+from serve_app.auth.words import may_read_words
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency, answered_once
 from serve_app.http.paging import Cursor, Limit, decode_cursor, next_cursor, total_wire
@@ -111,7 +112,14 @@ async def _given(gate: Gateway, asker: Origin, caller: Principal, task_id: str, 
     if not may_answer(caller, asked.question):
         names = ", ".join(asked.question.answerers) or "whoever may write tasks"
         raise Forbidden(f"This question is for {names}; ask one of them, or an administrator.", "not_an_answerer")
-    given = checked_answer(asked.question, VERDICTS[body.verdict], body.value(), body.reason, asker.principal)
+    given = checked_answer(
+        asked.question,
+        VERDICTS[body.verdict],
+        body.value(),
+        body.reason,
+        asker.principal,
+        may_read=may_read_words(caller),
+    )
     if asked.verdict is None:
         asked = await _answered(gate, asker, task, asked, given)
     if not given.is_that_of(asked):

@@ -309,6 +309,72 @@ async def test_a_task_is_erased_with_what_it_was_replayed_as(api: Api) -> None:
         assert (task["payload"], task["redacted"]) == (None, True)
 
 
+async def _words_of(api: Api, store_urls: StoreUrls, schema: str) -> list[str]:
+    """The tables that hold a planted word."""
+    database = await asyncpg.connect(store_urls.database)
+    found = []
+    for (table,) in await database.fetch("select tablename from pg_tables where schemaname = $1", schema):
+        rows = await database.fetchval(f'select string_agg(t::text, chr(10)) from "{schema}"."{table}" t')
+        found += [table] * (PLANTED in (rows or ""))
+    await database.close()
+    return sorted(found)
+
+
+async def test_a_task_is_erased_with_all_below_it(api: Api, store_urls: StoreUrls, schema: str) -> None:
+    tasks = TaskApi(api)
+    for name in ("worker", "helper"):
+        await tasks.agent(name)
+    words = {"payload": {"text": PLANTED}, "metadata": {"note": PLANTED}, "target_agent": "helper"}
+    parent = await tasks.submit(**{**words, "target_agent": "worker"})
+    lease = await tasks.claim_one("worker")
+    held = {"lease_token": lease["lease_token"]}
+    body = {**held, "tasks": [{"task_type": "t", **words, "max_retries": 0}]}
+    (child,) = (await api.post(f"/tasks/{parent}/children", body))["task_ids"]
+    failing = await tasks.claim_one("helper")
+    assert failing["id"] == child
+    below = await tasks.submit(parent_task_id=child, **words)
+    await tasks.fail(failing, error=f"{PLANTED} error")
+    again = (await api.post(f"/dead-letter/{child}/replay", {"payload": {"text": f"{PLANTED} again"}}))["replayed_as"]
+    question = {"question": f"{PLANTED}?", "answer_schema": {"title": PLANTED}}
+    asked = await tasks.submit("approval", input_required=question, parent_task_id=parent, metadata={"note": PLANTED})
+    await api.post(f"/tasks/{parent}/extend", {**held, "message": PLANTED, "checkpoint": {"text": PLANTED}})
+    await api.post(f"/tasks/{parent}/chunks", {**held, "first": 1, "chunks": [PLANTED]})
+    await api.post(f"/tasks/{parent}/complete", {**held, "result": {"text": PLANTED}})
+    refused = await tasks.post("/erasures", {"task_id": parent}, expect=409)
+    assert (refused["code"], asked in refused["error"]) == ("open_work", True)
+    await tasks.post(f"/tasks/{asked}/answer", {"verdict": "answer", "answer": PLANTED})
+    await tasks.complete(await tasks.claim_one("helper"))
+    await eventually(lambda: tasks.is_detail(below, "cancelled"))
+    assert {"tasks", "task_chunks", "task_progress", "task_questions", "log"} <= set(
+        await _words_of(api, store_urls, schema)
+    )
+    dry = await api.post("/erasures", {"task_id": parent, "dry_run": True})
+    assert dry["erased"]["tasks"] == 5
+    assert (await api.post("/erasures", {"task_id": parent}))["erased"] == dry["erased"]
+    for task_id in (parent, child, below, asked, again):
+        assert (await api.get(f"/tasks/{task_id}"))["redacted"] is True
+    assert await _words_of(api, store_urls, schema) == []
+    assert all(row.verifies() for row in await api.rows())
+
+
+async def test_a_large_family_is_erased_in_short_commits(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erasing, "BATCH", 2)
+    monkeypatch.setattr(erasing, "CALL_S", 0.0)
+    tasks = TaskApi(api)
+    parent = await tasks.submit()
+    children = [{"task_type": "t", "parent_task_id": parent, "payload": PLANTED}] * 4
+    family = [parent, *(await api.post("/tasks/batch", {"tasks": children}))["task_ids"]]
+    for task_id in family:
+        await api.post(f"/tasks/{task_id}/cancel")
+    answer = await api.post("/erasures", {"task_id": parent})
+    calls = [answer]
+    while not answer["complete"]:
+        answer = await api.post("/erasures", {"task_id": parent, "cursor": answer["next_cursor"]})
+        calls.append(answer)
+    assert [call["erased"]["tasks"] for call in calls][:3] == [2, 4, 5]
+    assert answer["erased"]["tasks"] == len(family)
+
+
 async def test_the_questions_to_pull_agents_go_with_their_deliberation(api: Api) -> None:
     tasks = TaskApi(api)
     for name in ("p", "q"):

@@ -17,7 +17,7 @@ _UNKNOWN = [
     ("GET", "/stream?task=a", "task here; did you mean task_id?"),
     ("GET", "/deliberations?state=queued", "state here; did you mean status?"),
     ("GET", "/queue?state=queued", "state here; use limit."),
-    ("GET", "/workspaces?state=active", "state here; leave it out."),
+    ("GET", "/workspaces?state=active", "state here; use cursor, limit."),
     ("POST", "/dead-letter/purge?dry_run=true", "dry_run here; this call takes its fields in the body."),
     ("DELETE", "/agents/a?force=1", "force here; leave it out."),
 ]

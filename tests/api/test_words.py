@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -18,87 +15,11 @@ from serve_app.openapi import classes
 from serve_app.openapi.classes import RULES, FieldClass, calls, walk
 from serve_app.streams.hub import frame
 from tests.support.api import CP, Api
-from tests.support.models import models, register, vote
 from tests.support.principals import TokenTable, bearer, principal
-from tests.support.probes import eventually
 from tests.support.routes import http_routes
+from tests.support.secret_scene import SECRET, Scene, scene
 
-#: In everything that this scene writes for somebody else, and in nothing else.
-SECRET = "zanzibar"
 READER, BLIND = bearer("reader"), bearer("blind")
-
-
-@dataclass
-class Scene:
-    done: str
-    dead: str
-    waiting: str
-    request_id: str
-    schedule: str
-    run: str
-    objects: dict[str, str]
-
-
-def _says(model: str, _: str) -> str:
-    return vote(f"{SECRET} one" if model != "b" else f"{SECRET} two", f"{SECRET}, thinks {model}")
-
-
-async def _one_question(api: Api) -> dict[str, Any] | None:
-    found = (await api.get("/questions"))["questions"]
-    return found[0] if found else None
-
-
-@asynccontextmanager
-async def _scene(api: Api) -> AsyncIterator[Scene]:
-    """Tasks and a deliberation in their ends, all of whose words are secret."""
-    private = {"payload": {"text": SECRET}, "metadata": {"name": SECRET, "document_count": SECRET, "tags": [SECRET]}}
-    await api.post("/agents", {"agent_id": "worker", "capabilities": ["x"], "options": {"prompt": SECRET}})
-    ids = []
-    for verb, end in (("complete", {"result": {"text": SECRET}}), ("fail", {"error": SECRET})):
-        await api.post("/tasks", {"task_type": "t", "required_capabilities": ["x"], "max_retries": 0, **private})
-        task = (await api.post("/tasks/claim", {"agent_id": "worker"}))["task"]
-        report = {"lease_token": task["lease_token"], "percent": 5, "message": SECRET, "checkpoint": {"text": SECRET}}
-        await api.post(f"/tasks/{task['id']}/extend", report)
-        await api.post(f"/tasks/{task['id']}/{verb}", {**end, "lease_token": task["lease_token"]})
-        ids.append(task["id"])
-    waiting = (await api.post("/tasks", {"task_type": "t", "required_capabilities": ["y"], **private}))["task_id"]
-    async with models(_says) as endpoint:
-        await register(api, endpoint, "a", "b", "c")
-        options = [f"{SECRET} one", f"{SECRET} two"]
-        asking = {"when": "always", "question": SECRET}
-        config = {"options": options, "agents": ["a", "b", "c"], "ask_person": asking}
-        asked = await api.post("/deliberations", {"content": f"{SECRET}?", "config": config, "async": True})
-        question = await eventually(lambda: _one_question(api))
-        await api.post(f"/tasks/{question['task_id']}/answer", {"verdict": "approve"})
-        result = (await api.get(f"/deliberations/{asked['request_id']}?wait=20"))["result"]
-        assert (result["terminal"], result["decided_by"]) == ("DECIDED", "person")
-        body = {"cron": "@daily", "task": {"task_type": "echo", **private}}
-        schedule = (await api.post("/schedules", body))["schedule_id"]
-        await api.post("/credentials", {"name": "c1", "secret": SECRET})
-        steps = [{"id": "a", "task": {"task_type": "t", "input": SECRET}}]
-        await api.post("/workflows", {"name": "flow", "description": SECRET, "steps": steps})
-        run = await api.post("/workflows/flow/runs", {"input": SECRET, "metadata": {"note": SECRET}})
-        wordy = {"task_type": "t", "metadata": {"note": SECRET}}
-        await api.post("/hooks", {"name": "hook", "task": wordy, "input": {"text": SECRET}})
-        mail = {"kind": "email", "host": "127.0.0.1", "port": 1, "sender": f"{SECRET}@example.com", "tls": "none"}
-        await api.post("/notifications/channels", {"name": "c", **mail, "recipients": [f"{SECRET}@example.com"]})
-        told = (await api.post("/notifications/channels/c/test"))["notification_id"]
-        wordy = {"name": "No night runs", "description": SECRET, "metadata": {"note": SECRET}}
-        policy = await api.post("/policies", {**wordy, "task_types": ["nightly"], "deny_when": "true"})
-        refused = await api.call("POST", "/tasks", {"task_type": "nightly", **private})
-        assert refused.status_code == 403
-        (violation,) = (await api.get("/policies/violations"))["violations"]
-        notes = {"status": "resolved", "resolution_notes": SECRET}
-        assert (await api.call("PATCH", f"/policies/violations/{violation['id']}", notes)).is_success
-        budget = {"name": "Night runs", "limit_usd": "9", "estimate_usd": "1", "scope": "agent", "subject": "nobody"}
-        budget_id = (await api.post("/budgets", budget))["id"]
-        objects = {
-            "budget_id": budget_id,
-            "notification_id": told,
-            "policy_id": policy["id"],
-            "violation_id": violation["id"],
-        }
-        yield Scene(*ids, waiting, result["request_id"], schedule, run["run_id"], objects)
 
 
 #: Routes whose answers are nothing but words: they ask for the permission themselves.
@@ -118,18 +39,18 @@ def tokens(api: Api) -> TokenTable:
     return table
 
 
-def _asked(scene: Scene, log_id: int) -> dict[str, str]:
+def _asked(made: Scene, log_id: int) -> dict[str, str]:
     """Every route that reads, by its template: the path of one of the scene's objects."""
     ids = {
         "agent_id": "worker",
-        "request_id": scene.request_id,
-        "schedule_id": scene.schedule,
+        "request_id": made.request_id,
+        "schedule_id": made.schedule,
         "credential_name": "c1",
         "hook_name": "hook",
         "name": "flow",
-        "run_id": scene.run,
-        "subject_id": scene.dead,
-        **scene.objects,
+        "run_id": made.run,
+        "subject_id": made.dead,
+        **made.objects,
         "snapshot_id": "absent",
         "workspace_id": "w",
         "log_id": log_id,
@@ -138,16 +59,16 @@ def _asked(scene: Scene, log_id: int) -> dict[str, str]:
     for route in http_routes():
         if route.method == "GET" and route.path.startswith(f"{CP}/"):
             path = route.path.removeprefix(CP)
-            task_id = scene.dead if "dead-letter" in path else scene.done
+            task_id = made.dead if "dead-letter" in path else made.done
             asked[path] = path.format(**ids, task_id=task_id)
     return asked
 
 
 async def test_no_route_that_reads_shows_words_to_the_blind(api: Api, tokens: TokenTable) -> None:
     told: set[str] = set()
-    async with _scene(api) as scene:
-        (entry,) = [row.seq for row in await api.rows(scene.dead) if row.kind == "task.dead_lettered"]
-        for template, path in _asked(scene, entry).items():
+    async with scene(api) as made:
+        (entry,) = [row.seq for row in await api.rows(made.dead) if row.kind == "task.dead_lettered"]
+        for template, path in _asked(made, entry).items():
             seen = await api.call("GET", path, headers=READER)
             blind = await api.call("GET", path, headers=BLIND)
             expected = 403 if template in WORDS_ALONE else seen.status_code
@@ -155,7 +76,7 @@ async def test_no_route_that_reads_shows_words_to_the_blind(api: Api, tokens: To
             assert SECRET not in blind.text, template
             if SECRET in seen.text:
                 told.add(template)
-        for subject in (scene.request_id, scene.done):
+        for subject in (made.request_id, made.done):
             assert SECRET not in (await api.call("GET", f"/story/{subject}", headers=BLIND)).text
             assert (await api.get(f"/story/{subject}", headers=BLIND))["events"]
     assert told >= {
@@ -187,13 +108,13 @@ async def test_no_route_that_reads_shows_words_to_the_blind(api: Api, tokens: To
 
 
 async def test_no_change_is_answered_with_words_to_the_blind(api: Api, tokens: TokenTable) -> None:
-    async with _scene(api) as scene:
+    async with scene(api) as made:
         asked: list[tuple[str, dict[str, Any] | None]] = [
-            ("/queue/prioritize", {"task_id": scene.waiting, "priority": "high"}),
-            ("/dead-letter/replay", {"ids": [scene.dead], "dry_run": True}),
-            (f"/dead-letter/{scene.dead}/replay", {"dry_run": True}),
+            ("/queue/prioritize", {"task_id": made.waiting, "priority": "high"}),
+            ("/dead-letter/replay", {"ids": [made.dead], "dry_run": True}),
+            (f"/dead-letter/{made.dead}/replay", {"dry_run": True}),
             ("/agents/worker/pause", None),
-            (f"/deliberations/{scene.request_id}/outcome", {"correct": f"{SECRET} one"}),
+            (f"/deliberations/{made.request_id}/outcome", {"correct": f"{SECRET} one"}),
         ]
         for path, body in asked:
             for more in ({}, {"Origin": "http://elsewhere"}):  # by the fast path and by FastAPI
@@ -214,7 +135,7 @@ async def test_a_search_in_errors_takes_the_permission_to_read_them(api: Api, to
 
 
 async def test_streams_carry_no_words_to_the_blind(api: Api, tokens: TokenTable) -> None:
-    async with _scene(api):
+    async with scene(api):
         newest = (await api.rows())[-1].seq
         socket_url = api.url.replace("http", "ws") + f"{CP}/stream?after=0"
         for headers, told in ((BLIND, False), (READER, True)):
@@ -259,8 +180,8 @@ async def test_an_agent_sees_what_it_is_leased_and_nothing_else(api: Api, tokens
 
 
 async def test_a_receipt_without_texts_is_what_was_signed_about_them(api: Api, tokens: TokenTable) -> None:
-    async with _scene(api) as scene:
-        path = f"/deliberations/{scene.request_id}/receipt"
+    async with scene(api) as made:
+        path = f"/deliberations/{made.request_id}/receipt"
         whole, head = await api.get(path, headers=READER), await api.get(path, headers=BLIND)
     assert (head["head"], head["signature"], head["receipt_id"]) == (
         whole["head"],

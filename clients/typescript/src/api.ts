@@ -1337,13 +1337,13 @@ export class Api {
    * The API keys that act in workspaces that the caller may manage, oldest first, with those that were revoked or have
    * expired. No answer holds a secret.
    */
-  listKeys(args: CallOptions = {}): Promise<{ keys: Array<ApiKey>; total: number }> {
-    return this.#caller.call("GET", "/api/control-plane/keys", [], args);
+  listKeys(args: { limit?: number; cursor?: string } & CallOptions = {}): Promise<{ keys: Array<ApiKey>; total: number; total_exact: boolean; limit: number; next_cursor: string | null }> {
+    return this.#caller.call("GET", "/api/control-plane/keys", ["limit", "cursor"], args);
   }
 
   /** Who has which role in a workspace. Those who have one in all workspaces are listed under `*`, and only there. */
-  listMembers(args: { workspace_id: string } & CallOptions): Promise<{ members: Array<Member>; total: number }> {
-    return this.#caller.call("GET", "/api/control-plane/workspaces/{workspace_id}/members", [], args);
+  listMembers(args: { workspace_id: string; limit?: number; cursor?: string } & CallOptions): Promise<{ members: Array<Member>; total: number; total_exact: boolean; limit: number; next_cursor: string | null }> {
+    return this.#caller.call("GET", "/api/control-plane/workspaces/{workspace_id}/members", ["limit", "cursor"], args);
   }
 
   /** What was told or is to be told, the newest first, for 30 days after its end. `status` `dead`: what was given up. */
@@ -1406,9 +1406,9 @@ export class Api {
     return this.#caller.call("GET", "/api/control-plane/workflows", ["limit", "offset"], args);
   }
 
-  /** The workspaces that the caller may manage, without those that were deleted. */
-  listWorkspaces(args: CallOptions = {}): Promise<{ workspaces: Array<Workspace>; total: number }> {
-    return this.#caller.call("GET", "/api/control-plane/workspaces", [], args);
+  /** The workspaces that the caller may manage, by id, without those that were deleted. */
+  listWorkspaces(args: { limit?: number; cursor?: string } & CallOptions = {}): Promise<{ workspaces: Array<Workspace>; total: number; total_exact: boolean; limit: number; next_cursor: string | null }> {
+    return this.#caller.call("GET", "/api/control-plane/workspaces", ["limit", "cursor"], args);
   }
 
   /**

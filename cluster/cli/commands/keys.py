@@ -16,6 +16,7 @@ from aragora_worker.errors import ApiError
 from cluster.cli.calls import Json, call, given, path_segment, print_json, split
 from cluster.cli.checks.stores import stores_settings
 from cluster.cli.connection import client, settings
+from cluster.cli.listings import PageCursor, PageLimit, read_on
 from cluster.cli.numbers import amount
 from cluster.cli.output import console, errors, listing, plain
 from cluster.cli.uniform import answered
@@ -153,7 +154,7 @@ async def _until_it_counts(ours: Settings, token: str) -> None:
     async with client(ours.model_copy(update={"api_key": SecretStr(token)})) as api:
         while True:
             try:
-                await api.request("GET", "/keys", timeout_s=_COUNTS_WITHIN_S)
+                await api.request("GET", "/keys?limit=1", timeout_s=_COUNTS_WITHIN_S)
                 return
             except ApiError as error:
                 if error.status != HTTPStatus.UNAUTHORIZED:
@@ -180,9 +181,9 @@ def _show(created: dict[str, Any], as_json: bool) -> None:
 
 
 @app.command("list")
-def list_(as_json: Json = False) -> None:
-    """List the keys that act in your workspace, or all if you may manage all. Secrets are in no list."""
-    found = call("GET", "/keys")
+def list_(limit: PageLimit = 1000, cursor: PageCursor = None, as_json: Json = False) -> None:
+    """List the keys that act in your workspace, or all if you may manage all, oldest first. Secrets are in no list."""
+    found = call("GET", "/keys", limit=limit, **given(cursor=cursor))
     if as_json:
         print_json(found)
         return
@@ -200,6 +201,7 @@ def list_(as_json: Json = False) -> None:
         for key in found["keys"]
     )
     listing(("id", "state", "workspaces", "grants", "agents", "expires", "last used", "name"), rows)
+    read_on(found, "keys")
 
 
 def _day(at: float | None) -> str:

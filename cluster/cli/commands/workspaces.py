@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cluster.cli.calls import Json, call, given, path_segment, print_json
+from cluster.cli.listings import PageCursor, PageLimit, read_on
 from cluster.cli.output import console, listing, plain
 
 app = typer.Typer(no_args_is_help=True, help="Workspaces: create, suspend, delete.")
@@ -20,9 +21,9 @@ Role = Annotated[
 
 
 @app.command("list")
-def list_(as_json: Json = False) -> None:
+def list_(limit: PageLimit = 1000, cursor: PageCursor = None, as_json: Json = False) -> None:
     """List the workspaces that you may manage."""
-    found = call("GET", "/workspaces")
+    found = call("GET", "/workspaces", limit=limit, **given(cursor=cursor))
     if as_json:
         print_json(found)
         return
@@ -31,6 +32,7 @@ def list_(as_json: Json = False) -> None:
         for workspace in found["workspaces"]
     )
     listing(("id", "state", "zone", "name"), rows)
+    read_on(found, "workspaces")
 
 
 @app.command()
@@ -66,14 +68,17 @@ def delete(workspace: Annotated[str, typer.Argument(help="Its id.")]) -> None:
 
 
 @members_app.command("list")
-def list_members(workspace: Workspace, as_json: Json = False) -> None:
+def list_members(
+    workspace: Workspace, limit: PageLimit = 1000, cursor: PageCursor = None, as_json: Json = False
+) -> None:
     """List who has which role in a workspace."""
-    found = call("GET", f"/workspaces/{path_segment(workspace)}/members")
+    found = call("GET", f"/workspaces/{path_segment(workspace)}/members", limit=limit, **given(cursor=cursor))
     if as_json:
         print_json(found)
         return
     rows = ((member["subject"], member["role"], member["created_by"]) for member in found["members"])
     listing(("subject", "role", "given by"), rows)
+    read_on(found, "members")
 
 
 @members_app.command()

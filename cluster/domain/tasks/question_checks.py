@@ -68,9 +68,16 @@ def _answerer(name: str) -> str:
 
 
 def checked_answer(
-    question: Question, verdict: Verdict, value: tuple[Any] | None, reason: str | None, principal: str
+    question: Question,
+    verdict: Verdict,
+    value: tuple[Any] | None,
+    reason: str | None,
+    principal: str,
+    *,
+    may_read: bool = True,
 ) -> Answer:
     """The answer of these values; ``value`` holds what was given, which may be null. Approved without one stands for ``true``.
+    ``may_read``: whether who answers may read the schema, which a refusal then quotes.
 
     Raises: `InvalidRequest` if the value does not fit the schema, is missing, or is one of a rejection."""
     if verdict is Verdict.REJECTED:
@@ -85,16 +92,21 @@ def checked_answer(
     return Answer(
         verdict=verdict,
         principal=principal,
-        value_json=_fitting(question, given, "answer", MAX_ANSWER_BYTES, INVALID_ANSWER),
+        value_json=_fitting(question, given, "answer", MAX_ANSWER_BYTES, INVALID_ANSWER, may_read=may_read),
     )
 
 
-def _fitting(question: Question, value: Any, what: str, most: int, code: str) -> str:
+def _fitting(question: Question, value: Any, what: str, most: int, code: str, *, may_read: bool = True) -> str:
     """The JSON of a value that fits the question's schema."""
     text = write_json(value, what)
     if len(text.encode()) > most:
         raise InvalidRequest(f"{what} is larger than {most} bytes of JSON; give less, or where it can be found.", code)
     problem = mismatch(value, question.schema or {})
+    if problem and not may_read:
+        raise InvalidRequest(
+            f"{what} does not fit the question's schema; look at that with a key that has {Permission.PAYLOADS_READ}.",
+            code,
+        )
     if problem:
         raise InvalidRequest(f"{what} does not fit the question's schema: it {problem}.", code)
     return text

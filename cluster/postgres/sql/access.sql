@@ -15,6 +15,46 @@ select log_last() as cursor,
        (select json_agg(v) from revocations v where $6::text[] is null or v.subject = any ($6))::text as revocations,
        (select json_agg(s) from sessions s where $7::text[] is null or s.id = any ($7))::text as sessions
 
+-- name: list_workspaces
+-- A page of the workspaces, by id, without those that were deleted.
+select w.*, z.zone from workspaces w left join workspace_zones z on z.workspace = w.id
+where w.state <> 'deleted' and w.id > $1 order by w.id limit $2
+
+-- name: all_workspaces
+-- Those of which the former is a page.
+select w.id from workspaces w where w.state <> 'deleted'
+
+-- name: list_members
+-- A page of the bindings of a workspace.
+select b.* from role_bindings b
+where b.workspace = $1 and (b.subject, b.role) > ($2::text, $3::text) order by b.subject, b.role limit $4
+
+-- name: all_members
+-- Those of which the former is a page.
+select b.subject from role_bindings b where b.workspace = $1
+
+-- name: list_keys
+-- A page of all keys, the oldest first.
+select row_to_json(f)::text as found from (
+    select k.*, (select a.agents from api_key_agents a where a.key_id = k.id) from api_keys k
+    where (k.created_at, k.id) > ($1::float8, $2::text) order by k.created_at, k.id limit $3
+) f order by f.created_at, f.id
+
+-- name: all_keys
+-- Those of which the former is a page.
+select k.id from api_keys k
+
+-- name: list_keys_of
+-- A page of the keys that act in a workspace by its name, the oldest first.
+select row_to_json(f)::text as found from (
+    select k.*, (select a.agents from api_key_agents a where a.key_id = k.id) from api_keys k
+    where k.workspaces @> array[$1::text] and (k.created_at, k.id) > ($2::float8, $3::text) order by k.created_at, k.id limit $4
+) f order by f.created_at, f.id
+
+-- name: all_keys_of
+-- Those of which the former is a page.
+select k.id from api_keys k where k.workspaces @> array[$1::text]
+
 -- name: closed_workspaces
 -- Workspaces in which nothing starts, and who deleted those that were deleted.
 select w.id, w.state, d.principal, d.seq

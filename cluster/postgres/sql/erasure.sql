@@ -1,5 +1,5 @@
 -- name: task_family
--- A task, those that it replays and those that replay it, to any depth.
+-- A task with its children, and those that these replay and that replay these, to any depth.
 with recursive family (id) as (
     select id from tasks where workspace = $1 and id = $2
     union
@@ -8,6 +8,8 @@ with recursive family (id) as (
         union all
         select l.data ->> 'replay_of' from log l
         where l.entity = f.id and l.kind = 'task.submitted' and l.data ->> 'replay_of' is not null
+        union all
+        select t.id from tasks t where t.rules ->> 'parent' = f.id and t.workspace = $1
     ) o
 )
 select t.id, t.status in ('pending', 'running') as open, t.erased_at is not null as erased

@@ -3,9 +3,11 @@
 select c.*, c.target::text as target_text from notification_channels c where c.workspace = $1 order by c.name
 
 -- name: rules_of
--- The rules of some workspaces.
+-- The rules of some workspaces. Of one that was deleted nothing is told any more, the end of its open work neither.
 select r.*, r.events::text as events_text, r.channels::text as channels_text, r.quiet::text as quiet_text
-from notification_rules r where r.workspace = any ($1) order by r.workspace, r.name
+from notification_rules r
+where r.workspace = any ($1) and not exists (select from workspaces w where w.id = r.workspace and w.state = 'deleted')
+order by r.workspace, r.name
 
 -- name: put_channel
 -- One commit of a channel.

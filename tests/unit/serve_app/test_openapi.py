@@ -71,6 +71,10 @@ def _subclasses(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
         yield from _subclasses(subclass)
 
 
+#: A browser shows their errors to a person.
+_SHOWN_TO_PEOPLE = ("/auth/login", "/auth/callback")
+
+
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 def test_a_route_documents_its_errors_in_one_shape(method: str, path: str) -> None:
     responses = OPERATIONS[method, path]["responses"]
@@ -78,7 +82,10 @@ def test_a_route_documents_its_errors_in_one_shape(method: str, path: str) -> No
     assert {"500", "503"} < set(responses)
     assert any(status < "400" for status in responses)
     for status, response in responses.items():
-        if status >= "400" and path != "/health":
+        if path.endswith(_SHOWN_TO_PEOPLE) and status >= "400":
+            assert response["content"].keys() == {"application/json", "text/html"}
+            assert response["content"]["application/json"] == {"schema": {"$ref": "#/components/schemas/Error"}}
+        elif status >= "400" and path != "/health":
             assert response == {"$ref": f"#/components/responses/Error{status}"}
     if method != "GET":
         assert {"400", "408", "409", "413", "429"} < set(responses)

@@ -50,7 +50,8 @@ export function AccessPage() {
 
 function KeyCard({ show }: { show: (made: NewKey) => void }) {
   const may = useMay();
-  const found = useQuery({ queryKey: ["keys"], queryFn: ({ signal }) => read<Keys>("keys", {}, signal), refetchInterval: 15_000 });
+  const [cursor, setCursor] = useState<string | null>(null);
+  const found = useQuery({ queryKey: ["keys", cursor], queryFn: ({ signal }) => read<Keys>("keys", cursor === null ? {} : { cursor }, signal), refetchInterval: 15_000 });
   const refused = lacks(may, "access.write");
   const why = (key: ApiKey) => refused ?? (key.state === "valid" ? null : `It is ${key.state.replaceAll("_", " ")}.`);
   return (
@@ -58,7 +59,7 @@ function KeyCard({ show }: { show: (made: NewKey) => void }) {
       <Loaded of={found}>
         {({ keys }) =>
           keys.length === 0 ? (
-            <Empty>There are no keys.</Empty>
+            <Empty>There are no {cursor === null ? "keys" : "newer keys"}.</Empty>
           ) : (
             <Table label="API keys" columns={["Name", "State", "May", "In", "Made", "Ends", "Last used", ""]}>
               {keys.map((key) => (
@@ -82,6 +83,10 @@ function KeyCard({ show }: { show: (made: NewKey) => void }) {
           )
         }
       </Loaded>
+      <div className="actions">
+        {cursor !== null && <button type="button" onClick={() => setCursor(null)}>Oldest</button>}
+        {found.data?.next_cursor && <button type="button" onClick={() => setCursor(found.data.next_cursor)}>Newer</button>}
+      </div>
     </Card>
   );
 }
