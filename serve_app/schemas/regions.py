@@ -6,23 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 #: What is null while the region's leader has no word about it.
-_SAID = ("zone", "role", "phase", "primary", "epoch", "trusted_until", "head", "mode", "etcd_leader", "no_writes")
+_ANSWERED = ("zone", "role", "phase", "primary", "epoch", "trusted_until", "head", "mode", "etcd_leader", "no_writes")
 
 
 def regions_wire(region: str, enabled: bool, status: Mapping[str, Any]) -> dict[str, Any]:
     """``status``: the leader's own words (`regions.operator`, `actors.region_leader`). A region alone is its own primary. The
     names of files with surplus rows stay on their machine."""
-    said = {name: status.get(name) for name in _SAID}
+    answer = {name: status.get(name) for name in _ANSWERED}
     warnings = [*status.get("warnings", ()), *status.get("contradictions", ())]
     if status.get("no_automatic_failover"):
         warnings.append(status["no_automatic_failover"])
     if not enabled:
-        said |= {"role": "primary", "primary": region}
+        answer |= {"role": "primary", "primary": region}
     return {
         "enabled": enabled,
         "region": region,
         "is_led": bool(status.get("leader")),
-        **said,
+        **answer,
         "problem": status.get("problem"),
         "in_sync": list(status.get("in_sync", ())),
         "members": [

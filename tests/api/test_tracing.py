@@ -175,7 +175,7 @@ async def test_what_is_no_trace_context_is_not_sent(traced: Traced) -> None:
     assert traceparent_of({"traceparent": TRACEPARENT}) == TRACEPARENT
 
 
-async def test_a_schedule_that_is_told_to_run_does_so_in_the_requests_trace(traced: Traced) -> None:
+async def test_a_schedule_told_to_run_is_in_the_requests_trace(traced: Traced) -> None:
     api = traced.api
     await api.post("/agents", {"agent_id": "w1", "capabilities": []})
     made = await api.post("/schedules", {"every_seconds": 86_400, "task": {"task_type": "t"}})
