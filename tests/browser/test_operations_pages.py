@@ -122,7 +122,7 @@ async def test_members_roles_and_workspaces_are_looked_after(door: Authenticated
     await expect(tab.get_by_text("Nobody has a role here by name.")).to_be_visible()
 
     new = tab.get_by_role("form", name="New workspace")
-    await new.get_by_label("Id").fill("second")
+    await new.get_by_label("Id", exact=True).fill("second")
     await new.get_by_role("button", name="Make it").click()
     second = tab.get_by_role("group", name="Workspace second")
     await second.get_by_role("button", name="Suspend").click()
