@@ -46,10 +46,11 @@ def main() -> None:
         signal.SIGTERM, lambda number, frame: sys.exit(143)
     )  # so that `with` blocks stop what they have started
     console = Console(width=180, soft_wrap=False)
-    benches = harness.selected(arguments.only)
+    benches = harness.selected(arguments.only, quick=arguments.quick or arguments.list)
     if arguments.list:
         for bench in benches:
-            console.print(f"{bench.name}: {bench.about}", highlight=False)
+            note = " (only by this name)" if bench.alone else ""
+            console.print(f"{bench.name}: {bench.about}{note}", highlight=False)
         return
     if any(bench.peers for bench in benches):
         install_peers()

@@ -89,38 +89,47 @@ Measure = Callable[[Stand], Iterator[Row]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """``name`` is ``group.part``; ``ONLY`` selects groups or parts. ``peers``: whether it needs the peers' packages."""
+    """``name`` is ``group.part``; ``ONLY`` selects groups or parts. ``peers``: whether it needs the peers' packages. ``alone``:
+    it takes so long that only its own name selects it, but for quick runs."""
 
     name: str
     about: str
     measure: Measure
     peers: bool = False
     ray: bool = False
+    alone: bool = False
 
 
 _BENCHES: dict[str, Bench] = {}
 
 
-def bench(name: str, about: str, *, peers: bool = False, ray: bool = False) -> Callable[[Measure], Measure]:
+def bench(
+    name: str, about: str, *, peers: bool = False, ray: bool = False, alone: bool = False
+) -> Callable[[Measure], Measure]:
     """Registers a bench; they run in the order in which they are registered."""
 
     def register(measure: Measure) -> Measure:
         assert name not in _BENCHES, name
-        _BENCHES[name] = Bench(name=name, about=about, measure=measure, peers=peers, ray=ray)
+        _BENCHES[name] = Bench(name=name, about=about, measure=measure, peers=peers, ray=ray, alone=alone)
         return measure
 
     return register
 
 
-def selected(only: Sequence[str]) -> list[Bench]:
-    """Benches whose name is, or begins with, one of ``only``; all benches if it is empty.
+def selected(only: Sequence[str], *, quick: bool = False) -> list[Bench]:
+    """Benches whose name is, or begins with, one of ``only``; all benches if it is empty. One that is ``alone`` has to be named
+    itself, unless the run is ``quick``.
 
     Raises: `SystemExit` if a pattern fits no bench.
     """
     unknown = [pattern for pattern in only if not any(_covers(pattern, name) for name in _BENCHES)]
     if unknown:
         raise SystemExit(f"There is no bench {', '.join(unknown)}; there are {', '.join(_BENCHES)}.")
-    return [_BENCHES[name] for name in _BENCHES if not only or any(_covers(pattern, name) for pattern in only)]
+    return [
+        found
+        for name, found in _BENCHES.items()
+        if (name in only if found.alone and not quick else not only or any(_covers(pattern, name) for pattern in only))
+    ]
 
 
 def _covers(pattern: str, name: str) -> bool:

@@ -123,7 +123,11 @@ def _heap_mb(tab: Page) -> float:
     return used / 1e6
 
 
-@bench("page.memory", "what the queue's page keeps after 30 minutes of 50 events a second, and how much of it is new")
+@bench(
+    "page.memory",
+    "what the queue's page keeps after 30 minutes of 50 events a second, and how much of it is new",
+    alone=True,
+)
 def memory(stand: Stand) -> Iterator[Row]:
     minutes, seconds = stand.size(30, 2), stand.size(60, 2)
     heaps: list[float] = []
@@ -173,3 +177,35 @@ def scroll(stand: Stand) -> Iterator[Row]:
         goal=Goal(bound=50, of="median"),
         note="without a graphics card",
     )
+
+
+#: What is opened, and a text that is there when it is shown.
+_FULL = {
+    "overview": ("/", "Oldest waiting"),
+    "queue": ("/queue", "Older"),
+    "queue by type": ("/queue?type=rare&status=pending", "Older"),
+    "fleet": ("/fleet", "{agents} agents"),
+}
+
+
+@bench("page.full", "pages of a control plane that has 10,000 agents and 100,000 tasks that wait, until they are shown")
+def full(stand: Stand) -> Iterator[Row]:
+    agents, tasks = stand.size(10_000, 500), stand.size(100_000, 1_000)
+    took: dict[str, list[float]] = {name: [] for name in _FULL}
+    with _served(stand) as (url, work), _chromium() as browser:
+        work.ask(op="register", agents=agents, each=500, prefix="agent")
+        work.ask(op="fill", total=tasks, capability=CAPABILITY)
+        for _ in range(stand.runs + 1):
+            for name, (path, text) in _FULL.items():
+                with _tab(browser) as tab:
+                    started = time.perf_counter()
+                    tab.goto(url + path)
+                    tab.get_by_text(text.format(agents=f"{agents:,}")).first.wait_for()
+                    took[name].append((time.perf_counter() - started) * 1000)
+    for name, found in took.items():
+        yield Row(
+            name=f"page: {name}, {agents:,} agents and {tasks:,} tasks",
+            unit="ms",
+            runs=tuple(found[1:]),
+            note="from the address to what it shows, nothing in the cache",
+        )

@@ -130,6 +130,8 @@ class Gateway:
     """The last sealed row of the log, and its entry hash in hex."""
     metrics_text: Callable[[bool], Awaitable[tuple[str, str]]]
     """The metrics, if they should be so in the format of OpenMetrics, and the content type."""
+    region_status: Callable[[], Awaitable[dict[str, Any]]]
+    """What the region's leader says of itself, and of the zone if the region is one of several."""
     started_at: float
     breakers: WorkspaceBreakers
     database: Callable[[], Breaker]

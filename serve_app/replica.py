@@ -19,7 +19,7 @@ from fastapi import FastAPI
 
 from actors.composition.resources import ActorResolver, Resources, migrated
 from actors.failing_commits import increments
-from actors.roles import SCHEDULER, TELEMETRY, Role, desired_roles
+from actors.roles import REGION_LEADER, SCHEDULER, TELEMETRY, Role, desired_roles
 from cluster.domain.access.workspaces import Workspace, WorkspaceState
 from cluster.domain.actor_memory import MIB
 from cluster.domain.base.errors import Conflict, TryLater
@@ -222,6 +222,7 @@ class Replica:
             sealed=resources.stores.seals.sealed,
             components=self._components,
             metrics_text=self._metrics_text,
+            region_status=partial(self._roles[Role(kind=REGION_LEADER).key], "status", timeout_s=PROBE_TIMEOUT_S),
             started_at=resources.clock.now(),
             breakers=resources.stores.breakers,
             database=lambda: resources.stores.pool.breaker,

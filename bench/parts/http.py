@@ -135,6 +135,20 @@ async def plain(agents: Agents, total: int, capability: str) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - started}
 
 
+async def fill(total: int, capability: str) -> dict[str, Any]:
+    """Submits tasks in batches of 500 and waits for none of them; one in ten has another type and queue."""
+    line = Line()
+    for first in range(0, total, 500):
+        some = [
+            {"task_type": "noop", "required_capabilities": [capability]}
+            | ({"task_type": "rare", "queue": "rare"} if number % 10 == 0 else {})
+            for number in range(first, min(first + 500, total))
+        ]
+        await line.expect("POST", "/tasks/batch", {"tasks": some})
+    line.close()
+    return {}
+
+
 async def fan_out(total: int, capability: str) -> dict[str, Any]:
     """Runs a workflow that is one task for each item of a list, and answers when the run has ended."""
     line = Line()
@@ -372,6 +386,7 @@ async def make() -> Handlers:
         "leave": agents.leave,
         "submit": submit,
         "plain": submit_all,
+        "fill": fill,
         "fan_out": fan_out,
         "batches": batches,
         "register": register,

@@ -20,6 +20,8 @@ from serve_app.http.to_primary import ToPrimary
 _READS = ("GET", "HEAD", "OPTIONS")
 #: Paths that say how this replica is, or what it serves, and rest on no row: they answer also when nothing is replicated.
 _OF_THE_REPLICA = ("/health", "/health/live", "/health/detailed", "/metrics", "/docs", "/openapi.json")
+#: What this region's leader knows: asked above all where nothing is replicated.
+_REGIONS = "-plane/regions"
 #: Written to the region's own Redis, for a WebSocket of the region itself.
 _TICKETS = "-plane/auth/ticket"
 #: Reads of what is not replicated: only the region that is the primary has it.
@@ -35,7 +37,7 @@ PRIMARY = b"x-aragora-primary"
 
 def is_of_the_replica(scope: Scope) -> bool:
     """Whether a call asks how this replica is, or what it serves."""
-    return scope["path"] in _OF_THE_REPLICA
+    return scope["path"] in _OF_THE_REPLICA or scope["path"].endswith(_REGIONS)
 
 
 def is_write(scope: Scope) -> bool:

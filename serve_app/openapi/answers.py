@@ -79,6 +79,24 @@ _RETENTION = fields(
     run_requested=YES_OR_NO,
     last_run=nullable(fields(ended_at=EPOCH, tasks=COUNT, deliberations=COUNT, workflow_runs=COUNT)),
 )
+_REGIONS = fields(
+    enabled=YES_OR_NO,
+    region=TEXT,
+    is_led=YES_OR_NO,
+    **dict.fromkeys(
+        ("zone", "role", "phase", "primary", "mode", "etcd_leader", "no_writes", "problem"), nullable(TEXT)
+    ),
+    epoch=nullable(COUNT),
+    trusted_until=nullable(EPOCH),
+    head=nullable(COUNT),
+    in_sync=listed(TEXT),
+    members=listed(fields(region=TEXT, holds_data=YES_OR_NO, residency=nullable(TEXT))),
+    lag=listed(
+        fields(region=TEXT, rows=nullable(COUNT), silent_seconds=nullable(NUMBER), is_stale=nullable(YES_OR_NO))
+    ),
+    surplus_rows=COUNT,
+    warnings=listed(TEXT),
+)
 _HEALTH = fields(status={"type": "string", "enum": ["ok", "degraded"]}, degraded=listed(TEXT))
 
 #: (method, path under the prefix or from the root) → status → the shape of the JSON answer.
@@ -415,6 +433,7 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
             stale_opt=YES_OR_NO,
         )
     },
+    ("GET", "/regions"): {200: _REGIONS},
     ("GET", "/stats"): {200: fields(registry=MAP, health=MAP, scheduler=MAP, config=MAP)},
     ("GET", "/metrics"): {
         200: fields(

@@ -100,6 +100,9 @@ SHOWN: Mapping[str, str] = {
     "DetailedHealth": "status version",
     "DetailedHealth.components": "name status",
     "GET /breakers.breakers": "name state",
+    "GET /regions": "region zone role phase primary mode etcd_leader no_writes problem in_sync warnings",
+    "GET /regions.members": "region residency",
+    "GET /regions.lag": "region",
     "GET /stats": "registry health scheduler config",
     # Who may do what is for those to see who may read that, and a new key's token for whoever made it.
     "Workspace": "name zone",

@@ -30,6 +30,7 @@ from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency, answered_once
 from serve_app.http.paging import total_wire
+from serve_app.http.spans import note_submits
 from serve_app.routes.deliberations import admission
 from serve_app.routes.made_before import still_there
 from serve_app.routes.submits import new_task
@@ -256,6 +257,7 @@ async def run_schedule(request: Request, schedule_id: str, asker: Asker, key: Id
             change = replace(change, tasks=await under_policies(gate, asker, change.tasks))
             await gate.schedules.change([change])
             gate.notify(*topics_of([change]))
+            note_submits(change.tasks)
         return run
 
     return {"schedule_id": schedule_id, "run_id": await _again(attempt)}

@@ -44,6 +44,10 @@ ADDRESSES: Final = (
     "/notifications",
     "/audit",
     "/access",
+    "/hooks",
+    "/workspaces",
+    "/retention",
+    "/regions",
 )
 #: Only what this origin serves, and nothing inline. No other page may show this one in a frame.
 POLICY: Final = (

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from actors.roles import TELEMETRY, desired_roles
+from actors.roles import REGION_LEADER, TELEMETRY, desired_roles
 from cluster.process.front import PROBLEM
 from serve_app import components
 from serve_app.routes import health
@@ -161,3 +161,13 @@ async def test_certificates_that_end_or_are_kept_out_are_told(
         put("server", issuer.issue(ends_in=timedelta(days=8), lasts=long))
         (tmp_path / "ca.pem").unlink()
         assert "ARAGORA_TLS_CA_FILE" in (await told())["error"]
+
+
+async def test_a_region_alone_says_so_and_that_its_leader_is_away(whole: Api) -> None:
+    found = await whole.get("/regions")
+    region = whole.settings.region
+    assert (found["enabled"], found["region"], found["primary"]) == (False, region, region)
+    assert (found["is_led"], found["members"], found["lag"], found["warnings"]) == (True, [], [], [])
+    await whole.kill(REGION_LEADER)
+    answer = await whole.call("GET", "/regions")
+    assert (answer.status_code, answer.json()["code"]) == (503, "actor_unavailable"), answer.text

@@ -10,8 +10,13 @@ from typing import Any
 import httpx
 import pytest
 
+from aragora_worker.children import Child
+from aragora_worker.trace_context import traceparent_of
+from aragora_worker.worker import Job
 from cluster.process import spans
 from cluster.telemetry import genai_names
+from tests.api.test_typescript_client import node
+from tests.api.test_worker import a_worker, ended, running
 from tests.support.answering import Agents, always, registrations
 from tests.support.api import Api, api_settings
 from tests.support.called_agents import Endpoint, ended_task
@@ -116,6 +121,70 @@ async def test_a_report_without_a_trace_context_is_linked_into_the_tasks_trace(t
     own = answer.headers["x-trace-id"]
     await traced.spans_of(own, "POST /tasks/complete")
     assert traced.one(TRACE, "task.report").links == (traced.one(own, "POST /tasks/complete").id,)
+
+
+_CLAIM = "? > POST /tasks > task.submit > task.claim"
+
+
+async def test_a_workers_calls_about_a_task_are_in_its_trace(traced: Traced) -> None:
+    api = traced.api
+    worker, given = a_worker(api), []
+
+    @worker.handles("parent")
+    async def parent(job: Job) -> Any:
+        given.append(job.traceparent)
+        if job.children is None:
+            await job.progress(percent=50)
+            job.park([Child(task_type="child", required_capabilities=["x"])])
+        return [child.result for child in job.children]
+
+    @worker.handles("child")
+    async def child(job: Job) -> Any:
+        given.append(job.traceparent)
+        return 17
+
+    async with running(worker):
+        body = {"task_type": "parent", "required_capabilities": ["x"]}
+        sent = await api.post("/tasks", body, headers={"traceparent": TRACEPARENT})
+        assert (await ended(api, sent["task_id"]))["result"] == [17]
+        await _expect_one_trace(traced)
+    assert [spans.trace_of(str(each)) for each in given] == [TRACE] * 3
+
+
+async def test_the_typescript_workers_calls_are_in_the_trace(traced: Traced) -> None:
+    async with node("worker.mts", traced.api.url, "ts-1"):
+        body = {"task_type": "parks", "required_capabilities": ["ts"]}
+        sent = await traced.api.post("/tasks", body, headers={"traceparent": TRACEPARENT})
+        assert (await ended(traced.api, sent["task_id"]))["result"]["sums"] == [11, 12]
+        await _expect_one_trace(traced)
+
+
+async def _expect_one_trace(traced: Traced) -> None:
+    children, complete = "POST /tasks/{task_id}/children", "POST /tasks/complete"
+    extend = "POST /tasks/{task_id}/extend"
+    tree = await traced.spans_of(TRACE, "task.claim", children, complete, extend, "ReportRequest")
+    assert any(path.endswith(f"task.claim > {extend}") for path in tree)
+    assert f"{_CLAIM} > {complete} > ReportRequest" in tree
+    below = f"{_CLAIM} > {children} > task.submit > task.claim"
+    assert {below, f"{below} > {complete} > ReportRequest"} <= set(tree)
+
+
+async def test_what_is_no_trace_context_is_not_sent(traced: Traced) -> None:
+    odd = ["", 17, None, "00-x", f"{TRACEPARENT}\r\nx: y", TRACEPARENT.upper(), f"{TRACEPARENT}-{'a' * 300}"]
+    assert [traceparent_of({"traceparent": each}) for each in odd] == [None] * len(odd)
+    assert traceparent_of({"traceparent": TRACEPARENT}) == TRACEPARENT
+
+
+async def test_a_schedule_told_to_run_is_in_the_requests_trace(traced: Traced) -> None:
+    api = traced.api
+    await api.post("/agents", {"agent_id": "w1", "capabilities": []})
+    made = await api.post("/schedules", {"every_seconds": 86_400, "task": {"task_type": "t"}})
+    path = f"/schedules/{made['schedule_id']}/run"
+    await api.call("POST", path, {}, headers={"traceparent": TRACEPARENT})
+    task = (await api.post("/tasks/claim", {"agent_id": "w1", "block_ms": 10_000}))["task"]
+    assert spans.trace_of(task["traceparent"]) == TRACE
+    tree = await traced.spans_of(TRACE, "task.submit", "task.claim")
+    assert "? > POST /schedules/{schedule_id}/run > task.submit > task.claim" in tree
 
 
 async def test_a_deliberation_of_two_agents_is_one_trace(traced: Traced) -> None:

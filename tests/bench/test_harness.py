@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from bench import harness, scheduler
+from bench import page as page_benches
 from bench.harness import Goal, Row, against
 from bench.stand import standing
 
@@ -39,6 +40,13 @@ def test_benches_are_selected_by_group_and_by_name() -> None:
     ]
     with pytest.raises(SystemExit, match=r"no bench scheduler\.clai;"):
         harness.selected(["scheduler.clai"])
+
+
+def test_a_long_bench_is_selected_by_its_own_name_alone() -> None:
+    for only in ([], ["page"]):
+        assert "page.memory" not in [bench.name for bench in harness.selected(only)]
+    assert [bench.measure for bench in harness.selected(["page.memory"])] == [page_benches.memory]
+    assert "page.memory" in [bench.name for bench in harness.selected([], quick=True)]
 
 
 def test_rows_of_other_benches_stay_in_the_file_and_on_the_page(tmp_path: Path) -> None:

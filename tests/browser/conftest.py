@@ -26,14 +26,13 @@ PICTURES = os.environ.get("ARAGORA_TEST_PICTURES")
 _ANSWERED = re.compile(r"Failed to load resource: (the server responded with a status of 40[0-9]|net::ERR)")
 
 
-class Viewer:
+class Watched:
     """A tab. ``url`` is where it opens the page. ``said`` is what the console complained about; ``asked`` are the addresses of
     all requests."""
 
-    def __init__(self, tab: Page, api: Api) -> None:
+    def __init__(self, tab: Page, url: str) -> None:
         self.tab = tab
-        self.api = api
-        self.url = api.url
+        self.url = url
         self.said: list[str] = []
         self.asked: list[str] = []
         tab.on("console", self._note)
@@ -72,6 +71,14 @@ class Viewer:
         assert wide <= 0, f"{name} is {wide} pixels wider than its window"
         assert self.said == [], name
         assert [url for url in self.asked if not url.startswith((self.url, "blob:"))] == [], name
+
+
+class Viewer(Watched):
+    """A tab with the page of a control plane of this process."""
+
+    def __init__(self, tab: Page, api: Api) -> None:
+        super().__init__(tab, api.url)
+        self.api = api
 
 
 @pytest.fixture

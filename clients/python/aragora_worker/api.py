@@ -216,15 +216,18 @@ class ControlPlaneClient(GovernanceCalls):
         idempotency_key: str | None = None,
         timeout_s: float | None = None,
         has: Mapping[str, type] | None = None,
+        traceparent: str | None = None,
     ) -> Any:
         """Makes a call and returns its answer. ``path`` is below the API's prefix, or from the root if it starts with ``//``. A
         ``body`` of bytes is JSON already. ``has`` names members that the answer must have with their types, where it
-        matters that it is the API's: proxies answer 200 and JSON too.
+        matters that it is the API's: proxies answer 200 and JSON too. ``traceparent``: the W3C context that the call belongs to.
 
         Raises: `InvalidRequest` if the body has no JSON, `Unavailable` if the certificate of the call was replaced meanwhile and
         does not count any more; else what the module's docstring lists."""
         url = path[1:] if path.startswith("//") else API + path
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        if traceparent:
+            headers["traceparent"] = traceparent
         content: dict[str, Any] = {"json": body}
         if isinstance(body, bytes):
             content = {"content": body}

@@ -47,7 +47,12 @@ class WorkerCalls:
             raise
 
     async def submit(
-        self, task_id: str, lease_token: str, tasks: Sequence[Mapping[str, Any]], key: str
+        self,
+        task_id: str,
+        lease_token: str,
+        tasks: Sequence[Mapping[str, Any]],
+        key: str,
+        traceparent: str | None = None,
     ) -> Sequence[str]:
         """Submits children of a job's task, all or none, and returns their ids. What refuses them does not refuse the worker: a
         policy, a budget, a lease that is lost.
@@ -55,18 +60,18 @@ class WorkerCalls:
         Raises: as `ControlPlaneClient.request`; `Unavailable` while the workspace is suspended."""
         body: dict[str, Any] = {"tasks": list(tasks)}
         try:
-            return await self._submitted(
-                f"/tasks/{path_segment(task_id)}/children", {**body, "lease_token": lease_token}, key
-            )
+            path = f"/tasks/{path_segment(task_id)}/children"
+            return await self._submitted(path, {**body, "lease_token": lease_token}, key, traceparent)
         except NotFound as error:
             # A control plane from before this call. Both calls know the keys of either.
             if error.code != NotFound.default_code:
                 raise
-        return await self._submitted("/tasks/batch", body, key)
+        return await self._submitted("/tasks/batch", body, key, traceparent)
 
-    async def _submitted(self, path: str, body: Mapping[str, Any], key: str) -> Sequence[str]:
+    async def _submitted(self, path: str, body: Mapping[str, Any], key: str, traceparent: str | None) -> Sequence[str]:
+        options: dict[str, Any] = {"idempotency_key": key, "traceparent": traceparent}
         try:
-            answer = await self.client.request("POST", path, body, idempotency_key=key, has={"task_ids": list})
+            answer = await self.client.request("POST", path, body, has={"task_ids": list}, **options)
         except ApiError as error:
             if error.code in PASSING:
                 raise Unavailable(str(error), error.code) from error

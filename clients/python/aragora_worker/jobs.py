@@ -57,7 +57,9 @@ class Reject(Exception):
 class Job:
     """A claimed task. If ``cancelled`` is set, the job should stop, because nobody waits for its result any more. ``checkpoint``
     is what an earlier attempt left to go on from; None if none did. ``answer`` is that to the question that an earlier attempt
-    asked last; None if none did. ``children``: the outcomes of those that an earlier attempt waited for last, or None."""
+    asked last; None if none did. ``children``: the outcomes of those that an earlier attempt waited for last, or None.
+    ``traceparent``: the parent of spans that the job makes, as W3C Trace Context has it; None if the control plane does not
+    trace."""
 
     id: str
     task_type: str
@@ -70,6 +72,7 @@ class Job:
     checkpoint: Any = None
     answer: Answer | None = None
     children: Sequence[ChildOutcome] | None = None
+    traceparent: str | None = None
     #: What it has cost, in nano-dollars; `add_cost` adds.
     costs: list[int] = field(default_factory=list, compare=False, repr=False)
     #: Takes the job's reports of progress.

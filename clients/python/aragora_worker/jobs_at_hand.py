@@ -24,6 +24,7 @@ from aragora_worker.errors import OutcomeUnknown
 from aragora_worker.job_progress import JobProgress
 from aragora_worker.jobs import Handler, Job, RunningJob, Stop
 from aragora_worker.reports import LOST, EncodedReport, Report, ReportQueue, encoded
+from aragora_worker.trace_context import traceparent_of
 
 _logger = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ class JobsAtHand:
 
     def _start(self, task: Mapping[str, Any]) -> None:
         patience = self._calls.patience
-        progress = JobProgress(functools.partial(self._send_progress, task["id"], task["lease_token"]), patience)
+        progress = JobProgress(functools.partial(self._send_progress, task), patience)
         job = Job(
             id=task["id"],
             task_type=task["task_type"],
@@ -127,6 +128,7 @@ class JobsAtHand:
             checkpoint=task.get("checkpoint"),
             answer=answer_of(task),
             children=outcomes_in(task),
+            traceparent=traceparent_of(task),
             reports=progress.put,
             emitter=Emitter(task["id"], functools.partial(self._send_chunks, task), patience),
         )
@@ -168,7 +170,7 @@ class JobsAtHand:
 
         async def submit(tasks: Sequence[Mapping[str, Any]], key: str) -> Sequence[str]:
             ids: Sequence[str] = await self._calls.patiently(
-                CHILDREN, lambda: self._calls.submit(job.id, job.lease_token, tasks, key)
+                CHILDREN, lambda: self._calls.submit(job.id, job.lease_token, tasks, key, job.traceparent)
             )
             return ids
 
@@ -184,8 +186,9 @@ class JobsAtHand:
         kept = {name: value for name, value in report.items() if name not in ("park", "released")}
         return encoded({**kept, "error": shown_text(reason, MAX_ERROR_CHARS), "error_code": code, "requeue": True})
 
-    async def _send_progress(self, task_id: str, lease_token: str, progress: Progress) -> None:
+    async def _send_progress(self, task: Mapping[str, Any], progress: Progress) -> None:
         """Renews a job's lease with its progress. A job that holds the lease no more is told to stop."""
+        lease_token = task["lease_token"]
         checkpoint = None if progress.checkpoint_json is None else json.loads(progress.checkpoint_json)
         body = {
             "lease_token": lease_token,
@@ -194,7 +197,8 @@ class JobsAtHand:
             "checkpoint": checkpoint,
         }
         try:
-            await self._calls.post(f"/tasks/{path_segment(task_id)}/extend", body, has={"extended": bool})
+            path = f"/tasks/{path_segment(task['id'])}/extend"
+            await self._calls.post(path, body, has={"extended": bool}, traceparent=traceparent_of(task))
         except CallerError as refused:
             if refused.code in LOST and lease_token in self._jobs:
                 self._jobs[lease_token][0].stop(Stop.CANCELLED)
@@ -202,12 +206,22 @@ class JobsAtHand:
 
     async def _send_chunks(self, task: Mapping[str, Any], body: Mapping[str, Any]) -> None:
         path = f"/tasks/{path_segment(task['id'])}/chunks"
-        await self._calls.post(path, {**body, "lease_token": task["lease_token"]}, has={"next": int})
+        body = {**body, "lease_token": task["lease_token"]}
+        await self._calls.post(path, body, has={"next": int}, traceparent=traceparent_of(task))
 
     async def _send_reports(self, reports: Sequence[bytes]) -> Sequence[Mapping[str, Any]]:
         body = b'{"reports":[' + b",".join(reports) + b"]}"
-        answer = await self._calls.post("/tasks/complete", body, has={"results": list})
+        options = {"has": {"results": list}, "traceparent": self._traceparent(reports)}
+        answer = await self._calls.post("/tasks/complete", body, **options)
         results: list[Mapping[str, Any]] = answer["results"]
         if not all(isinstance(result, dict) and isinstance(result.get("ok"), bool) for result in results):
             raise OutcomeUnknown("What answered the reports is not the control plane.")
         return results
+
+    def _traceparent(self, reports: Sequence[bytes]) -> str | None:
+        """That of a report that is sent alone. A call has one context: reports of several tasks are linked with their traces by
+        the control plane."""
+        traced = {token: running.job.traceparent for token, (running, _) in self._jobs.items()}
+        if len(reports) != 1 or not any(traced.values()):
+            return None
+        return traced.get(json.loads(reports[0])["lease_token"])

@@ -1792,6 +1792,15 @@ export class Api {
     return this.#caller.call("GET", "/api/control-plane/quotas", [], args);
   }
 
+  /**
+   * How this region and its zone stand, as the region's leader knows it: who is primary, under which epoch, which regions are
+   * in sync, and how many rows each lacks. `enabled` is false for a region alone. A secondary knows its own lag only: for how
+   * long it has heard nothing of the primary. 503 (`ActorUnavailable`) while the leader does not answer.
+   */
+  showRegions(args: CallOptions = {}): Promise<{ enabled: boolean; region: string; is_led: boolean; zone: string | null; role: string | null; phase: string | null; primary: string | null; mode: string | null; etcd_leader: string | null; no_writes: string | null; problem: string | null; epoch: number | null; trusted_until: EpochSeconds | null; head: number | null; in_sync: Array<string>; members: Array<{ region: string; holds_data: boolean; residency: string | null }>; lag: Array<{ region: string; rows: number | null; silent_seconds: number | null; is_stale: boolean | null }>; surplus_rows: number; warnings: Array<string> }> {
+    return this.#caller.call("GET", "/api/control-plane/regions", [], args);
+  }
+
   /** What the workspace keeps, and when this region went through it last. `is_default`: it has set nothing itself. */
   showRetention(args: CallOptions = {}): Promise<{ workspace: string; task_days: number; task_count: number; deliberation_days: number; deliberation_count: number; workflow_run_days: number; workflow_run_count: number; spending_days: number; violation_days: number; policy_version_days: number; is_default: boolean; run_requested: boolean; last_run: { ended_at: EpochSeconds; tasks: number; deliberations: number; workflow_runs: number } | null }> {
     return this.#caller.call("GET", "/api/control-plane/retention", [], args);

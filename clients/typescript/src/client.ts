@@ -70,8 +70,8 @@ export class ControlPlaneClient implements Caller {
     return this.#baseUrl;
   }
 
-  /** Makes a call: `args` has the members of the path and the query, `body`, `idempotency_key`, `signal` and `timeoutMs`; `as` is
-   * "text" if the answer is one. */
+  /** Makes a call: `args` has the members of the path and the query, `body`, `idempotency_key`, `signal`, `timeoutMs` and
+   * `traceparent` (the W3C context that the call belongs to); `as` is "text" if the answer is one. */
   async call<T>(method: string, path: string, query: readonly string[], args: object): Promise<T> {
     const given = args as Record<string, unknown>;
     const below = path.replace(/\{(\w+)\}/g, (_, name: string) => segment(name, given[name]));
@@ -87,6 +87,9 @@ export class ControlPlaneClient implements Caller {
     const headers: Record<string, string> = { ...this.#headers };
     if (given["idempotency_key"] !== undefined) {
       headers["Idempotency-Key"] = String(given["idempotency_key"]);
+    }
+    if (typeof given["traceparent"] === "string") {
+      headers["traceparent"] = given["traceparent"];
     }
     const body = given["body"] === undefined ? undefined : json(given["body"]);
     if (body !== undefined) {

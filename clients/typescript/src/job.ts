@@ -63,6 +63,8 @@ export class Job {
   readonly answer: Answer | null;
   /** The outcomes of the children that an earlier attempt waited for last. */
   readonly children: readonly ChildOutcome[] | null;
+  /** The parent of spans that the job makes, as W3C Trace Context has it; null if the control plane does not trace. */
+  readonly traceparent: string | null;
   readonly signal: AbortSignal;
   readonly #sends: JobSends;
   readonly #waitedIn: number;
@@ -81,6 +83,7 @@ export class Job {
     this.answer = answerIn(told["question"]);
     this.children = task.children ?? null;
     this.#waitedIn = task.parked?.attempt ?? 0;
+    this.traceparent = traceparentOf(task) ?? null;
     this.signal = signal;
     this.#sends = sends;
   }
@@ -115,6 +118,13 @@ export class Job {
   }
 }
 
+/** Of a claimed task: as the standard has it, of this version or a later one. Anything else would mean nothing. */
+export function traceparentOf(task: LeasedTask): string | undefined {
+  const given: unknown = task.traceparent;
+  const form = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[0-9A-Za-z_-]{1,200})?$/;
+  return typeof given === "string" && form.test(given) ? given : undefined;
+}
+
 function answerIn(question: Json | undefined): Answer | null {
   if (typeof question !== "object" || question === null || Array.isArray(question) || !question["verdict"]) {
     return null;
@@ -133,6 +143,8 @@ export class JobSends {
   readonly #taskId: string;
   readonly #path: string;
   readonly #leaseToken: string;
+  /** What every call about the task is sent with. */
+  readonly #context: { traceparent?: string };
   readonly #ended = new AbortController();
   readonly #lost: () => void;
   #progress: { unsent: Progress; waiting: Array<PromiseWithResolvers<void>> } | undefined;
@@ -145,11 +157,13 @@ export class JobSends {
   #chunksOver = false;
 
   /** `lost` is called when the control plane says that the attempt is over. */
-  constructor(client: ControlPlaneClient, taskId: string, leaseToken: string, lost: () => void) {
+  constructor(client: ControlPlaneClient, task: LeasedTask, leaseToken: string, lost: () => void) {
+    const traceparent = traceparentOf(task);
     this.#client = client;
-    this.#taskId = taskId;
-    this.#path = `${CONTROL_PLANE}/tasks/${encodeURIComponent(taskId)}`;
+    this.#taskId = task.id;
+    this.#path = `${CONTROL_PLANE}/tasks/${encodeURIComponent(task.id)}`;
     this.#leaseToken = leaseToken;
+    this.#context = traceparent === undefined ? {} : { traceparent };
     this.#lost = lost;
   }
 
@@ -196,7 +210,7 @@ export class JobSends {
   }
 
   async #submitted(tasks: CreateTask[], key: string): Promise<string[]> {
-    const options = { idempotency_key: key, signal: this.#ended.signal };
+    const options = { idempotency_key: key, signal: this.#ended.signal, ...this.#context };
     const body = { tasks, lease_token: this.#leaseToken };
     const call = () => this.#client.api.createChildren({ task_id: this.#taskId, body, ...options });
     try {
@@ -263,7 +277,7 @@ export class JobSends {
   }
 
   #post(path: string, body: object): Promise<unknown> {
-    const call = () => this.#client.call("POST", this.#path + path, [], { body, signal: this.#ended.signal });
+    const call = () => this.#client.call("POST", this.#path + path, [], { body, signal: this.#ended.signal, ...this.#context });
     return untilTaken(call, new Delays(this.#client.patience), this.#ended.signal);
   }
 

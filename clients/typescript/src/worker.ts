@@ -291,7 +291,7 @@ export class Worker {
       }
       this.#stop(task.id, "cancelled"); // an earlier attempt of the task has lost its lease
       const stop = new AbortController();
-      const sends = new JobSends(this.#client, task.id, token, () => this.#stop(task.id, "cancelled"));
+      const sends = new JobSends(this.#client, task, token, () => this.#stop(task.id, "cancelled"));
       const job = new Job(task, stop.signal, sends);
       const running: Running = { job, stop, why: undefined, reported: Promise.resolve() };
       this.#jobs.set(token, running);
@@ -314,8 +314,9 @@ export class Worker {
   async #do(running: Running, sends: JobSends): Promise<void> {
     const outcome = await this.#outcome(running);
     await sends.settle(); // after the report the lease is over
-    const { id, leaseToken } = running.job;
-    await this.#report({ task_id: id, agent_id: this.agentId, lease_token: leaseToken, ...outcome });
+    const { id, leaseToken, traceparent } = running.job;
+    const report = { task_id: id, agent_id: this.agentId, lease_token: leaseToken, ...outcome };
+    await this.#report(report, traceparent === null ? {} : { traceparent });
   }
 
   async #outcome(running: Running): Promise<Partial<Report>> {
@@ -349,13 +350,14 @@ export class Worker {
   }
 
   /** Repeats the report until the control plane takes it or says that the attempt is over. */
-  async #report(report: Report): Promise<void> {
+  async #report(report: Report, context: { traceparent?: string }): Promise<void> {
     const delays = new Delays(this.#client.patience);
     let sent = report;
     for (;;) {
       try {
         json(sent);
-        const { results } = await this.#client.api.completeTasks({ body: { reports: [sent] }, signal: this.#over.signal });
+        const args = { body: { reports: [sent] }, signal: this.#over.signal, ...context };
+        const { results } = await this.#client.api.completeTasks(args);
         const outcome = (results as unknown as Array<{ ok: boolean; error?: string; code?: string }>)[0];
         if (typeof outcome?.ok !== "boolean") {
           throw new OutcomeUnknown("What answered the report is not the control plane.");

@@ -183,6 +183,7 @@ WITHOUT = {
     "GET //metrics": "Prometheus reads it; `metrics` has the numbers as JSON.",
     "GET /health/detailed": "The same as at the root, where `status` asks.",
     "GET /metrics/agents/{}": "An older path of /agents/{}/metrics.",
+    "GET /regions": "`region status` asks the leader itself, which answers also while the API and its database are away.",
     "GET /audit-logs": "An older path of /audit.",
     "GET /tasks/{}/chunks": "`tasks follow` reads the same chunks as a stream, which begins with those that there are.",
     "POST /dead-letter/{}/replay": "`dlq replay ID` replays one as it replays many.",

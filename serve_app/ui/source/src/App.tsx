@@ -1,5 +1,5 @@
 /** The shell: who calls, where one is, whether the page is connected. */
-import { QueryCache, QueryClient, QueryClientProvider, useQuery, useQueryClient } from "@tanstack/react-query";
+import { MutationCache, onlineManager, QueryCache, QueryClient, QueryClientProvider, useQuery, useQueryClient, type UseQueryResult } from "@tanstack/react-query";
 import { Component, type FormEvent, type ReactNode, useEffect, useState } from "react";
 import { Link, Route, Switch, useLocation } from "wouter";
 import { ApiError, change, CP, read } from "./api.ts";
@@ -14,15 +14,19 @@ import { BudgetsPage } from "./pages/Budgets.tsx";
 import { DeliberationPage } from "./pages/Deliberation.tsx";
 import { AskPage, DeliberationsPage } from "./pages/Deliberations.tsx";
 import { FleetPage } from "./pages/Fleet.tsx";
+import { HooksPage } from "./pages/Hooks.tsx";
 import { NotificationsPage } from "./pages/Notifications.tsx";
 import { forgetActivity, OverviewPage } from "./pages/Overview.tsx";
 import { PoliciesPage, PolicyPage } from "./pages/Policies.tsx";
 import { QuestionsPage } from "./pages/Questions.tsx";
 import { QueuePage } from "./pages/Queue.tsx";
 import { ReceiptPage } from "./pages/Receipt.tsx";
+import { RegionsPage } from "./pages/Regions.tsx";
+import { RetentionPage } from "./pages/Retention.tsx";
 import { SchedulePage, SchedulesPage } from "./pages/Schedules.tsx";
 import { SubmitPage } from "./pages/Submit.tsx";
 import { TaskPage } from "./pages/Task.tsx";
+import { WorkspacesPage } from "./pages/Workspaces.tsx";
 import { RunPage, WorkflowPage, WorkflowsPage } from "./pages/Workflows.tsx";
 import { Page, Problem } from "./parts.tsx";
 import { setCredentials, useCredentials } from "./session.ts";
@@ -30,6 +34,12 @@ import { nextTheme, theme } from "./theme.ts";
 import type { Caller, Session } from "./types.ts";
 
 const client = new QueryClient({
+  // A change that is refused may say that the login has ended, or that the workspace was suspended or the role changed.
+  mutationCache: new MutationCache({
+    onError: (error) => {
+      if (error instanceof ApiError && (error.status === 401 || error.status === 403)) void client.invalidateQueries({ queryKey: ["caller"] });
+    },
+  }),
   queryCache: new QueryCache({
     onError: (error, query) => {
       // The question who calls is asked again if another call was refused, and not for its own refusal.
@@ -53,6 +63,14 @@ export function App() {
   );
 }
 
+function identity({ principal, workspace }: Caller): string {
+  return `${principal} ${workspace}`;
+}
+
+function forgetAnswers(): void {
+  client.removeQueries({ predicate: (query) => query.queryKey[0] !== "caller" });
+}
+
 /** Lets in who is known, and asks the others who they are. */
 function Door() {
   const { key, workspace } = useCredentials();
@@ -73,11 +91,43 @@ function Door() {
       });
       return found;
     },
-    staleTime: 60_000,
-    refetchInterval: 300_000,
+    // What a role loses, and a suspension, is seen within this at the latest: not everybody is told of it by the stream.
+    staleTime: 10_000,
+    refetchInterval: 30_000,
+    networkMode: "always",
   });
   const { data, error } = caller;
-  if (error instanceof ApiError && (error.status === 401 || (error.status === 403 && !data))) return <Login error={error} />;
+  // Who was let in last. A login that has ended hides the page and keeps what was typed into it, for the same person's return.
+  const [known, setKnown] = useState<Caller | null>(null);
+  const isRefused = error instanceof ApiError && (error.status === 401 || (error.status === 403 && !data));
+  const isOpen = !isRefused && !!data && data.workspace !== null;
+  if (isOpen && data !== known) {
+    // What one was shown is not the next one's.
+    if (known !== null && identity(known) !== identity(data)) forgetAnswers();
+    setKnown(data);
+  }
+  const isHidden = known !== null && !isOpen;
+  // What is hidden asks nothing: its calls would be refused one after the other.
+  useEffect(() => onlineManager.setOnline(!isHidden), [isHidden]);
+  const shown = isOpen ? data : known;
+  return (
+    <>
+      {!isOpen && <Outside caller={caller} isRefused={isRefused} />}
+      {shown && (
+        <div hidden={!isOpen}>
+          <CallerContext value={shown}>
+            <Shell key={identity(shown)} caller={shown} isOpen={isOpen} leave={() => setKnown(null)} />
+          </CallerContext>
+        </div>
+      )}
+    </>
+  );
+}
+
+/** What is shown before somebody is let in. */
+function Outside({ caller, isRefused }: { caller: UseQueryResult<Caller>; isRefused: boolean }) {
+  const { data, error } = caller;
+  if (isRefused) return <Login error={error as ApiError} />;
   if (data === undefined) {
     return (
       <main className="door">
@@ -93,12 +143,7 @@ function Door() {
       </main>
     );
   }
-  if (data.workspace === null) return <Choose caller={data} />;
-  return (
-    <CallerContext value={data}>
-      <Shell key={`${data.principal} ${data.workspace}`} caller={data} />
-    </CallerContext>
-  );
+  return <Choose caller={data} />;
 }
 
 function Login({ error }: { error: ApiError }) {
@@ -111,6 +156,7 @@ function Login({ error }: { error: ApiError }) {
       return answer.ok ? ((await answer.json()) as Session).enabled : false;
     },
     staleTime: Infinity,
+    networkMode: "always",
   });
   const submit = (event: FormEvent) => {
     event.preventDefault();
@@ -180,20 +226,20 @@ class Guard extends Component<{ children: ReactNode }, { error: Error | null }> 
   }
 }
 
-function Shell({ caller }: { caller: Caller }) {
+function Shell({ caller, isOpen, leave }: { caller: Caller; isOpen: boolean; leave: () => void }) {
   const queries = useQueryClient();
   const [location] = useLocation();
   const mayStream = caller.permissions.includes("controlplane:stream.read");
   useLiveQueries();
   useEffect(() => {
-    if (!mayStream) return;
+    if (!mayStream || !isOpen) return;
     forgetActivity();
     live.start(
       () => void queries.invalidateQueries({ queryKey: ["caller"] }),
       () => void queries.invalidateQueries(),
     );
     return () => live.stop();
-  }, [queries, mayStream]);
+  }, [queries, mayStream, isOpen]);
   useEffect(() => {
     // A screen reader is told of the new page, and the keyboard goes on from its beginning.
     window.scrollTo(0, 0);
@@ -210,10 +256,15 @@ function Shell({ caller }: { caller: Caller }) {
             {mayStream && <Connection />}
             <Workspaces caller={caller} />
             <ThemeButton />
-            <Leave caller={caller} />
+            <Leave caller={caller} leave={leave} />
           </div>
         </div>
         <main id="main" tabIndex={-1}>
+          {caller.suspended && (
+            <p className="problem" role="status">
+              The workspace {caller.workspace} is suspended: what it has is shown, what runs may end, and nothing else changes until an administrator resumes it.
+            </p>
+          )}
           <Guard key={location}>
           <Switch>
             <Route path="/"><OverviewPage /></Route>
@@ -239,6 +290,10 @@ function Shell({ caller }: { caller: Caller }) {
             <Route path="/notifications"><NotificationsPage /></Route>
             <Route path="/audit"><AuditPage /></Route>
             <Route path="/access"><AccessPage /></Route>
+            <Route path="/hooks"><HooksPage /></Route>
+            <Route path="/workspaces"><WorkspacesPage /></Route>
+            <Route path="/retention"><RetentionPage /></Route>
+            <Route path="/regions"><RegionsPage /></Route>
             <Route><Page title="There is no such page"><p><Link href="/">Go to the overview</Link></p></Page></Route>
           </Switch>
           </Guard>
@@ -277,7 +332,7 @@ function Workspaces({ caller }: { caller: Caller }) {
       <select
         value={caller.workspace ?? ""}
         onChange={(event) => {
-          client.removeQueries({ predicate: (query) => query.queryKey[0] !== "caller" });
+          forgetAnswers();
           setCredentials({ workspace: event.target.value });
         }}
       >
@@ -296,14 +351,15 @@ function ThemeButton() {
   );
 }
 
-function Leave({ caller }: { caller: Caller }) {
+function Leave({ caller, leave: forget }: { caller: Caller; leave: () => void }) {
   const { key, csrf } = useCredentials();
   let leave: ReactNode = null;
   if (key || csrf) {
     const end = async () => {
       live.stop();
       if (!key) await change("POST", "auth/logout");
-      client.removeQueries({ predicate: (query) => query.queryKey[0] !== "caller" });
+      forgetAnswers();
+      forget();
       setCredentials({ key: "", csrf: "", workspace: "" });
       await client.resetQueries({ queryKey: ["caller"] });
       client.removeQueries({ queryKey: ["caller"], type: "inactive" });

@@ -10,13 +10,20 @@ export function useCaller(): Caller {
   return caller;
 }
 
-/** Whether the caller has a permission, by its name without `controlplane:`. */
-export function useMay(): (permission: string) => boolean {
-  const { permissions } = useCaller();
-  return (permission) => permissions.includes(`controlplane:${permission}`);
+/** Whether the caller has a permission, by its name without `controlplane:`. `suspended`: its workspace is. */
+export type May = ((permission: string) => boolean) & { suspended: boolean };
+
+export function useMay(): May {
+  const { permissions, suspended } = useCaller();
+  return Object.assign((permission: string) => permissions.includes(`controlplane:${permission}`), { suspended });
 }
 
+/** What a suspension takes from nobody: of these, a caller lacks what its role lacks. */
+const KEPT = /\.read$|^(access\.write|audit\.verify|agents\.connect|tasks\.claim|payloads\.erase)$/;
+
 /** Why an action is not offered; null if it is. */
-export function lacks(may: (permission: string) => boolean, permission: string): string | null {
-  return may(permission) ? null : `Your role lacks controlplane:${permission}.`;
+export function lacks(may: May, permission: string): string | null {
+  if (may(permission)) return null;
+  if (may.suspended && !KEPT.test(permission)) return "The workspace is suspended: nothing changes in it until an administrator resumes it.";
+  return `Your role lacks controlplane:${permission}.`;
 }

@@ -11,6 +11,9 @@ const KINDS: Record<string, string[]> = {
   budget: ["budgets"],
   quota: ["quotas"],
   notification: ["notifications", "channels", "rules"],
+  hook: ["hooks"],
+  retention: ["retention"],
+  access: ["caller", "workspaces", "members", "roles", "keys"],
 };
 
 /** Which of the things that are shown an event is about. */

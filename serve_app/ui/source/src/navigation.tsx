@@ -1,5 +1,6 @@
 /** Where one can go. The second part is folded, so that the bar leaves a narrow window to the page. */
 import { Link, useLocation } from "wouter";
+import { useRegions } from "./pages/Regions.tsx";
 
 const FIRST = [
   ["/", "Overview"],
@@ -14,10 +15,14 @@ const MORE = [
   ["/policies", "Policies"],
   ["/budgets", "Budgets and quotas"],
   ["/notifications", "Notifications"],
+  ["/hooks", "Hooks"],
   ["/audit", "Audit"],
+  ["/retention", "Retention"],
   ["/access", "Keys and credentials"],
+  ["/workspaces", "Workspaces and members"],
   ["/receipt", "Verify a receipt"],
 ] as const;
+const REGIONS = ["/regions", "Regions"] as const;
 /** Pages that belong to another in the bar. */
 const WITHIN: readonly (readonly [string, string])[] = [
   ["/tasks/", "/queue"],
@@ -32,7 +37,9 @@ export function Navigation() {
   const [location] = useLocation();
   const here = WITHIN.find(([path]) => location.startsWith(path))?.[1] ?? location;
   const isIn = (href: string) => (href === "/" ? here === "/" : here === href || here.startsWith(`${href}/`));
-  const within = MORE.find(([href]) => isIn(href));
+  // A part that is off is not shown.
+  const more = useRegions().data?.enabled ? [...MORE, REGIONS] : MORE;
+  const within = more.find(([href]) => isIn(href));
   const link = ([href, name]: readonly [string, string]) => (
     <Link key={href} href={href} aria-current={isIn(href) ? "page" : undefined}>{name}</Link>
   );
@@ -42,7 +49,7 @@ export function Navigation() {
       {/* Another page closes it. */}
       <details key={location} className="menu">
         <summary aria-current={within && "true"}>{within ? within[1] : "More"}</summary>
-        <div>{MORE.map(link)}</div>
+        <div>{more.map(link)}</div>
       </details>
     </nav>
   );

@@ -107,6 +107,13 @@ export function count(n: number): string {
   return n.toLocaleString();
 }
 
+/** Before the id of an agent, in the name of its breaker. */
+export const BREAKER = "health_";
+
+export function usd(amount: string): string {
+  return Number(amount).toLocaleString(undefined, { style: "currency", currency: "USD", maximumFractionDigits: 6 });
+}
+
 export function plural(n: number, noun: string): string {
   return `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
 }

@@ -3,9 +3,9 @@ import { useQuery } from "@tanstack/react-query";
 import { Link, useLocation } from "wouter";
 import { change, read } from "../api.ts";
 import { lacks, useMay } from "../caller.ts";
-import { Act, Badge, Card, duration, Empty, Fact, Id, Loaded, Page, Since, Time, Value } from "../parts.tsx";
+import { Act, Badge, BREAKER, Card, duration, Empty, Fact, Id, Loaded, Page, plural, Since, Time, usd, Value } from "../parts.tsx";
 import { Timeline } from "../timeline.tsx";
-import type { Agent, Story, TaskPage } from "../types.ts";
+import type { Agent, Breakers, HealthCheck, Spent, Story, TaskPage } from "../types.ts";
 
 export function AgentPage({ id }: { id: string }) {
   const may = useMay();
@@ -52,7 +52,29 @@ export function AgentPage({ id }: { id: string }) {
   );
 }
 
+/** What a budget has counted of an agent in the present month. */
+function sumOf({ spending }: Spent, id: string): string {
+  return String(spending.filter(({ agent_id }) => agent_id === id).reduce((sum, { spent_usd }) => sum + Number(spent_usd), 0));
+}
+
+/** How its endpoint is: the last probe, and the breaker, which is listed once it has counted a failure. */
+function Calls({ agent }: { agent: Agent }) {
+  const path = `health/${encodeURIComponent(agent.agent_id)}`;
+  const probe = useQuery({ queryKey: ["agent", agent.agent_id, "probe"], queryFn: ({ signal }) => read<HealthCheck>(path, {}, signal), refetchInterval: 15_000 });
+  const breakers = useQuery({ queryKey: ["numbers", "breakers"], queryFn: ({ signal }) => read<Breakers>("breakers", {}, signal), refetchInterval: 15_000 });
+  const breaker = breakers.data?.breakers.find(({ name }) => name === BREAKER + agent.agent_id);
+  return (
+    <>
+      {probe.data?.latency_ms != null && <Fact name="Last probe">{duration(probe.data.latency_ms / 1_000)}, <Time at={probe.data.timestamp} /></Fact>}
+      {probe.data?.error && <Fact name="What is wrong"><span className="bad">{probe.data.error}</span></Fact>}
+      {agent.transport !== "pull" && <Fact name="Breaker"><Badge state={breaker?.state ?? "closed"} />{breaker && breaker.failure_count > 0 && <span className="faint"> {plural(breaker.failure_count, "failure")}</span>}</Fact>}
+    </>
+  );
+}
+
 function Summary({ agent }: { agent: Agent }) {
+  const may = useMay();
+  const spent = useQuery({ queryKey: ["spending", "", ""], queryFn: ({ signal }) => read<Spent>("spending", {}, signal), enabled: may("budgets.read"), refetchInterval: 60_000 });
   return (
     <Card title={agent.model === "unknown" ? "State" : agent.model} more={<Badge state={agent.status} />}>
       {agent.status_detail && <p className="faint">{agent.status_detail}</p>}
@@ -71,6 +93,8 @@ function Summary({ agent }: { agent: Agent }) {
         <Fact name="Provider">{agent.provider}</Fact>
         {agent.endpoint && <Fact name="Endpoint">{agent.endpoint}</Fact>}
         {agent.price && <Fact name="Price">{Object.entries(agent.price).map(([name, value]) => `${name.replaceAll("_", " ")} ${String(value)}`).join(", ")}</Fact>}
+        {may("health.read") && <Calls agent={agent} />}
+        {spent.data && <Fact name="Spent this month"><Link href="/budgets">{usd(sumOf(spent.data, agent.agent_id))}</Link></Fact>}
         <Fact name="Registered"><Time at={agent.registered_at} /></Fact>
       </dl>
     </Card>

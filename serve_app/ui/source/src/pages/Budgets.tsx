@@ -3,17 +3,13 @@ import { useQuery } from "@tanstack/react-query";
 import { change, read } from "../api.ts";
 import { lacks, useMay } from "../caller.ts";
 import { Field, Form, Select } from "../forms.tsx";
-import { Act, Badge, Card, count, Empty, Fact, Loaded, Page, Time } from "../parts.tsx";
+import { Act, Badge, Card, count, Empty, Fact, Loaded, Page, Time, usd } from "../parts.tsx";
 import { Allowed, Table, useAddress } from "../table.tsx";
 import type { Budget, Budgets, Quotas, Spent } from "../types.ts";
 import { filled, numbered } from "../values.ts";
 
 const EVERY_MS = 15_000;
 const MODES = ["soft", "hard", "throttle"];
-
-function usd(amount: string): string {
-  return Number(amount).toLocaleString(undefined, { style: "currency", currency: "USD", maximumFractionDigits: 6 });
-}
 
 export function BudgetsPage() {
   return (

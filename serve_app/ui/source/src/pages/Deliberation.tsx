@@ -39,7 +39,11 @@ export function DeliberationPage({ id }: { id: string }) {
 function Decided({ deliberation }: { deliberation: Deliberation }) {
   const decision = deliberation.result;
   if (decision === null || deliberation.completed_at === null) {
-    return <Card title="Decision"><Empty>The panel is at work.</Empty></Card>;
+    return (
+      <Card title="Decision">
+        {deliberation.status_detail === "input_required" ? <p>It waits for a person. <Link href="/questions">Answer its question</Link></p> : <Empty>The panel is at work.</Empty>}
+      </Card>
+    );
   }
   return (
     <Card title="Decision" more={<Badge state={deliberation.deliberation_status} />}>
@@ -63,6 +67,12 @@ function Decided({ deliberation }: { deliberation: Deliberation }) {
         </>
       )}
       <dl className="facts">
+        {decision.person && (
+          <Fact name="A person">
+            {decision.person.verdict ?? "has not answered"}{decision.person.answered_by && ` by ${decision.person.answered_by}`}
+            {decision.person.decided && ", and has decided"}
+          </Fact>
+        )}
         <Fact name="For it">{decision.supporters.join(", ") || "nobody"}</Fact>
         {decision.abstained.length > 0 && <Fact name="Abstained">{decision.abstained.map(({ agent }) => agent).join(", ")}</Fact>}
         {decision.stop && <Fact name="Ended by">{decision.stop.replaceAll("_", " ")}</Fact>}

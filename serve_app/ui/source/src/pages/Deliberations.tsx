@@ -13,7 +13,6 @@ const STATES = ["pending", "scheduled", "in_progress", "consensus_reached", "no_
 export function DeliberationsPage() {
   const search = useSearch();
   const [, go] = useLocation();
-  const may = useMay();
   const asked = new URLSearchParams(search);
   const status = asked.get("status") ?? "";
   const cursor = asked.get("cursor") ?? "";
@@ -27,7 +26,7 @@ export function DeliberationsPage() {
     <Page
       title="Deliberations"
       lead="Questions put to several agents, newest first."
-      actions={may("deliberations.write") ? <Link className="button primary" href="/ask">Ask a question</Link> : null}
+      actions={<Link className="button primary" href="/ask">Ask a question</Link>}
     >
       <form className="filters" role="search" aria-label="Filters" onSubmit={(event) => event.preventDefault()}>
         <label>
@@ -138,8 +137,8 @@ export function AskPage() {
             <input type="number" min={1} max={100} value={minAgents} onChange={(event) => setMinAgents(event.target.value)} />
           </label>
           <div className="full actions">
-            <button className="primary" aria-disabled={refused !== null || ask.isPending}>{ask.isPending ? "Asking…" : "Ask"}</button>
-            {refused !== null && <span className="why">{refused}</span>}
+            <button className="primary" aria-describedby={refused === null ? undefined : "refused"} aria-disabled={refused !== null || ask.isPending}>{ask.isPending ? "Asking…" : "Ask"}</button>
+            {refused !== null && <span id="refused" className="why">{refused}</span>}
           </div>
         </form>
         {ask.error && <Problem error={ask.error} />}

@@ -6,7 +6,7 @@ import { read } from "../api.ts";
 import { useMay } from "../caller.ts";
 import { serverNow } from "../clock.ts";
 import { live, type LiveEvent } from "../live.ts";
-import { Badge, Card, count, duration, Empty, Fact, Loaded, Page, plural, seconds, Since, Time, useNow } from "../parts.tsx";
+import { Badge, BREAKER, Card, count, duration, Empty, Fact, Loaded, Page, plural, seconds, Since, Time, useNow } from "../parts.tsx";
 import type { AgentPage, Breakers, DeadPage, Health, Queue, QueueNumbers } from "../types.ts";
 
 const EVERY_MS = 15_000;
@@ -115,8 +115,12 @@ function Wrong() {
   }
   for (const breaker of breakers.data?.breakers ?? []) {
     if (breaker.state === "open") {
-      const agent = breaker.name.replace(/^agent[:/]/, "");
-      faults.push({ what: `The breaker of ${breaker.name} is open`, more: plural(breaker.failure_count, "failure"), to: `/fleet?search=${encodeURIComponent(agent)}` });
+      const agent = breaker.name.startsWith(BREAKER) ? breaker.name.slice(BREAKER.length) : null;
+      faults.push({
+        what: `The breaker of ${agent ?? breaker.name} is open`,
+        more: plural(breaker.failure_count, "failure"),
+        to: agent === null ? "#components" : `/agents/${encodeURIComponent(agent)}`,
+      });
     }
   }
   if (asked.data?.total) {

@@ -2,9 +2,9 @@
 import { useQuery } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { Link, useLocation, useSearch } from "wouter";
-import { change, read } from "../api.ts";
-import { lacks, useMay } from "../caller.ts";
-import { Act, Badge, Card, count, Empty, Id, Loaded, Page, plural, Problem, PRIORITIES, Since, Time } from "../parts.tsx";
+import { read } from "../api.ts";
+import { Badge, count, Empty, Id, Loaded, Page, plural, PRIORITIES, Since, Time } from "../parts.tsx";
+import { CancelAll, DeadLetters } from "./Bulk.tsx";
 import type { DeadPage, Task, TaskPage } from "../types.ts";
 
 const PAGE = 50;
@@ -28,7 +28,6 @@ interface Shown {
 export function QueuePage() {
   const search = useSearch();
   const [, go] = useLocation();
-  const may = useMay();
   const asked = new URLSearchParams(search);
   const dead = asked.get("view") === "dead";
   const cursor = asked.get("cursor") ?? undefined;
@@ -61,10 +60,10 @@ export function QueuePage() {
     <Page
       title={dead ? "Dead letter" : "Queue"}
       lead={dead ? "Tasks that are out of retries or out of time, newest first." : "Tasks of this workspace, newest first."}
-      actions={may("tasks.write") ? <Link className="button primary" href="/submit">Submit a task</Link> : null}
+      actions={<Link className="button primary" href="/submit">Submit a task</Link>}
     >
       <Filters key={search} asked={asked} dead={dead} set={set} />
-      {dead && <ReplayAll key={search} type={asked.get("type")} queue={asked.get("queue")} />}
+      {dead ? <DeadLetters key={search} type={asked.get("type")} queue={asked.get("queue")} /> : <CancelAll key={search} query={query} />}
       <Loaded of={tasks}>
         {(page) => (
           <>
@@ -179,47 +178,5 @@ function Tasks({ tasks }: { tasks: readonly Task[] }) {
         </tbody>
       </table>
     </div>
-  );
-}
-
-/** Replays what the filter finds, after a dry run has said how many that are. */
-function ReplayAll({ type, queue }: { type: string | null; queue: string | null }) {
-  const may = useMay();
-  const [found, setFound] = useState<number | null>(null);
-  const [error, setError] = useState<Error | null>(null);
-  const filter = { ...(type ? { task_type: type } : {}), ...(queue ? { queue } : {}) };
-  const count_ = async () => {
-    setError(null);
-    try {
-      const answer = await change<{ would_replay: unknown[] }>("POST", "dead-letter/replay", { filter, dry_run: true });
-      setFound(answer.would_replay.length);
-    } catch (problem) {
-      setError(problem as Error);
-    }
-  };
-  const refused = lacks(may, "tasks.write");
-  return (
-    <Card title="Replay all that the filter finds">
-      <p className="faint">Each is submitted again as a new task, once, however often this is done; at most 1,000 at a time.</p>
-      {error && <Problem error={error} />}
-      <div className="actions">
-        {found === null ? (
-          <button type="button" aria-disabled={refused !== null} title={refused ?? undefined} onClick={() => refused === null && void count_()}>Count them</button>
-        ) : (
-          <Act
-            label={`Replay ${plural(found, "task")}`}
-            refused={found === 0 ? "The filter finds none." : null}
-            tone="primary"
-            done="Replayed."
-            confirm={`Submit ${plural(found, "task")} again?`}
-            run={async () => {
-              await change("POST", "dead-letter/replay", { filter, limit: found });
-              setFound(null);
-            }}
-          />
-        )}
-        {refused !== null && <span className="why">{refused}</span>}
-      </div>
-    </Card>
   );
 }

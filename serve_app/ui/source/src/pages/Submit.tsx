@@ -118,8 +118,8 @@ function Form({ draft }: { draft: Draft }) {
           <input type="number" min={0} max={100} value={fields.max_retries} onChange={set("max_retries")} placeholder="3" />
         </label>
         <div className="full actions">
-          <button className="primary" aria-disabled={refused !== null || problem !== "" || submit.isPending}>{submit.isPending ? "Submitting…" : "Submit"}</button>
-          {refused !== null && <span className="why">{refused}</span>}
+          <button className="primary" aria-describedby={refused === null ? undefined : "refused"} aria-disabled={refused !== null || problem !== "" || submit.isPending}>{submit.isPending ? "Submitting…" : "Submit"}</button>
+          {refused !== null && <span id="refused" className="why">{refused}</span>}
         </div>
       </form>
       {submit.error && <Problem error={submit.error} />}
