@@ -1,5 +1,5 @@
 # The image that ray-cluster.yaml and kuberay/ name:
-#   docker build -t aragora/control-plane:0.11.0 .
+#   docker build -t aragora/control-plane:0.12.0 .
 # The base's digest, for those who pin it: --build-arg BASE_DIGEST=@sha256:…, as their registry has it. None is written here,
 # since one that was not read from the registry that is pulled from would be a guess.
 ARG BASE_DIGEST=""
