@@ -7,8 +7,9 @@ further than the page needs.
 
 Type, agent and queue have no index of their own (migration 8 says why): ranges are read on until enough rows match them.
 
-A list in the order of last changes (migration 48) is merged from a range for each status, and from the few tasks that ask people:
-since when those ask is not among their columns.
+A list in the order of last changes is merged from a range for each status, and from the few tasks that ask people: since when
+those ask is not among their columns. Only the ended ones have an index of their own (migration 48), whose entries are made once
+for each task; what runs is few, and what waits is in the order of its submits.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ OPEN = "status in ('pending', 'running')"
 _COMPLETED = "status = 'completed'"
 _UNCOMMON = "status in ('failed', 'cancelled', 'timeout')"
 _ORDER = "order by created_at desc, id desc"
-_CHANGED = "coalesce(completed_at, started_at, created_at)"
+# Of a task in each state: what does not wait any more has begun, and what waits again has not.
+_ENDED = "completed_at"
+_BEGUN = "coalesce(started_at, created_at)"
+_SUBMITTED = "created_at"
 _ASKING = "status_detail = 'input_required'"
 _ASKED = "coalesce((select max(q.asked_at) from task_questions q where q.task_id = tasks.id), created_at)"
 
@@ -126,29 +130,35 @@ def page_statement(query: TaskQuery) -> tuple[str, Sequence[Any]] | None:
     return page_of(page, "t.created_at desc, t.id desc", query.bodies), arguments.values
 
 
-def _changed_ranges(query: TaskQuery, arguments: Arguments) -> list[list[str]]:
-    """The conditions of the ranges of a list by last change, but for what asks people."""
+def _changed_ranges(query: TaskQuery, arguments: Arguments) -> list[tuple[str, list[str]]]:
+    """When tasks have changed, and the conditions, for each range of a list by last change but for what asks people."""
     statuses = query.statuses or tuple(TaskStatus)
-    open_ones = [[f"status = '{status.value}'", f"not {_ASKING}"] for status in statuses if not status.terminal]
-    if not query.details:
-        return [*([f"status = '{status.value}'"] for status in statuses if status.terminal), *open_ones]
-    ended = [
-        [f"status = '{ENDED_DETAILS[detail].value}'", f"status_detail = '{detail.value}'"]
-        for detail in _ended_details(query)
+    open_ones = [
+        (_BEGUN if status is TaskStatus.RUNNING else _SUBMITTED, [f"status = '{status.value}'", f"not {_ASKING}"])
+        for status in statuses
+        if not status.terminal
     ]
+    if not query.details:
+        ended = [[f"status = '{status.value}'"] for status in statuses if status.terminal]
+    else:
+        ended = [
+            [f"status = '{ENDED_DETAILS[detail].value}'", f"status_detail = '{detail.value}'"]
+            for detail in _ended_details(query)
+        ]
+    ranges = [(_ENDED, [*conditions, "completed_at is not null"]) for conditions in ended]  # the index has just these
     others = {*query.details} - {*ENDED_DETAILS, TaskDetail.INPUT_REQUIRED}
-    if not others or not open_ones:
-        return ended
-    rest = _detail_is([detail.value for detail in others], query, arguments)
-    return [*ended, *([*conditions, rest] for conditions in open_ones)]
+    if query.details and others and open_ones:
+        rest = _detail_is([detail.value for detail in others], query, arguments)
+        open_ones = [(changed, [*conditions, rest]) for changed, conditions in open_ones]
+    return [*ranges, *(open_ones if others or not query.details else [])]
 
 
 def _changed_statement(query: TaskQuery) -> tuple[str, Sequence[Any]] | None:
     arguments = Arguments()
     common = _common(query, arguments)
     sources = [
-        f"select id, {_CHANGED} as changed from tasks where {' and '.join([*common, *conditions])}"
-        for conditions in _changed_ranges(query, arguments)
+        f"select id, {changed} as changed from tasks where {' and '.join([*common, *conditions])}"
+        for changed, conditions in _changed_ranges(query, arguments)
     ]
     if not query.details or TaskDetail.INPUT_REQUIRED in query.details:
         conditions = [*common, _ASKING]

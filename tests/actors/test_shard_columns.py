@@ -70,7 +70,7 @@ NOT_WRITTEN = {
     *("id", "workspace", "task_type", "required", "target_agent", "queue", "created_at", "timeout_s", "max_retries"),
     *("status", "detail", "rules", "expect_status", "head", "record"),
     *("kind", "entity", "data_text", "words_text"),
-    *("asking", "question", "answer", "entry", "children"),
+    *("asking", "question", "answer", "entry", "children", "lost"),
 }
 
 

@@ -92,6 +92,15 @@ class Later:
 
         return dict(await eventually(over, what=f"the end of {request_id}"))
 
+    async def ended_run(self, run_id: str) -> dict[str, Any]:
+        """A run of a workflow that has completed, with the results of its steps."""
+
+        async def over() -> Any:
+            run = await self.api.get(f"/workflow-runs/{run_id}?results=true")
+            return run if run["status"] == "completed" else None
+
+        return dict(await eventually(over, what=f"the end of {run_id}"))
+
     async def repeat(self, call: dict[str, Any]) -> httpx.Response:
         headers = {} if call["key"] is None else {"Idempotency-Key": call["key"]}
         return await self.api.call(call["method"], call["path"], call["body"], headers=headers)

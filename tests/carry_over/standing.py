@@ -36,6 +36,29 @@ WORKFLOW = {
         },
     ],
 }
+SPREAD = {
+    "name": "spread",
+    "steps": [
+        {
+            "id": "all",
+            "map": {
+                "over": {"from": "input", "path": "/items"},
+                "concurrency": 3,
+                "task": {
+                    "task_type": "spread",
+                    "required_capabilities": ["spreads"],
+                    "input": {"x": {"from": "item", "path": ""}},
+                },
+            },
+        }
+    ],
+}
+ITEMS = [5, 3, 8, 1, 2]
+SPREADING = {
+    "name": "weekly",
+    "cron": "0 6 * * mon",
+    "workflow": {"name": "spread", "input": {"items": [7]}},
+}
 POLICY = {"name": "No risky work", "task_types": ["risky"], "agent_blocklist": ["builder"]}
 BUDGET = {
     **{"name": "Builds", "scope": "agent", "subject": "builder", "period": "month", "mode": "soft"},
@@ -71,7 +94,8 @@ def shown(facts: dict[str, Any]) -> list[str]:
     runs = [f"/workflow-runs/{facts[name]}?results=true" for name in ("waiting", "building")]
     tasks = [f"/tasks/{facts['steady']['id']}", *(f"/tasks/{facts[name]}/explain" for name in ("asking", "retried"))]
     parked = [f"/tasks/{facts['parked']['parent']}"] if "parked" in facts else []  # builds before 0.10.0 had none
-    return [*_LISTS, f"/schedules/{facts['schedule']}", *runs, *tasks, *parked]
+    spread = [f"/schedules/{facts['spread']['schedule']}"] if "spread" in facts else []  # before 0.11.0
+    return [*_LISTS, f"/schedules/{facts['schedule']}", *runs, *tasks, *parked, *spread]
 
 
 async def leave(scene: Scene) -> None:
@@ -82,6 +106,7 @@ async def leave(scene: Scene) -> None:
         ("hook-worker", "hooked"),
         ("parent-worker", "parents"),
         ("child-worker", "children"),
+        ("spreader", "spreads"),
     ):
         await scene.agent(name, capability)
     facts: dict[str, Any] = {"budget": (await scene.repeatable("POST", "/budgets", BUDGET, "budget"))["id"]}
@@ -103,6 +128,7 @@ async def leave(scene: Scene) -> None:
     said = {"lease_token": lease["lease_token"], "percent": 40, "message": "page 2 of 5", "checkpoint": CHECKPOINT}
     await scene.post(f"/tasks/{steady}/extend", said)
     facts["parked"] = await _parked(scene)
+    facts["spread"] = await _spread(scene)
     await scene.call("PUT", "/quotas", QUOTAS)
     scene.facts["standing"] = facts | {"retried": retried, "steady": lease}
 
@@ -119,6 +145,20 @@ async def _parked(scene: Scene) -> dict[str, Any]:
     first = await scene.lease("child-worker", children[0])
     await scene.post(f"/tasks/{first['id']}/complete", {"lease_token": first["lease_token"], "result": "early"})
     return {"parent": parent, "children": children}
+
+
+async def _spread(scene: Scene) -> dict[str, Any]:
+    """A fan-out of which some items have ended and some are at a worker, and a schedule that starts another."""
+    await scene.repeatable("POST", "/workflows", SPREAD, "workflow-spread")
+    run = await scene.repeatable("POST", "/workflows/spread/runs", {"input": {"items": ITEMS}}, "run-spread")
+    for number in range(2):
+        lease = await scene.claim("spreader", f"spread-{number}")
+        done = {"lease_token": lease["lease_token"], "result": lease["payload"]["x"] * 10}
+        await scene.post(f"/tasks/{lease['id']}/complete", done)
+    held = await scene.claim("spreader", "spread-held")
+    schedule = (await scene.repeatable("POST", "/schedules", SPREADING, "schedule-spread"))["schedule_id"]
+    lease = {name: held[name] for name in ("id", "payload", "lease_token")}
+    return {"run": run["run_id"], "held": lease, "schedule": schedule}
 
 
 async def _runs(scene: Scene, facts: dict[str, Any]) -> None:

@@ -350,6 +350,36 @@ async def test_a_parked_task_comes_back_with_its_children_and_quotas_hold(start:
         await it.becomes(parent, "completed")
 
 
+async def test_a_fan_out_goes_on_and_a_schedule_starts_another(start: Start, picture: Picture) -> None:
+    facts = picture.facts.get("standing", {})
+    if "spread" not in facts:
+        assert picture.path.name in ("0.1.0", "0.1.1", *(f"0.{n}.0" for n in range(2, 11))), "later builds have one"
+        return
+    async with start() as it:
+        spread = facts["spread"]
+        await _gives(it, spread["held"])
+        await _spreads(it, len(standing.ITEMS) - 3)
+        run = await it.ended_run(spread["run"])
+        assert run["steps"][0]["result"] == [item * 10 for item in standing.ITEMS]
+        due = (await it.api.get(f"/schedules/{spread['schedule']}"))["next_run_at"]
+        it.clock.advance(due - it.clock.now() + 1)
+        await _spreads(it, 1)
+        earlier = {spread["run"], facts["waiting"], facts["building"]}
+        (started,) = {run["run_id"] for run in (await it.api.get("/workflow-runs"))["runs"]} - earlier
+        assert (await it.ended_run(started))["steps"][0]["result"] == [70]
+
+
+async def _gives(it: Later, lease: dict[str, Any]) -> None:
+    done = {"lease_token": lease["lease_token"], "result": lease["payload"]["x"] * 10}
+    await it.tasks.post(f"/tasks/{lease['id']}/complete", done)
+
+
+async def _spreads(it: Later, items: int) -> None:
+    for _ in range(items):
+        lease = await it.tasks.claim_one("spreader")
+        await _gives(it, lease)
+
+
 async def _runs_go_on(it: Later) -> None:
     """The paid build is not done again; what it cost still counts."""
     facts, tasks = it.facts["standing"], it.tasks

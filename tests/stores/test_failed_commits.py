@@ -15,8 +15,8 @@ async def test_every_function_that_appends_to_the_log_is_a_commit(stores: Stores
     rows = await stores.pool.rows(
         "select proname from pg_proc where pronamespace = current_schema()::regnamespace and "
         "(proname = 'log_append' or prosrc ~ "
-        "'(log_append|put_workspace|from submit_(asking_)?tasks|from register_agents|from decide_(tasks|questions|spending)|"
-        "from record_outcomes)[(]')"
+        "'(log_append|put_workspace|drop_cursors_and_segment|from submit_(asking_)?tasks|from register_agents|"
+        "from decide_(tasks|questions|spending)|from record_outcomes)[(]')"
     )
     assert {row["proname"] for row in rows} - OF_EARLIER_BUILDS == set(COMMITS)
 

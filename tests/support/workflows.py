@@ -14,7 +14,7 @@ from cluster.domain.base.log import Origin, record_for
 from cluster.domain.deliberation.log_entries import ended_row
 from cluster.domain.deliberation.stored import JournalAppend, JournalEvent
 from cluster.domain.scheduling.requests import CancelRequest
-from cluster.domain.tasks.events import CancelRequested, Claim, Complete, Fail, Reporter
+from cluster.domain.tasks.events import Claim, Complete, Fail, Reporter
 from cluster.domain.tasks.events import Event as TaskEvent
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.retries import ErrorClass, RetryPolicy
@@ -145,7 +145,7 @@ class Agents:
         await self.decide(task_id, Claim(agent_id="a1", claim_id="c1", principal="p1"), end)
 
     async def cancel(self, request: CancelRequest) -> None:
-        await self.decide(request.task_id, CancelRequested(principal=request.principal))
+        await self.decide(request.task_id, request.event)
 
 
 async def decide(stores: Stores, request_id: str, answer: str | None, terminal: str = "DECIDED") -> None:

@@ -1,7 +1,7 @@
--- Lists in the order of last changes: when what is listed has ended, else begun, else was submitted. A list of all statuses merges a
--- range of each. Ids are ordered by their bytes, so that whoever merges tasks and deliberations orders them as the index does.
-create index tasks_changed
-    on tasks (workspace, status, (coalesce(completed_at, started_at, created_at)) desc, id collate "C" desc);
+-- Lists in the order of last changes: when what is listed has ended, else begun, else was submitted. The index has what has ended, one
+-- entry for each task; with an entry for each state of a task, the scheduler would write three. Ids are ordered by their bytes, so that
+-- whoever merges tasks and deliberations orders them as the index does.
+create index tasks_changed on tasks (workspace, status, completed_at desc, id collate "C" desc) where completed_at is not null;
 create index deliberations_changed
     on deliberations (workspace, (coalesce(completed_at, admitted_at)) desc, request_id collate "C" desc);
 
