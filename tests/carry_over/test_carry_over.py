@@ -355,7 +355,7 @@ async def test_a_fan_out_goes_on_and_a_schedule_starts_another(start: Start, pic
     if "spread" not in facts:
         assert picture.path.name in ("0.1.0", "0.1.1", *(f"0.{n}.0" for n in range(2, 11))), "later builds have one"
         return
-    async with start() as it:
+    async with start(*STARTED, SEALER) as it:
         spread = facts["spread"]
         await _gives(it, spread["held"])
         await _spreads(it, len(standing.ITEMS) - 3)
