@@ -59,7 +59,7 @@ async def test_the_report_of_a_worker_is_read_off_the_loop(api: Api, path: str, 
     created = await api.post("/tasks", {"task_type": "t"})
     task = (await api.post("/tasks/claim", {"agent_id": "a1", "block_ms": 10_000}))["task"]
     report = {"task_id": task["id"], "lease_token": task["lease_token"], "result": list(range(size))}
-    with running_in("_parsed", "_report_of") as ran:
+    with running_in("_parsed", "_completed") as ran:
         if path == "/tasks/complete":
             await api.post(path, {"reports": [report]})
         else:

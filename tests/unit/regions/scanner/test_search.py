@@ -28,7 +28,7 @@ FORMS: dict[str, Callable[[str], bytes]] = {
     "as it is": str.encode,
     "json": lambda text: json.dumps({"a": text}, ensure_ascii=False).encode(),
     "json, escaped": lambda text: json.dumps([text]).encode(),
-    "json, escaped in capitals": lambda text: re.sub(r"\u[0-9a-f]{4}", _capitals, json.dumps(text)).encode(),
+    "json, escaped in capitals": lambda text: re.sub(r"\\u[0-9a-f]{4}", _capitals, json.dumps(text)).encode(),
     "json in json": lambda text: json.dumps({"line": json.dumps({"a": text})}).encode(),
     "json in json, not escaped": lambda text: json.dumps(
         json.dumps(text, ensure_ascii=False), ensure_ascii=False
