@@ -83,7 +83,9 @@ async def test_price_owner_and_limits_come_back_and_are_checked(api: Api) -> Non
     }
     agent = await api.post("/agents", body)
     assert {name: agent[name] for name in body} == body
-    assert (await api.stores.agents.get("default", "a1")).options.owner == "team-1"  # type: ignore[union-attr]
+    stored = await api.stores.agents.get("default", "a1")
+    assert stored is not None
+    assert stored.options.owner == "team-1"
     for wrong in (
         {"price": {"input_per_mtok": -1, "output_per_mtok": 0}},
         {"rate": {"per_minute": 0}},

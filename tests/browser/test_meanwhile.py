@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Literal
 
 import pytest
 from playwright.async_api import Page, expect
@@ -75,9 +76,9 @@ async def test_a_new_user_finds_everything_by_keyboard_on_a_narrow_window(viewer
     await viewer.open("/")
     await expect(tab.get_by_role("heading", name="Components")).to_be_visible()
 
-    async def press_on(name: str, role: str = "link") -> None:
+    async def press_on(name: str, role: Literal["link", "button"] = "link") -> None:
         """Goes on by Tab until the focus is on what is named so, and presses Enter."""
-        target = tab.get_by_role(role, name=name).first  # type: ignore[arg-type]
+        target = tab.get_by_role(role, name=name).first
         await expect(target).to_be_visible()
         for _ in range(80):
             await tab.keyboard.press("Tab")

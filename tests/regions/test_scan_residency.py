@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import random
 import subprocess
 import sys
@@ -172,9 +171,7 @@ async def test_wrong_usage_exits_2_and_searches_nothing(tmp_path: Path, words: t
     assert (await scan(tmp_path / "missing", "--marker", "long enough to be looked for"))[0] == 2
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is unreadable for root")
-async def test_a_file_without_permission_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("x")
-    (tmp_path / "a").chmod(0)
+async def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("a")  # a mode without permissions keeps root from nothing
     code, report = await scan(tmp_path, "--marker", "long enough to be looked for")
     assert (code, [Path(each["file"]).name for each in report["unread"]]) == (5, ["a"])

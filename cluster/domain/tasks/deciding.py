@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from cluster.domain.base.log import LogRecord
 from cluster.domain.tasks.columns import check_columns, row_text
@@ -22,6 +22,8 @@ from cluster.domain.tasks.retries import RetryPolicy
 from cluster.domain.tasks.task import TaskDecision, TaskHead
 
 SUMMARY_CHARS = 200
+#: What a task that waits again has not any more, whatever took it from its holder.
+RELEASED: Final[Mapping[str, Any]] = {"assigned_agent": None, "claim_id": None, "started_at": None}
 
 
 def decided(

@@ -11,6 +11,7 @@ from cluster.domain.base.compact import evolve as replace
 from cluster.domain.base.log import IDENTITY, SYSTEM, LogTexts
 from cluster.domain.tasks.children import LOG_TEXTS as CHILDREN_TEXTS
 from cluster.domain.tasks.deciding import (
+    RELEASED,
     decided,
     holds,
     must_hold,
@@ -171,10 +172,8 @@ def _given_back(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) ->
         status=TaskStatus.PENDING,
         detail=TaskDetail.DELAYED if delay_s else TaskDetail.QUEUED,
         run_at=now + delay_s if delay_s else head.run_at,
-        assigned_agent=None,
-        claim_id=None,
-        started_at=None,
         lost=0,
+        **RELEASED,
     )
     data = report_data(head, event.by, now)
     data.update(reason="given_back", retries_left=max(0, head.max_retries - head.retries))
@@ -203,11 +202,9 @@ def _retry(
         detail=TaskDetail.RETRYING,
         retries=head.retries + 1,
         run_at=now + delay_s,
-        assigned_agent=None,
-        claim_id=None,
         holder=holder,
-        started_at=None,
         lost=0,
+        **RELEASED,
     )
     data.update(
         reason=reason,
@@ -252,10 +249,8 @@ def _requeue(
         status=TaskStatus.PENDING,
         detail=TaskDetail.QUEUED,
         retries=retries,
-        assigned_agent=None,
-        claim_id=None,
         holder=None,
-        started_at=None,
+        **RELEASED,
     )
     data = run_data(head, now)
     data.update(reason=reason, retries_left=max(0, head.max_retries - retries))

@@ -7,6 +7,7 @@ from typing import Any
 from cluster.domain.base.compact import evolve as replace
 from cluster.domain.base.log import SYSTEM
 from cluster.domain.tasks.deciding import (
+    RELEASED,
     SUMMARY_CHARS,
     decided,
     must_hold,
@@ -96,11 +97,9 @@ def asked(head: TaskHead, event: Asked, now: float, policy: RetryPolicy) -> Tran
         status=TaskStatus.PENDING,
         detail=TaskDetail.INPUT_REQUIRED,
         run_at=now,
-        assigned_agent=None,
-        claim_id=None,
-        started_at=None,
         asking=question.asking,
         lost=0,
+        **RELEASED,
     )
     data = report_data(head, event.by, now) | question.asking.to_json()
     if question.answerers:
@@ -122,11 +121,9 @@ def parked(head: TaskHead, event: ParkAsked, now: float, policy: RetryPolicy) ->
         status=TaskStatus.PENDING,
         detail=TaskDetail.WAITING_CHILDREN,
         run_at=now,
-        assigned_agent=None,
-        claim_id=None,
-        started_at=None,
         children=children,
         lost=0,
+        **RELEASED,
     )
     data = report_data(head, event.by, now) | {"children": list(children)}
     effects = (END_LEASE, AwaitChildren())
